@@ -1,0 +1,1 @@
+"""Raydock: a Ray cluster in Docker on machines that are reached by SSH."""

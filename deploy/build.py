@@ -1,0 +1,33 @@
+"""Build the application's image on the head's engine."""
+
+from __future__ import annotations
+
+import sys
+
+from invoke import Context, task
+
+from deploy import plans
+from deploy.desk import Flags, perform
+
+JSON = {"json": "print one JSON document on stdout, whatever happens"}
+
+
+@task(default=True, help=JSON)
+def image(c: Context, json: bool = False) -> None:
+    """Build the application's image from Dockerfile.template."""
+    perform(c, "build.image", plans.build_image, Flags(json=json))
+
+
+@task
+def dockerfile(c: Context) -> None:  # noqa: ARG001 - Invoke gives it
+    """Print the Dockerfile that `build` uses, rendered from Dockerfile.template."""
+    from deploy.desk import scope_of
+
+    text, _ = plans.dockerfile(scope_of(Flags()))
+    sys.stdout.write(text.replace(plans.NO_COMMIT, "<my-project-commit>") + "\n")
+
+
+@task(help=JSON)
+def base(c: Context, json: bool = False) -> None:
+    """Make ray-project/deploy, the image with Ray that applications are built on."""
+    perform(c, "build.base", plans.build_base, Flags(json=json))

@@ -1,0 +1,73 @@
+"""Settings that are right each for itself and wrong together."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from ipaddress import ip_address
+from typing import TYPE_CHECKING
+
+from deploy import grammar
+from deploy.errors import Problem
+from deploy.inventory import LOCAL
+
+if TYPE_CHECKING:
+    from deploy.settings import Settings
+
+# A finding: the keys that are in it, what is wrong, and the next move.
+Finding = tuple[tuple[str, ...], str, str]
+
+
+def clashes(settings: Settings) -> Iterator[Problem]:
+    """Tell what goes wrong together, each at the place of the last of its settings that was set."""
+    for check in CHECKS:
+        for keys, error, cure in check(settings):
+            places = [settings.places[key] for key in keys if key in settings.places]
+            yield Problem("CONFIG", error, cure, places[-1] if places else "")
+
+
+def _ports(settings: Settings) -> Iterator[Finding]:
+    seen: dict[int, str] = {}
+    for key in ("REDIS_PORT", "OBJECT_MANAGER_PORT", "DASHBOARD_PORT"):
+        port = getattr(settings, key.lower())
+        first = seen.setdefault(port, key)
+        if first != key:
+            yield (first, key), f"{first} and {key} are both {port}", "Give each a port of its own"
+
+
+def _folder(settings: Settings) -> Iterator[Finding]:
+    url = settings.my_project_url
+    if url and grammar.is_folder(url) and settings.my_project_source == "clone":
+        error = "MY_PROJECT_URL is a folder, which no build can clone"
+        yield ("MY_PROJECT_SOURCE", "MY_PROJECT_URL"), error, "Set MY_PROJECT_SOURCE=copy"
+
+
+def _open_dashboard(settings: Settings) -> Iterator[Finding]:
+    if settings.allow_unauthenticated and not ip_address(settings.dashboard_host).is_loopback:
+        error = (
+            f"DASHBOARD_HOST={settings.dashboard_host} with ALLOW_UNAUTHENTICATED=yes lets everybody run code"
+        )
+        cure = "Leave DASHBOARD_HOST out: invoke cluster.dashboard opens it through SSH"
+        yield ("ALLOW_UNAUTHENTICATED", "DASHBOARD_HOST"), error, cure
+
+
+def _engine(settings: Settings) -> Iterator[Finding]:
+    named = settings.docker_host
+    if named and settings.head == LOCAL and not named.startswith("unix:///"):
+        error = f"DOCKER_HOST={grammar.shown(named)} is not a unix socket of this machine"
+        yield ("DOCKER_HOST",), error, "Reach another machine by HEAD=user@host"
+
+
+def _repository_name(settings: Settings) -> Iterator[Finding]:
+    name = settings.repository_name
+    if not settings.repository_uri and not grammar.ECR_NAME.pattern.fullmatch(name):
+        error = f"{grammar.shown(name)}, which APP_TAG gives, is no name for a repository of ECR"
+        yield ("APP_TAG",), error, "Set REPOSITORY_NAME, or REPOSITORY_URI for another registry"
+
+
+CHECKS: tuple[Callable[[Settings], Iterator[Finding]], ...] = (
+    _ports,
+    _folder,
+    _open_dashboard,
+    _engine,
+    _repository_name,
+)

@@ -1,0 +1,257 @@
+"""What a value may look like: the grammars of SSH, OCI, AWS, git and Ray, as tables.
+
+Each check gives the value back, or raises a `ValueError` that goes on where the value's own name stops:
+`is not …`, `has …`. Nothing here repeats a value that could hold a secret.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+import unicodedata
+from collections.abc import Iterable
+from dataclasses import dataclass
+from ipaddress import AddressValueError, IPv4Address, IPv6Address, ip_address
+from urllib.parse import urlsplit
+
+SHOWN = 60
+LISTED = 10
+# What a terminal, a shell or a Dockerfile may take for something else than text.
+HIDDEN = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
+
+
+def shown(text: str) -> str:
+    """Quote a value for a message: escaped, and cut where it is long."""
+    return ascii(text if len(text) <= SHOWN else text[: SHOWN - 3] + "...")
+
+
+def nearest(word: str, known: Iterable[str]) -> str:
+    """Give the move for an unknown word: the nearest known one, or the first of those there are."""
+    words = list(known)
+    if near := difflib.get_close_matches(word, words, n=1, cutoff=0.6):
+        return f"Did you mean {near[0]}?"
+    return f"There are: {', '.join(words[:LISTED])}{', ...' if len(words) > LISTED else ''}"
+
+
+@dataclass(frozen=True)
+class Form:
+    """A grammar that one regular expression tells, and what it is called."""
+
+    pattern: re.Pattern[str]
+    meaning: str
+
+    def __call__(self, text: str) -> str:
+        """Give the text, if it is of this form."""
+        if not self.pattern.fullmatch(text):
+            raise ValueError(f"is not {self.meaning}")
+        return text
+
+
+def _form(pattern: str, meaning: str) -> Form:
+    return Form(re.compile(pattern), meaning)
+
+
+# OCI: a name is path components of lower case, after a registry's host where there is one.
+_PART = r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*"
+_LABEL = r"[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?"
+_REGISTRY = rf"(?:(?:{_LABEL}(?:\.{_LABEL})*|\[[0-9a-fA-F:]+\])(?::[0-9]{{1,5}})?/)?"
+_NAME = rf"{_REGISTRY}{_PART}(?:/{_PART})*"
+_TAG = r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}"
+_DIGEST = r"sha256:[0-9a-f]{64}"
+_ECR_PART = r"[a-z0-9]+(?:[._-][a-z0-9]+)*"
+
+CLUSTER_NAME = _form(
+    r"[a-z0-9][a-z0-9-]{0,30}", "a cluster name: at most 31 of a-z, 0-9 and '-', no '-' first"
+)
+ENVIRONMENT_NAME = _form(
+    r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}", "the name of an environment: letters, digits, '-', '_'"
+)
+USER = _form(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}", "a user name")
+IMAGE = _form(
+    rf"(?=.{{1,512}}\Z)(?P<repository>{_NAME})(?::(?P<tag>{_TAG}))?(?:@(?P<digest>{_DIGEST}))?",
+    "an image reference such as my-app, registry.example.com/team/app:1.0 or app@sha256:…",
+)
+REPOSITORY = _form(
+    rf"(?=.{{1,255}}\Z){_NAME}",
+    "a repository such as registry.example.com/team/app, without scheme, tag or digest",
+)
+ECR_NAME = _form(
+    rf"(?=.{{2,256}}\Z)(?:{_ECR_PART}/)*{_ECR_PART}",
+    "an ECR repository name: 2 to 256 of a-z, 0-9, single '.', '_' or '-' inside, and '/'",
+)
+REGION = _form(r"[a-z]{2}(?:-[a-z]{2,12}){1,3}-[0-9]{1,2}", "an AWS region such as us-west-2")
+RAY_VERSION = _form(r"2\.[0-9]{1,3}\.[0-9]{1,3}", "a Ray version such as 2.60.0")
+COMMIT = _form(r"[0-9a-f]{40}|[0-9a-f]{64}", "a commit's full id")
+# A part of what git allows: nothing that git, a shell or a Dockerfile reads as more than a name.
+GIT_REF = _form(
+    r"(?!.*(?:\.\.|//|/\.|\.lock(?:/|\Z)))[A-Za-z0-9_](?:[A-Za-z0-9_./+@=#-]{0,253}[A-Za-z0-9_+@=#-])?",
+    "a branch, tag or commit",
+)
+VARIABLE = _form(r"[A-Za-z_][A-Za-z0-9_]{0,127}", "the name of a variable")
+GPUS = _form(r"auto|all|none|[1-9][0-9]{0,2}", "auto, all, none, or a number from 1 to 999")
+SOURCE = _form(r"clone|copy", "clone or copy")
+_YES_NO = _form(r"yes|no", "yes or no")
+
+_HOST_LABEL = r"[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?"
+_HOST_NAME = re.compile(rf"(?=.{{1,253}}\Z){_HOST_LABEL}(?:\.{_HOST_LABEL})*\.?")
+# What ends in a number is an address to every resolver, or nothing.
+_NUMBER_LAST = re.compile(r"(?:.*\.)?(?:[0-9]+|0[xX][0-9A-Fa-f]*)\.?")
+_ZONE = re.compile(r"[A-Za-z0-9_.-]{1,15}")
+_NO_HOST = "is neither a host name nor an address"
+
+
+def host(text: str) -> str:
+    """Give the host, if it is a host name or an address: IPv6 without brackets, a zone may follow."""
+    if ":" in text:
+        return _ipv6(text)
+    if _NUMBER_LAST.fullmatch(text):
+        return _ipv4(text)
+    if not _HOST_NAME.fullmatch(text):
+        raise ValueError(_NO_HOST)
+    return text
+
+
+def _ipv4(text: str) -> str:
+    try:
+        IPv4Address(text)
+    except AddressValueError:
+        raise ValueError(_NO_HOST) from None
+    return text
+
+
+def _ipv6(text: str) -> str:
+    address, percent, zone = text.partition("%")
+    try:
+        IPv6Address(address)
+    except AddressValueError:
+        raise ValueError(_NO_HOST) from None
+    if percent and not _ZONE.fullmatch(zone):
+        raise ValueError(_NO_HOST)
+    return text
+
+
+def same_host(text: str) -> str:
+    """Give the one form that all spellings of a host share: case, last dot, forms of an IPv6 address."""
+    if ":" not in text:
+        return text.lower().removesuffix(".")
+    address, percent, zone = text.partition("%")
+    six = IPv6Address(address)
+    return str(six.ipv4_mapped or six) + percent + zone
+
+
+def address(text: str) -> str:
+    """Give the address, if it is one that a network interface can have."""
+    found = _ip(text)
+    if found.is_unspecified or found.is_multicast:
+        raise ValueError("is not the address of one interface")
+    return str(found)
+
+
+def listening(text: str) -> str:
+    """Give the address, if it is one to listen on: an interface's, or 0.0.0.0 for all of them."""
+    found = _ip(text)
+    return str(found) if found.is_unspecified else address(text)
+
+
+def _ip(text: str) -> IPv4Address | IPv6Address:
+    try:
+        return ip_address("" if "%" in text else text)
+    except ValueError:
+        raise ValueError("is not an IP address") from None
+
+
+def whole(text: str, low: int, high: int) -> int:
+    """Give the number, if it is a whole one of plain digits from `low` to `high`."""
+    if not re.fullmatch(r"0|[1-9][0-9]{0,17}", text) or not low <= int(text) <= high:
+        raise ValueError(f"is not a whole number from {low} to {high}")
+    return int(text)
+
+
+def port(text: str) -> int:
+    """Give the port's number."""
+    return whole(text, 1, 65535)
+
+
+def num_workers(text: str) -> int:
+    """Give how many tasks a node runs at once."""
+    return whole(text, 1, 10_000)
+
+
+def concurrency(text: str) -> int:
+    """Give how many nodes are worked on at once."""
+    return whole(text, 1, 1024)
+
+
+def yes_no(text: str) -> bool:
+    """Give whether it is yes."""
+    return _YES_NO(text) == "yes"
+
+
+def one_line(text: str) -> str:
+    """Give the text, if it is one line without control characters."""
+    if any(unicodedata.category(character) in HIDDEN for character in text):
+        raise ValueError("has a line break or a control character")
+    return text
+
+
+# What would end, continue or multiply the instruction that a shell line stands in.
+_LEAVES_ITS_LINE = (
+    (re.compile(r"\s*-"), "begins with '-'"),
+    (re.compile(r".*\\\s*\Z"), "ends in a backslash, which would swallow the next instruction"),
+    (re.compile(r".*<<"), "has '<<', which would begin a here-document"),
+)
+
+
+def shell_line(text: str) -> str:
+    """Give the shell line, if it stays the one line of a Dockerfile that it is put in."""
+    one_line(text)
+    for pattern, wrong in _LEAVES_ITS_LINE:
+        if pattern.match(text):
+            raise ValueError(wrong)
+    return text
+
+
+_URL = re.compile(r"[A-Za-z0-9._~/:@%+,=\[\]?#&-]+")
+_SCHEMES = ("https", "http", "ssh", "git", "file")
+# git runs a program for `ext::COMMAND` and its like.
+_REMOTE_HELPER = re.compile(r"[A-Za-z0-9+.-]*::")
+_UNSAFE = (
+    "has a user, password or token in it, and an image shows it to everybody: leave it out and set "
+    "MY_PROJECT_SOURCE=copy, which clones with your own credentials"
+)
+
+
+def git_url(text: str) -> str:
+    """Give the project's URL or folder, if git reads it as that and nothing in it is secret."""
+    if text.startswith("-") or not _URL.fullmatch(text):
+        raise ValueError("is not a URL or a folder that git can clone")
+    if _REMOTE_HELPER.match(text):
+        raise ValueError("names a remote helper of git")
+    if "://" in text:
+        _check_url(text)
+    elif not is_folder(text) and ":" in text.partition("@")[0]:
+        raise ValueError(_UNSAFE)
+    return text
+
+
+def _check_url(text: str) -> None:
+    scheme = text.partition("://")[0].lower()
+    if scheme not in _SCHEMES:
+        raise ValueError(f"is not of {', '.join(_SCHEMES)}")
+    try:
+        url = urlsplit(text)
+        secret = url.username if scheme.startswith("http") else url.password
+    except ValueError:
+        raise ValueError("is not a URL") from None
+    if secret is not None or url.query or url.fragment:
+        raise ValueError(_UNSAFE)
+    if scheme != "file" and not url.hostname:
+        raise ValueError("has no host")
+
+
+def is_folder(url: str) -> bool:
+    """Tell whether what `git_url` took is a folder of this machine."""
+    if "://" in url:
+        return url.lower().startswith("file:")
+    # git's own rule: a colon before the first slash makes it host:path.
+    return ":" not in url.partition("/")[0]

@@ -1,0 +1,267 @@
+"""Nodes at work: this machine and those behind SSH, each as the steps of a chain see it."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import subprocess
+import threading
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import paramiko
+from fabric import Config, Connection
+from invoke.exceptions import CommandTimedOut
+
+from deploy.channel import docker_local, docker_over, http_local, http_over
+from deploy.engine import Engine
+from deploy.errors import Failure
+from deploy.plan import Late, Place, Word, parts_of
+from deploy.ray import TOKEN_PATH, container_name
+from deploy.ray_api import RayApi
+from deploy.secret import Secret
+from deploy.ssh import CHANNEL_TIMEOUT, connection_to, open_connection
+
+if TYPE_CHECKING:
+    import requests
+
+    from deploy.inventory import Node
+    from deploy.run import Run
+
+LAST_LINES = 10  # of a failed command's output
+
+
+@dataclass(frozen=True)
+class Result:
+    """What came of a command."""
+
+    code: int
+    output: str
+    errors: str
+
+
+class Host(ABC):
+    """A node of this run: its engine, its shell, its values. Implements `Site`."""
+
+    def __init__(self, node: Node, run: Run) -> None:
+        """Nothing is contacted before it is used."""
+        self.node, self._run = node, run
+        self._values: dict[str, Any] = {}
+        self._facts = threading.RLock()
+
+    @abstractmethod
+    def command(self, argv: tuple[str, ...], timeout: float) -> Result:
+        """Run a command."""
+
+    @abstractmethod
+    def http(self, port: int) -> requests.Session:
+        """Give HTTP to a port of the node's loopback."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """End the connection."""
+
+    @property
+    @abstractmethod
+    def docker(self) -> Engine:
+        """The node's engine."""
+
+    @property
+    @abstractmethod
+    def is_root(self) -> bool:
+        """Whether we are root there."""
+
+    def reconnect(self) -> None:
+        """Have the next command run in a new session."""
+        self.close()
+
+    def ask(self, *argv: str, root: bool = False, timeout: float = 30) -> bool:
+        """Tell whether a command succeeds."""
+        return self.command(self._as(argv, root), timeout).code == 0
+
+    def run(self, *argv: str, root: bool = False, timeout: float = 30) -> str:
+        """Run a command and give its output; `COMMAND_FAILED` with its last lines where it fails."""
+        result = self.command(self._as(argv, root), timeout)
+        if result.code:
+            lines = (result.errors.strip() or result.output.strip()).splitlines()[-LAST_LINES:]
+            said = "\n".join(lines) or "it wrote nothing"
+            if root and "password is required" in said:
+                raise Failure("SUDO_PASSWORD_NEEDED", "sudo asks for a password", "Allow sudo without one (NOPASSWD)")
+            raise Failure("COMMAND_FAILED", f"`{argv[0]}` ended with {result.code}: {said}")
+        return result.output
+
+    def _as(self, argv: tuple[str, ...], root: bool) -> tuple[str, ...]:
+        return ("sudo", "-n", *argv) if root and not self.is_root else argv
+
+    @cached_property
+    def ray(self) -> RayApi:
+        """Ray's API on this node, with the token of the container that runs here."""
+        settings = self._run.settings
+        token = None
+        if not settings.allow_unauthenticated:
+            kept = self.docker.get_file(container_name(settings.cluster_name, "head"), TOKEN_PATH)
+            token = Secret(kept.decode("ascii", "replace").strip()) if kept else None
+        return RayApi(self.http(settings.dashboard_port), token)
+
+    @property
+    def registry(self) -> Any:
+        """The registry of this run."""
+        return self._run.registry
+
+    def value(self, word: Word) -> str:
+        """Give a word with its late values found out."""
+        return "".join(str(self.resolve(part)) if isinstance(part, Late) else part for part in parts_of(word))
+
+    def resolve(self, late: Any) -> Any:
+        """Give a late value as it was found, of its own type."""
+        if late.at is not Place.NODE:
+            return self._run.shared(late, self)
+        with self._facts:
+            if late.name not in self._values:
+                self._values[late.name] = late.resolve(self)
+            return self._values[late.name]
+
+    def peer(self, node: Node) -> Host:
+        """Give the site of another node of this run."""
+        return self._run.host(node)
+
+    def say(self, text: str) -> None:
+        """Tell the operator about progress."""
+        self._run.say(self.node, text)
+
+    def note(self, **facts: Any) -> None:
+        """Put facts into this node's line of the report."""
+        self._run.outcome(self.node).facts.update(facts)
+
+    @property
+    def standing(self) -> bool:
+        """Whether nothing failed on this node so far."""
+        return self._run.outcome(self.node).problem is None
+
+    def fail(self, failure: Failure) -> None:
+        """Put a failure into this node's line of the report."""
+        self._run.outcome(self.node).fail(failure)
+
+
+class LocalHost(Host):
+    """The machine that runs Invoke."""
+
+    @property
+    def is_root(self) -> bool:
+        """Whether this process is root."""
+        return os.geteuid() == 0
+
+    def command(self, argv: tuple[str, ...], timeout: float) -> Result:
+        """Run a command as a child, without a terminal to ask at."""
+        try:
+            done = subprocess.run(  # noqa: S603 - argv of ours, no shell
+                argv, stdin=subprocess.DEVNULL, capture_output=True, timeout=timeout, check=False
+            )
+        except subprocess.TimeoutExpired as error:
+            raise Failure("COMMAND_FAILED", f"`{argv[0]}` was not done within {timeout:.0f} s") from error
+        except OSError as error:
+            return Result(127, "", f"{argv[0]}: {error.strerror}")
+        return Result(done.returncode, done.stdout.decode(errors="replace"), done.stderr.decode(errors="replace"))
+
+    @cached_property
+    def docker(self) -> Engine:
+        """The engine behind this machine's socket."""
+        return Engine(docker_local(self._run.settings.docker_host))
+
+    def http(self, port: int) -> requests.Session:
+        """Give HTTP to a port of this machine's loopback."""
+        return http_local(port)
+
+    def close(self) -> None:
+        """Let the engine's client go."""
+        if client := self.__dict__.pop("docker", None):
+            client.close()
+
+
+class SshHost(Host):
+    """A node behind SSH: one connection of Fabric's, for its shell, its engine and its ports."""
+
+    def __init__(self, node: Node, run: Run, config: Config) -> None:
+        """Nothing is contacted before it is used."""
+        super().__init__(node, run)
+        self._config = config
+        self._connection: Connection | None = None
+        self._connecting = threading.RLock()
+
+    @property
+    def connection(self) -> Connection:
+        """The open connection; it is opened where it is not."""
+        with self._connecting:
+            if self._connection is None:
+                connection = connection_to(self.node, self._run.settings, self._run.known_hosts, self._config)
+                open_connection(connection)
+                self._connection = connection
+            return self._connection
+
+    @property
+    def is_root(self) -> bool:
+        """Whether the login user is root."""
+        return bool(self.connection.user == "root")
+
+    def command(self, argv: tuple[str, ...], timeout: float) -> Result:
+        """Run a command over the connection."""
+        connection = self.connection
+        try:
+            # Bytes come as they are: Latin-1 takes any, and what is not UTF-8 is replaced below.
+            done = connection.run(
+                shlex.join(argv), hide=True, warn=True, in_stream=False, timeout=timeout, encoding="latin-1"
+            )
+        except CommandTimedOut as error:
+            raise Failure("COMMAND_FAILED", f"`{argv[0]}` was not done within {timeout:.0f} s") from error
+        except (paramiko.SSHException, OSError, EOFError) as error:
+            raise self.lost(f"`{argv[0]}`", error) from error
+        return Result(done.exited, _utf8(done.stdout), _utf8(done.stderr))
+
+    def lost(self, doing: str, error: BaseException) -> Failure:
+        """Give the failure of a link that broke while something was done."""
+        return Failure(
+            "SSH_LOST", f"lost contact during {doing} ({error or 'closed'}): its state is unknown", "Run the task again"
+        )
+
+    @cached_property
+    def docker(self) -> Engine:
+        """The engine, over channels of the connection."""
+        return Engine(docker_over(self._opener(lambda transport: transport.open_session(timeout=CHANNEL_TIMEOUT))))
+
+    def http(self, port: int) -> requests.Session:
+        """Give HTTP to a port of the node's loopback, over channels of the connection."""
+        to, origin = ("127.0.0.1", port), ("127.0.0.1", 0)
+        return http_over(
+            self._opener(
+                lambda transport: transport.open_channel("direct-tcpip", to, origin, timeout=CHANNEL_TIMEOUT)
+            )
+        )
+
+    def _opener(
+        self, open_channel: Callable[[paramiko.Transport], paramiko.Channel]
+    ) -> Callable[[], paramiko.Channel]:
+        def opened() -> paramiko.Channel:
+            transport = self.connection.client.get_transport()
+            if transport is None or not transport.is_active():
+                raise self.lost("a call", EOFError("the connection is closed"))
+            return open_channel(transport)
+
+        return opened
+
+    def close(self) -> None:
+        """Close the connection, and those to the jump hosts before it."""
+        with self._connecting:
+            for name in ("docker", "ray"):
+                self.__dict__.pop(name, None)
+            connection, self._connection = self._connection, None
+        hop: Any = connection
+        while hop is not None and not isinstance(hop, str):
+            hop.close()
+            hop = hop.gateway
+
+
+def _utf8(text: str) -> str:
+    return text.encode("latin-1").decode("utf-8", "replace")

@@ -1,0 +1,123 @@
+"""Images: what their references say, and the Dockerfile that the template makes."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+
+from deploy import grammar
+from deploy.errors import Mistake, Problem
+
+
+@dataclass(frozen=True)
+class ImageRef:
+    """An image as Docker names it: `repository[:tag][@digest]`."""
+
+    repository: str
+    tag: str | None = None
+    digest: str | None = None
+
+    @classmethod
+    def parse(cls, text: str) -> ImageRef:
+        """Take a reference apart; a `ValueError` if it is none."""
+        grammar.IMAGE(text)
+        name, _, digest = text.partition("@")
+        # A colon before the last slash is the registry's port.
+        slash = name.rfind("/")
+        colon = name.find(":", slash + 1)
+        repository, tag = (name, None) if colon < 0 else (name[:colon], name[colon + 1 :])
+        return cls(repository, tag, digest or None)
+
+    @property
+    def registry(self) -> str:
+        """The registry's host, `docker.io` where none is named."""
+        host, slash, _ = self.repository.partition("/")
+        return host if slash and _is_host(host) else "docker.io"
+
+    @property
+    def path(self) -> str:
+        """The repository without its registry."""
+        host, slash, rest = self.repository.partition("/")
+        return rest if slash and _is_host(host) else self.repository
+
+    def at(self, digest: str) -> ImageRef:
+        """Give exactly this content of the repository, whatever its tags are."""
+        return replace(self, tag=None, digest=digest)
+
+    def tagged(self, tag: str) -> ImageRef:
+        """Give another tag of the repository."""
+        return replace(self, tag=tag, digest=None)
+
+    def __str__(self) -> str:
+        tag = f":{self.tag}" if self.tag else ""
+        digest = f"@{self.digest}" if self.digest else ""
+        return f"{self.repository}{tag}{digest}"
+
+
+def _is_host(part: str) -> bool:
+    # Docker's rule: `ray-project/deploy` is a name, `localhost/deploy` and `host.example/deploy` are not.
+    return part == "localhost" or "." in part or ":" in part or part != part.lower()
+
+
+@dataclass(frozen=True)
+class Placeholder:
+    """One `<…>` of Dockerfile.template: whose setting it shows, what may stand there, and in which words."""
+
+    setting: str
+    check: Callable[[str], object]
+    words: Callable[[str], str]
+
+
+def _installation(script: str) -> str:
+    """Give the command that runs the script, one shell line, whatever shell the base image prefers."""
+    return shlex.join(("/bin/sh", "-e", "-c", script or ":"))
+
+
+PLACEHOLDERS: Mapping[str, Placeholder] = {
+    "base-image": Placeholder("BASE_IMAGE", ImageRef.parse, shlex.quote),
+    "my-project-url": Placeholder("MY_PROJECT_URL", grammar.git_url, shlex.quote),
+    "my-project-commit": Placeholder("MY_PROJECT_REF", grammar.COMMIT, shlex.quote),
+    "my-project-installation-script": Placeholder(
+        "MY_PROJECT_INSTALLATION_SCRIPT", grammar.shell_line, _installation
+    ),
+}
+_MARK = re.compile(r"<(" + "|".join(PLACEHOLDERS) + ")>")
+_LIKE_ONE = re.compile(r"<((?:my|base)-[A-Za-z-]*)>")
+
+
+def render(template: str, values: Mapping[str, str]) -> str:
+    """Put the values, by placeholder, into the template, each as the shell's words.
+
+    A `Mistake` tells each value that is missing or would change the instruction it stands in, by its
+    setting, and each placeholder that there is not. There are as many instructions as in the template.
+    """
+    Mistake.raise_any([*_unknown(template), *_wrong_values(template, values)])
+    return _MARK.sub(lambda mark: PLACEHOLDERS[mark[1]].words(values[mark[1]]), template)
+
+
+def _unknown(template: str) -> list[Problem]:
+    return [
+        Problem("TEMPLATE", f"<{name}> is no placeholder", grammar.nearest(name, PLACEHOLDERS))
+        for name in dict.fromkeys(_LIKE_ONE.findall(template))
+        if name not in PLACEHOLDERS
+    ]
+
+
+def _wrong_values(template: str, values: Mapping[str, str]) -> list[Problem]:
+    return [
+        Problem("TEMPLATE", f"{PLACEHOLDERS[name].setting} {wrong}")
+        for name in dict.fromkeys(_MARK.findall(template))
+        if (wrong := _wrong(name, values))
+    ]
+
+
+def _wrong(name: str, values: Mapping[str, str]) -> str:
+    if name not in values:
+        return f"is not set, and the template has <{name}>"
+    try:
+        PLACEHOLDERS[name].check(values[name])
+    except ValueError as wrong:
+        return str(wrong)
+    return ""

@@ -1,0 +1,121 @@
+"""The settings that are lists of shell words: volumes, variables, and arguments for `ray start`."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Iterator
+
+from deploy import grammar
+
+# What Raydock gives `ray start` itself, and which setting decides it.
+RAY_ARGUMENTS_OF_OURS = {
+    "--head": "the node's role decides it",
+    "--block": "it is always given",
+    "--port": "set REDIS_PORT",
+    "--redis-port": "set REDIS_PORT",
+    "--address": "set HEAD_ADDRESS",
+    "--redis-address": "set HEAD_ADDRESS",
+    "--node-ip-address": "set HEAD_ADDRESS, or private= in workers.txt",
+    "--object-manager-port": "set OBJECT_MANAGER_PORT",
+    "--dashboard-host": "set DASHBOARD_HOST",
+    "--dashboard-port": "set DASHBOARD_PORT",
+    "--include-dashboard": "the head has one, and no worker starts with it",
+    "--num-cpus": "set NUM_WORKERS",
+    "--num-workers": "set NUM_WORKERS",
+    "--num-gpus": "set GPUS",
+    "--resources": "set resources= in workers.txt",
+}
+# Ray's token and who has to show it are not the settings' to decide.
+VARIABLES_OF_OURS = re.compile(r"RAY_AUTH_.*|RAY_ADDRESS")
+
+_VOLUME = re.compile(r"(?P<source>[^:]+):(?P<target>[^:]+)(?::(?P<mode>[^:]*))?")
+_VOLUME_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}")
+_MODES = frozenset(
+    {"ro", "rw", "z", "Z", "nocopy", "shared", "slave", "private", "rshared", "rslave", "rprivate"}
+)
+_ENGINE_SOCKET = re.compile(r"/(?:var/)?run(?:/docker\.sock)?/*")
+
+
+def volumes(text: str) -> tuple[str, ...]:
+    """Give volumes as Docker takes them: `source:target[:mode]`."""
+    words = _words(text)
+    targets = [_volume(word) for word in words]
+    _check_once(targets)
+    return words
+
+
+def container_env(text: str) -> tuple[str, ...]:
+    """Give the containers' variables, each as `NAME=VALUE`. No message repeats a value."""
+    words = _words(text)
+    names = [_variable(word) for word in words]
+    _check_once(names)
+    return words
+
+
+def ray_start_args(text: str) -> tuple[str, ...]:
+    """Give more arguments for every `ray start`, if none is one that Raydock gives."""
+    words = _words(text)
+    for flag in _flags(words):
+        if why := RAY_ARGUMENTS_OF_OURS.get(flag):
+            raise ValueError(f"has {flag}, which is not for here: {why}")
+    return words
+
+
+def _words(text: str) -> tuple[str, ...]:
+    try:
+        return tuple(shlex.split(grammar.one_line(text)))
+    except ValueError as wrong:
+        if str(wrong).startswith("No "):
+            raise ValueError("is not shell words: a quote or a backslash is left open") from None
+        raise
+
+
+def _flags(words: tuple[str, ...]) -> Iterator[str]:
+    """Give the options among the words: a word without dashes is the value of the one before it."""
+    takes_value = False
+    for word in words:
+        flag, equals, _ = word.partition("=")
+        if flag.startswith("--") and len(flag) > 2:
+            yield flag
+            takes_value = not equals
+        elif takes_value and not word.startswith("--"):
+            takes_value = False
+        else:
+            raise ValueError(f"has {grammar.shown(word)}, which is neither an option nor the value of one")
+
+
+def _volume(word: str) -> str:
+    parts = _VOLUME.fullmatch(word)
+    if not parts:
+        raise ValueError(f"has {grammar.shown(word)}, which is not source:target or source:target:mode")
+    source, target, mode = parts["source"], parts["target"], parts["mode"]
+    if not source.startswith("/") and not _VOLUME_NAME.fullmatch(source):
+        raise ValueError(
+            f"has {grammar.shown(source)}, which is neither an absolute path nor a volume's name"
+        )
+    if _ENGINE_SOCKET.fullmatch(source):
+        raise ValueError(f"has {grammar.shown(source)}: whoever has the engine's socket is root on the node")
+    if not target.startswith("/") or not target.strip("/"):
+        raise ValueError(f"has {grammar.shown(target)}, which is no absolute path in the container")
+    if mode is not None and not set(mode.split(",")) <= _MODES:
+        raise ValueError(f"has the mode {grammar.shown(mode)}: write ro or rw")
+    return target.rstrip("/")
+
+
+def _variable(word: str) -> str:
+    name, equals, _ = word.partition("=")
+    if not equals:
+        raise ValueError("has a word without '=': write NAME=VALUE, a value with blanks in quotes")
+    try:
+        grammar.VARIABLE(name)
+    except ValueError as wrong:
+        raise ValueError(f"has {grammar.shown(name)}, which {wrong}") from None
+    if VARIABLES_OF_OURS.fullmatch(name):
+        raise ValueError(f"has {name}, which Raydock sets")
+    return name
+
+
+def _check_once(names: list[str]) -> None:
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise ValueError(f"has {twice[0]} twice")

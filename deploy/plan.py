@@ -1,0 +1,143 @@
+"""A plan: the steps of a task, host by host, made from settings and inventory alone."""
+
+from __future__ import annotations
+
+import shlex
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, fields, is_dataclass
+from enum import Enum
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
+
+if TYPE_CHECKING:
+    from deploy.inventory import Node
+    from deploy.site import Site
+
+T = TypeVar("T")
+
+
+class Place(Enum):
+    """Where a step acts, or a value is found out."""
+
+    OPERATOR = "operator"
+    HEAD = "head"
+    NODE = "node"
+
+
+@dataclass(frozen=True)
+class Late(Generic[T]):
+    """A value that nobody can know before contact: the script assigns it by `shell`, the run calls `resolve`.
+
+    One that is found on the operator's side or on the head is found once in a run, and is the same for every node.
+    """
+
+    name: str
+    shell: str
+    resolve: Callable[[Site], T] = field(compare=False, repr=False)
+    at: Place = Place.NODE
+    needs: tuple[Late[Any], ...] = ()
+
+
+@dataclass(frozen=True)
+class Phrase:
+    """A word put together of literals and late values, as `--port=` and the port."""
+
+    parts: tuple[str | Late[Any], ...]
+
+
+Word = str | Late[Any] | Phrase
+
+
+def phrase(*parts: str | Late[Any]) -> Phrase:
+    """Give one word made of `parts`."""
+    return Phrase(parts)
+
+
+def parts_of(word: Word) -> tuple[str | Late[Any], ...]:
+    """Give the literals and late values of a word, in order."""
+    return word.parts if isinstance(word, Phrase) else (word,)
+
+
+def quoted(word: Word) -> str:
+    """Write a word as bash reads it: literals quoted, late values as their variable."""
+    return "".join(f'"${part.name}"' if isinstance(part, Late) else shlex.quote(part) for part in parts_of(word))
+
+
+def lates(value: object) -> Iterator[Late[Any]]:
+    """Give each late value that `value` is made of, what it needs first."""
+    if isinstance(value, Late):
+        for needed in value.needs:
+            yield from lates(needed)
+        yield value
+    elif isinstance(value, tuple):
+        for item in value:
+            yield from lates(item)
+    elif is_dataclass(value):
+        for item in fields(value):
+            yield from lates(getattr(value, item.name))
+
+
+class Step(ABC):
+    """One line of the document, idempotent by its form: a question, and an action where the answer is no."""
+
+    document: ClassVar[str] = ""
+    changes: ClassVar[bool] = True
+    where: ClassVar[Place] = Place.NODE
+    # After usermod only a new session has the group.
+    ends_session: ClassVar[bool] = False
+
+    @property
+    @abstractmethod
+    def title(self) -> str:
+        """What the step does, as progress and errors name it."""
+
+    @property
+    @abstractmethod
+    def shell(self) -> str:
+        """The step as a line of the manual: `question || action`."""
+
+    @abstractmethod
+    def done(self, site: Site) -> bool:
+        """Ask whether there is nothing to do."""
+
+    @abstractmethod
+    def apply(self, site: Site) -> None:
+        """Do it; what goes wrong is a `Failure`."""
+
+
+@dataclass(frozen=True)
+class Chain:
+    """What one node has to do, in order, on one connection."""
+
+    node: Node
+    steps: tuple[Step, ...]
+
+
+@dataclass(frozen=True)
+class Stage:
+    """Chains that run at once; with `after_head` only where the head did not fail before."""
+
+    chains: tuple[Chain, ...]
+    after_head: bool = False
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Stages, one after the other."""
+
+    stages: tuple[Stage, ...]
+
+    def then(self, other: Plan) -> Plan:
+        """Give this plan, and after it the other."""
+        return Plan(self.stages + other.stages)
+
+    def along(self, other: Plan) -> Plan:
+        """Give one plan in which each node does its steps of this plan and goes straight on to those of the other.
+
+        Both are of one stage.
+        """
+        (mine,), (theirs,) = self.stages, other.stages
+        steps = {chain.node: chain.steps for chain in mine.chains}
+        for chain in theirs.chains:
+            steps[chain.node] = steps.get(chain.node, ()) + chain.steps
+        return Plan((Stage(tuple(Chain(node, done) for node, done in steps.items())),))

@@ -1,0 +1,242 @@
+"""Ray as containers: what `ray start` is asked on the head and on a worker, and the spec that names it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shlex
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from deploy.plan import Late, Word, phrase, quoted
+
+if TYPE_CHECKING:
+    from deploy.inventory import Node
+    from deploy.settings import Settings
+
+TOKEN_PATH = "/run/ray-token"  # noqa: S105 - a path, not a token
+PROBED_PATH = "/tmp/raydock-probed"  # noqa: S108 - in a container of ours, gone with it
+STOP_GRACE = 45  # seconds; `ray start --block` drains up to 30 s on SIGTERM
+
+
+@dataclass(frozen=True)
+class Dialect:
+    """The flags of `ray start` in a range of Ray's versions."""
+
+    head: tuple[str, ...]
+    worker: tuple[str, ...]
+
+
+# `{…}` stands for a value; the document's own flags are those of the first Rays.
+DIALECTS: Mapping[str, Dialect] = {
+    "0.8": Dialect(
+        head=(
+            "--head",
+            "--block",
+            "--port={port}",
+            "--object-manager-port={object_manager_port}",
+            "--node-ip-address={address}",
+            "--num-cpus={num_workers}",
+            "--dashboard-host={dashboard_host}",
+            "--dashboard-port={dashboard_port}",
+        ),
+        worker=(
+            "--block",
+            "--address={head}",
+            "--object-manager-port={object_manager_port}",
+            "--node-ip-address={address}",
+            "--num-cpus={num_workers}",
+        ),
+    ),
+}
+CURRENT = DIALECTS["0.8"]
+
+
+@dataclass(frozen=True)
+class Container:
+    """A container of ours: what `docker create` is told."""
+
+    name: str
+    cluster: str
+    role: str
+    asked: str
+    image: Late[str]
+    command: tuple[Word, ...]
+    environment: tuple[tuple[str, str], ...]
+    shm_size: Word
+    gpus: Word
+    volumes: tuple[str, ...]
+    labels: tuple[tuple[str, Word], ...]
+
+    @property
+    def spec(self) -> str:
+        """What was asked, in short: the label by which a running container is known to be the wanted one."""
+        return f"v1:{hashlib.sha256(self.asked.encode()).hexdigest()[:12]}"
+
+
+def container_name(cluster: str, role: str) -> str:
+    """Give the name of a cluster's container on a head or a worker."""
+    return f"raydock-{cluster}-{role}"
+
+
+def environment(settings: Settings) -> tuple[tuple[str, str], ...]:
+    """Give the variables of every container; the operator's own come last and win."""
+    token = () if settings.allow_unauthenticated else (("RAY_AUTH_TOKEN_PATH", TOKEN_PATH),)
+    return (
+        # With the mode unset, a head that finds a token turns authentication on by itself, and a worker does not.
+        ("RAY_AUTH_MODE", "disabled" if settings.allow_unauthenticated else "token"),
+        *token,
+        ("RAY_USAGE_STATS_ENABLED", "0"),
+        *(entry.partition("=")[::2] for entry in settings.container_env),
+    )
+
+
+def asked(settings: Settings, node: Node) -> dict[str, Any]:
+    """Give what the operator asked of a node, with `auto` as `auto`: the part of a container that has a spec."""
+    options = node.options
+    wanted = {
+        "role": node.role,
+        "redis_port": settings.redis_port,
+        "object_manager_port": settings.object_manager_port,
+        "shm_size": options.shm_size or settings.shm_size,
+        "num_workers": str(options.num_workers or settings.num_workers),
+        "gpus": options.gpus or settings.gpus,
+        "resources": options.resources,
+        "volumes": list(settings.volumes),
+        "container_env": list(settings.container_env),
+        "ray_start_args": list(settings.ray_start_args),
+        "allow_unauthenticated": settings.allow_unauthenticated,
+    }
+    if node.role == "head":
+        wanted |= {"dashboard_port": settings.dashboard_port, "dashboard_host": settings.dashboard_host}
+    return wanted
+
+
+def changed_keys(old: str, new: str) -> Iterable[str]:
+    """Name the keys in which two askings differ, as settings are named."""
+    try:
+        before, after = json.loads(old), json.loads(new)
+    except ValueError:
+        return ()
+    return sorted(key.upper() for key in before.keys() | after.keys() if before.get(key) != after.get(key))
+
+
+def fill(flags: Iterable[str], values: Mapping[str, Word]) -> tuple[Word, ...]:
+    """Put values for the `{…}` of a dialect's flags."""
+
+    def word(flag: str) -> Word:
+        text, _, key = flag.removesuffix("}").partition("{")
+        if not key:
+            return flag
+        value = values[key]
+        return phrase(text, *(value.parts if not isinstance(value, str | Late) else (value,)))
+
+    return tuple(map(word, flags))
+
+
+@dataclass(frozen=True)
+class NodeValues:
+    """The late values of a container."""
+
+    image: Late[str]
+    address: Word
+    head: Word
+    shm_size: Late[str]
+    num_workers: Late[str]
+    gpus: Late[str]
+    run: Word
+
+
+def ray_container(settings: Settings, node: Node, found: NodeValues) -> Container:
+    """Give the container that runs Ray on a node."""
+    wanted = asked(settings, node)
+    sizes: dict[str, Word] = {
+        "shm_size": wanted["shm_size"] if wanted["shm_size"] != "auto" else found.shm_size,
+        "num_workers": wanted["num_workers"] if wanted["num_workers"] != "auto" else found.num_workers,
+        "gpus": {"auto": found.gpus, "none": ""}.get(wanted["gpus"], wanted["gpus"]),
+    }
+    flags = fill(
+        CURRENT.head if node.role == "head" else CURRENT.worker,
+        {
+            "port": str(settings.redis_port),
+            "object_manager_port": str(settings.object_manager_port),
+            "dashboard_host": settings.dashboard_host,
+            "dashboard_port": str(settings.dashboard_port),
+            "address": found.address,
+            "head": found.head,
+            "num_workers": sizes["num_workers"],
+        },
+    )
+    resources = (f"--resources={node.options.resources}",) if node.options.resources else ()
+    text = json.dumps(wanted, sort_keys=True, separators=(",", ":"))
+    container = Container(
+        name=container_name(settings.cluster_name, node.role),
+        cluster=settings.cluster_name,
+        role=node.role,
+        asked=text,
+        image=found.image,
+        command=("ray", "start", *flags, *resources, *settings.ray_start_args),
+        environment=environment(settings),
+        shm_size=sizes["shm_size"],
+        gpus=sizes["gpus"],
+        volumes=tuple(settings.volumes),
+        labels=(("raydock.head", found.head), ("raydock.run", found.run), ("raydock.image", found.image)),
+    )
+    return container
+
+
+def all_labels(container: Container) -> tuple[tuple[str, Word], ...]:
+    """Give every label of a container: those that say whose it is, what was asked, and what was found."""
+    return (
+        ("raydock.cluster", container.cluster),
+        ("raydock.role", container.role),
+        ("raydock.spec", container.spec),
+        ("raydock.asked", container.asked),
+        *container.labels,
+    )
+
+
+def create_line(container: Container) -> str:
+    """Write the `docker create` of a container, as the script has it."""
+    gpus = container.gpus
+    words: list[str] = ["docker create --name", quoted(container.name)]
+    words += [f"--label {key}={quoted(value)}" for key, value in all_labels(container)]
+    words += ["--network host", f"--shm-size {quoted(container.shm_size)}"]
+    words += ["--cap-drop ALL --security-opt no-new-privileges"]
+    words += [f"--env {shlex.quote(f'{key}={value}')}" for key, value in container.environment]
+    words += [f"--volume {shlex.quote(volume)}" for volume in container.volumes]
+    if isinstance(gpus, Late):
+        words += [f'${{{gpus.name}:+--gpus "${gpus.name}"}}']
+    elif gpus:
+        words += [f"--gpus {quoted(gpus)}"]
+    words += [quoted(container.image), *map(quoted, container.command)]
+    return " ".join(words)
+
+
+# Runs on every node that Ray counts alive and that has not run one yet, and records where it did. What it has
+# recorded goes with the head's container, as Ray's session does.
+PROBE = f"""\
+import json, pathlib, ray
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy as on
+ray.init(address="auto", log_to_driver=False, logging_level="error")
+seen = pathlib.Path({PROBED_PATH!r})
+done = set(seen.read_text().split()) if seen.exists() else set()
+alive = {{n["NodeID"]: n["NodeManagerAddress"] for n in ray.nodes() if n["Alive"]}}
+run = ray.remote(num_cpus=0)(lambda: ray.get_runtime_context().get_node_id())
+asked = {{run.options(scheduling_strategy=on(node, soft=False)).remote(): node for node in alive if node not in done}}
+ready, _ = ray.wait(list(asked), num_returns=len(asked), timeout=20) if asked else ([], [])
+for ref in ready:
+    try:
+        done.add(ray.get(ref))
+    except ray.exceptions.RayError:
+        pass
+seen.write_text("\\n".join(sorted(done)))
+print(json.dumps(sorted(address for node, address in alive.items() if node not in done)))
+"""
+
+ALIVE = """\
+import ray
+ray.init(address="auto", log_to_driver=False, logging_level="error")
+print(len({n["NodeManagerAddress"] for n in ray.nodes() if n["Alive"]}))
+"""

@@ -1,0 +1,142 @@
+"""What came of a task, node by node: what a person and a program read."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from deploy.errors import Failure, Kind, Problem
+
+if TYPE_CHECKING:
+    from deploy.inventory import Node
+
+SCHEMA = 1
+INTERRUPTED = 130
+# Facts about a container and Ray; a task that did not look leaves them unknown.
+UNKNOWN = {
+    "container": "unknown",
+    "container_id": None,
+    "spec": None,
+    "digest": None,
+    "ray": "unknown",
+    "log_tail": (),
+}
+
+
+@dataclass
+class Outcome:
+    """What came of one node."""
+
+    node: Node
+    asked: bool = False
+    done: list[str] = field(default_factory=list)
+    problem: Problem | None = None
+    step: str = ""
+    facts: dict[str, Any] = field(default_factory=lambda: dict(UNKNOWN))
+
+    @property
+    def changed(self) -> bool:
+        """Whether anything was done to the node."""
+        return bool(self.done)
+
+    @property
+    def word(self) -> str:
+        """The outcome in one of the words of the contract."""
+        if self.problem is None:
+            return "ok" if self.asked else "skipped"
+        return "unreachable" if self.problem.kind is Kind.UNREACHABLE else "failed"
+
+    def fail(self, failure: Failure, step: str = "") -> None:
+        """Record what went wrong; the first failure is the cause, and stays."""
+        if self.problem is None:
+            self.problem, self.step = failure.problem, step
+
+    def json(self) -> dict[str, Any]:
+        """Give the node's object in the JSON document."""
+        facts = {key: self.facts[key] for key in UNKNOWN}
+        return {
+            "node": self.node.name,
+            "role": self.node.role,
+            "address": self.facts.get("address", self.node.private or self.node.address),
+            "outcome": self.word,
+            "changed": self.changed,
+            **facts,
+            "log_tail": list(facts["log_tail"]),
+            "code": self.problem.code if self.problem else None,
+            "error": self.problem.error if self.problem else None,
+        }
+
+
+@dataclass
+class Report:
+    """What came of a task."""
+
+    task: str
+    cluster: str = ""
+    image: str | None = None
+    outcomes: Sequence[Outcome] = ()
+    problems: tuple[Problem, ...] = ()
+    facts: dict[str, Any] = field(default_factory=dict)
+    interrupted: bool = False
+    seconds: float = 0.0
+
+    @property
+    def changed(self) -> bool:
+        """Whether anything was done anywhere."""
+        return any(outcome.changed for outcome in self.outcomes)
+
+    @property
+    def failed(self) -> Iterator[Outcome]:
+        """The nodes that something went wrong on, in the inventory's order."""
+        return (outcome for outcome in self.outcomes if outcome.problem)
+
+    @property
+    def exit(self) -> int:
+        """The exit code: the first of the contract's list that holds."""
+        kinds = {problem.kind for problem in self.problems}
+        if self.interrupted:
+            return INTERRUPTED
+        if Kind.INPUT in kinds:
+            return Kind.INPUT.value
+        failed = list(self.failed)
+        kinds |= {outcome.problem.kind for outcome in failed if outcome.problem}
+        for kind in (Kind.LOCKED, Kind.REFUSED, Kind.UNREACHABLE):
+            if kind in kinds:
+                return kind.value
+        if self.problems or self.head_failed or (failed and len(failed) == sum(one.asked for one in self.outcomes)):
+            return 1
+        return 3 if failed else 0
+
+    @property
+    def head_failed(self) -> bool:
+        """Whether the head is among those that failed."""
+        return any(outcome.node.role == "head" for outcome in self.failed)
+
+    def alike(self) -> Mapping[Problem, list[Outcome]]:
+        """Give each problem once, with the nodes that have it."""
+        found: dict[Problem, list[Outcome]] = {}
+        for outcome in self.failed:
+            assert outcome.problem is not None  # noqa: S101 - `failed` gives no others
+            found.setdefault(outcome.problem, []).append(outcome)
+        return found
+
+    def json(self) -> dict[str, Any]:
+        """Give the one document that a program reads."""
+        errors = [{"code": one.code, "place": one.place, "error": one.error} for one in self.problems]
+        errors += [
+            {"code": problem.code, "place": problem.place or outcomes[0].node.name, "error": problem.error}
+            for problem, outcomes in self.alike().items()
+        ]
+        return {
+            "schema": SCHEMA,
+            "cluster": self.cluster,
+            "task": self.task,
+            "ok": self.exit == 0,
+            "exit": self.exit,
+            "changed": self.changed,
+            "image": self.image,
+            "errors": errors,
+            "nodes": [outcome.json() for outcome in self.outcomes],
+            **self.facts,
+        }

@@ -1,0 +1,52 @@
+"""Practice hosts on one machine, with a registry, an ECR endpoint and a git server beside them."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+from invoke.context import Context
+from invoke.exceptions import Exit
+from invoke.tasks import task
+
+
+@task(
+    help={
+        "workers": "How many workers stand beside the head.",
+        "prepared": "Hosts that have Docker already.",
+    }
+)
+def up(_c: Context, workers: str = "2", prepared: bool = False) -> None:
+    """Have practice hosts on this machine, and what a cluster finds around it."""
+    from deploy.practice import operate
+
+    changed = _perform(operate.up, workers=workers, prepared=prepared)
+    _say(
+        f"the sandbox is up: head and {workers} workers"
+        if changed
+        else "the sandbox is up already: nothing to do"
+    )
+    step = "build.base" if prepared else "cluster.install"
+    _say(f"next: ENVIRONMENT=sandbox invoke {step}")
+
+
+@task
+def down(_c: Context) -> None:
+    """Remove the practice hosts and all that came with them; images stay."""
+    from deploy.practice import operate
+
+    _say("the sandbox is gone" if _perform(operate.down) else "there is no sandbox: nothing to do")
+    _say("next: invoke sandbox.up")
+
+
+def _perform(operation: Any, **wanted: Any) -> bool:
+    from deploy.errors import RaydockError
+
+    try:
+        return bool(operation(say=_say, **wanted))
+    except RaydockError as error:
+        raise Exit(str(error), error.problems[0].kind.value) from error
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)

@@ -1,0 +1,160 @@
+"""A plan as the manual would type it: a bash script, host by host, that calls nothing of ours."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from deploy.plan import Late, Place, lates
+
+if TYPE_CHECKING:
+    from deploy.inventory import Node
+    from deploy.plan import Chain, Plan, Step
+    from deploy.plans import Scope
+
+PRELUDE = r"""
+# to HOST [NAME…]: run the lines of the standard input on HOST, with these variables. Script and values go
+# through the connection's input, so none of them is seen in a process list.
+to() {
+  local host=$1
+  shift
+  {
+    echo 'set -euo pipefail'
+    [ $# = 0 ] || declare -p "$@"
+    echo 'as_root() { if [ "$(id -u)" = 0 ]; then "$@"; else sudo -n "$@"; fi; }'
+    echo 'memory=$(mktemp -d -p /dev/shm) && trap '\''rm -rf "$memory"'\'' EXIT'
+    echo '{'
+    cat
+    echo '} </dev/null'
+  } | "$host"
+}
+""".strip()
+
+
+@dataclass
+class Script:
+    """The script while it is written: its lines, and the variables that the operator's side has so far."""
+
+    scope: Scope
+    lines: list[str] = field(default_factory=list)
+    known: set[str] = field(default_factory=set)
+
+    def write(self, *lines: str) -> None:
+        """Add lines."""
+        self.lines += lines
+
+    def host(self, node: Node) -> str:
+        """Give the function that reaches a node."""
+        return f"on_{self.scope.inventory.nodes.index(node)}"
+
+    def assign(self, late: Late[Any]) -> None:
+        """Have the operator's side find out a value, once."""
+        if late.name in self.known or late.at is Place.NODE:
+            return
+        if late.at is Place.OPERATOR:
+            self.write(f"{late.name}=$({late.shell})")
+        else:
+            variables = [needed.name for needed in lates(late.needs) if needed.name in self.known]
+            call = " ".join(("to", self.host(self.scope.inventory.head), *variables))
+            login = [login_line(late)] if "$memory" in late.shell else []
+            self.write(f"{late.name}=$({call} <<'LINES'", *login, late.shell, "LINES", ")")
+        self.known.add(late.name)
+
+    def block(self, node: Node, steps: Sequence[Step]) -> None:
+        """Send the lines of some steps to a node."""
+        found = list(dict.fromkeys(late for step in steps for late in lates(step)))
+        for late in found:
+            self.assign(late)
+        variables = sorted({late.name for late in found if late.at is not Place.NODE})
+        self.write(" ".join(("to", self.host(node), *variables)) + " <<'LINES'")
+        assigned: set[str] = set()
+        for step in steps:
+            for late in lates(step):
+                if late.at is Place.NODE and late.name not in assigned:
+                    assigned.add(late.name)
+                    self.write(f"{late.name}=$({late.shell})")
+            self.write(f"# {step.document or step.title}", step.shell)
+        self.write("LINES")
+
+    def chain(self, chain: Chain) -> None:
+        """Write what one node has to do."""
+        self.write("", f"# --- {chain.node.name}")
+        for place, steps in sessions(chain.steps):
+            if place is Place.OPERATOR:
+                for step in steps:
+                    self.write(f"# {step.document or step.title}", step.shell)
+            else:
+                self.block(chain.node, steps)
+
+
+def login_line(late: Late[Any]) -> str:
+    """Write the login that finding out this value needs."""
+    password = next((needed for needed in lates(late.needs) if needed.name == "registry_password"), None)
+    if password is None:
+        return ":"
+    uri = next((needed for needed in lates(late.needs) if needed.name == "repository_uri"), None)
+    registry = f"${{{uri.name}%%/*}}" if uri else "$registry"
+    return (
+        f'docker --config "$memory" login --username AWS --password-stdin "{registry}" '
+        f'<<<"${password.name}" >/dev/null 2>&1'
+    )
+
+
+def sessions(steps: Sequence[Step]) -> Iterator[tuple[Place, list[Step]]]:
+    """Cut a chain where another side acts, or where a new session is needed."""
+    run: list[Step] = []
+    for step in steps:
+        if run and run[-1].where is not step.where:
+            yield run[-1].where, run
+            run = []
+        run.append(step)
+        if step.ends_session:
+            yield step.where, run
+            run = []
+    if run:
+        yield run[-1].where, run
+
+
+def reach(scope: Scope, node: Node) -> str:
+    """Write the command that gives a shell on a node."""
+    if node.local:
+        return "bash -s"
+    settings = scope.settings
+    words = ["ssh", "-o", "BatchMode=yes", "-o", "StrictHostKeyChecking=yes"]
+    if settings.ssh_known_hosts:
+        words += ["-o", f"UserKnownHostsFile={settings.ssh_known_hosts}"]
+    if settings.ssh_key:
+        words += ["-i", str(settings.ssh_key), "-o", "IdentitiesOnly=yes"]
+    if node.port:
+        words += ["-p", str(node.port)]
+    user = f"{node.user}@" if node.user else ""
+    return shlex.join([*words, f"{user}{node.address}", "bash", "-s"])
+
+
+def tools(text: str) -> list[str]:
+    """Name what the script calls on the operator's side."""
+    return [tool for tool in ("ssh", "aws") if f"{tool} " in text]
+
+
+def script(task: str, scope: Scope, plan: Plan) -> str:
+    """Give the plan of a task as a bash script."""
+    body = Script(scope)
+    for stage in plan.stages:
+        for chain in stage.chains:
+            body.chain(chain)
+    nodes = {chain.node: None for stage in plan.stages for chain in stage.chains}
+    nodes.setdefault(scope.inventory.head)
+    hosts = [f"{body.host(node)}() {{ {reach(scope, node)}; }}  # {node.name}" for node in nodes]
+    text = "\n".join((*hosts, *body.lines))
+    aws = [
+        f"export AWS_ENDPOINT_URL={shlex.quote(value.reveal())}"
+        for key, value in scope.settings.aws.items()
+        if key == "AWS_ENDPOINT_URL"
+    ]
+    check = f'for tool in {" ".join(["bash", *tools(text)])}; do\n' + (
+        '  command -v "$tool" >/dev/null || { echo "$tool is not installed here" >&2; exit 1; }\ndone'
+    )
+    head = ["#!/usr/bin/env bash", f"# {task}: what Raydock does, typed by hand. It holds no secret.", "set -euo pipefail"]
+    return "\n".join((*head, "", check, *aws, "", PRELUDE, "", text)) + "\n"

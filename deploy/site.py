@@ -1,0 +1,206 @@
+"""What a step may touch: the node's engine, its shell, the registry. Protocols only; the IO floor fills them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    from deploy.errors import Failure
+    from deploy.inventory import Node
+    from deploy.plan import Word
+    from deploy.ray import Container
+    from deploy.secret import Secret
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Credentials:
+    """A login for a registry: who, the password or token, and the registry's host."""
+
+    user: str
+    password: Secret
+    registry: str
+
+
+@dataclass(frozen=True)
+class Found:
+    """A container as the engine shows it."""
+
+    id: str
+    name: str
+    state: str
+    labels: Mapping[str, str]
+    image: str
+    user: str = ""
+    exit_code: int | None = None
+
+    @property
+    def running(self) -> bool:
+        """Tell whether its program runs."""
+        return self.state == "running"
+
+
+class Docker(Protocol):
+    """The node's engine. Errors are `Failure`; times are seconds."""
+
+    def has(self, image: str) -> bool:
+        """Tell whether the image is in the engine."""
+
+    def image_id(self, image: str) -> str | None:
+        """Give the image's id (`sha256:…`), None where it is absent."""
+
+    def image_labels(self, image: str) -> Mapping[str, str]:
+        """Give the image's labels, none where it is absent."""
+
+    def image_digests(self, image: str) -> Sequence[str]:
+        """Give the `repository@sha256:…` under which registries know the image."""
+
+    def pull(self, image: str, credentials: Credentials | None, say: Say) -> None:
+        """Pull the image, reading every line of the stream."""
+
+    def tag(self, image: str, repository: str, tag: str) -> None:
+        """Give the image another name."""
+
+    def push(self, repository: str, tag: str, credentials: Credentials | None, say: Say) -> str:
+        """Push a tag and give the digest that the registry has for it."""
+
+    def published(self, image: str, credentials: Credentials | None) -> str | None:
+        """Ask the image's registry, through the engine, for its digest; None where it has no such tag."""
+
+    def login(self, credentials: Credentials) -> None:
+        """Have the engine check the login; nothing is stored."""
+
+    def build(self, context: Mapping[str, bytes], tag: str, options: Mapping[str, Any], say: Say) -> str:
+        """Build an image of a context of files (name: content) and give its id."""
+
+    def run_once(self, image: str, argv: Sequence[str]) -> str:
+        """Run a command in a container that is removed after it, and give its output."""
+
+    def facts(self) -> Mapping[str, Any]:
+        """Give what `docker info` tells."""
+
+    def find(self, name: str) -> Found | None:
+        """Give the container of this name."""
+
+    def containers(self, labels: Mapping[str, str]) -> Sequence[Found]:
+        """Give the containers, stopped ones too, that bear all these labels."""
+
+    def create(self, container: Container, words: Callable[[Word], str]) -> None:
+        """Create the container; `words` gives the late values their literal form."""
+
+    def put_file(self, name: str, path: str, content: bytes, uid: int) -> None:
+        """Lay a file of mode 0600 that belongs to `uid` into a container."""
+
+    def get_file(self, name: str, path: str) -> bytes | None:
+        """Give a file of a container; None where it is absent."""
+
+    def user_id(self, name: str) -> int:
+        """Give the uid of the user that a created container runs as."""
+
+    def start(self, name: str) -> None:
+        """Start a container that was created."""
+
+    def stop(self, name: str, grace: int) -> None:
+        """Ask the container to end, and kill it after `grace` seconds."""
+
+    def remove(self, name: str) -> None:
+        """Remove a container that does not run."""
+
+    def logs(self, name: str, lines: int) -> Sequence[str]:
+        """Give the last lines of a container's output."""
+
+    def exec(self, name: str, argv: Sequence[str], timeout: float) -> tuple[int, str]:
+        """Run a command in a container and give its exit code and output."""
+
+
+class Registry(Protocol):
+    """Where images are published. Called on the operator's side."""
+
+    def exists(self) -> bool:
+        """Tell whether the repository is there."""
+
+    def create(self) -> None:
+        """Create it."""
+
+    def uri(self) -> str:
+        """Give the repository's URI."""
+
+    def credentials(self) -> Credentials | None:
+        """Give a login for it; None where none is needed."""
+
+
+class RayNode(Protocol):
+    """A row of Ray's node list."""
+
+    @property
+    def address(self) -> str:
+        """The address that the node was started with."""
+
+    @property
+    def node_id(self) -> str:
+        """The id of this life of it."""
+
+    @property
+    def alive(self) -> bool:
+        """Whether the head counts it."""
+
+
+class Ray(Protocol):
+    """The head's REST API."""
+
+    def nodes(self) -> Sequence[RayNode]:
+        """Give Ray's node list; empty while nothing answers."""
+
+
+class Site(Protocol):
+    """One node, as the steps of its chain see it."""
+
+    @property
+    def node(self) -> Node:
+        """The node."""
+
+    @property
+    def docker(self) -> Docker:
+        """Its engine."""
+
+    @property
+    def registry(self) -> Registry:
+        """The registry of this run."""
+
+    @property
+    def ray(self) -> Ray:
+        """Ray's API on this node (the head's)."""
+
+    def run(self, *argv: str, root: bool = False, timeout: float = 30) -> str:
+        """Run a command and give its output; `COMMAND_FAILED` where it fails."""
+
+    def ask(self, *argv: str, root: bool = False, timeout: float = 30) -> bool:
+        """Tell whether a command succeeds."""
+
+    def value(self, word: Word) -> str:
+        """Give a word with its late values found out."""
+
+    def resolve(self, late: Any) -> Any:
+        """Give a late value as it was found, of its own type."""
+
+    def reconnect(self) -> None:
+        """Have the next command run in a new session."""
+
+    def peer(self, node: Node) -> Site:
+        """Give the site of another node of this run."""
+
+    def say(self, text: str) -> None:
+        """Tell the operator about progress."""
+
+    def note(self, **facts: Any) -> None:
+        """Put facts into this node's line of the report."""
+
+    @property
+    def standing(self) -> bool:
+        """Whether nothing failed on this node so far."""
+
+    def fail(self, failure: Failure) -> None:
+        """Put a failure into this node's line of the report."""

@@ -1,0 +1,274 @@
+"""Ray's containers: created, given the token, started, shown, stopped."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+from deploy.errors import Failure
+from deploy.plan import Late, Step, quoted
+from deploy.ray import STOP_GRACE, TOKEN_PATH, Container, changed_keys, container_name, create_line
+
+if TYPE_CHECKING:
+    from deploy.site import Found, Site
+
+LOG_TAIL = 20  # lines of a container that ended
+# What tells the wanted container from another: what was asked, the image, the head and its token.
+IDENTITY = ("raydock.cluster", "raydock.spec", "raydock.image", "raydock.head", "raydock.run")
+
+
+def note_container(site: Site, found: Found | None) -> None:
+    """Put a container, or its absence, into the node's line of the report."""
+    if found is None:
+        site.note(container="absent", container_id=None, spec=None, digest=None)
+        return
+    site.note(
+        container="running" if found.running else "exited",
+        container_id=found.id[:12],
+        spec=found.labels.get("raydock.spec"),
+        digest=found.labels.get("raydock.image", "").partition("@")[2] or None,
+    )
+
+
+def identity(container: Container, site: Site) -> Mapping[str, str]:
+    """Give the labels by which the wanted container is known on this node."""
+    values = {**dict(container.labels), "raydock.cluster": container.cluster, "raydock.spec": container.spec}
+    return {key: site.value(values[key]) for key in IDENTITY}
+
+
+@dataclass(frozen=True)
+class ClearName(Step):
+    """Have the container's name free, or borne by the wanted one. Stale ones of ours go; no other is touched."""
+
+    container: Container
+
+    @property
+    def title(self) -> str:  # noqa: D102
+        return f"clear the name {self.container.name}"
+
+    @property
+    def shell(self) -> str:  # noqa: D102
+        name = self.container.name
+        fields = " ".join(f'{{{{index .Config.Labels "{key}"}}}}' for key in IDENTITY)
+        values = {**dict(self.container.labels), "raydock.cluster": self.container.cluster}
+        values["raydock.spec"] = self.container.spec
+        wanted = " ".join(quoted(values[key]) for key in IDENTITY)
+        mine = f"--filter name=^/{name}$ --filter label=raydock.cluster={self.container.cluster}"
+        stale = f"{mine} --filter status=created --filter status=exited --filter status=dead"
+        return (
+            f"[ -z \"$(docker ps -aq --filter name=^/{name}$)\" ] || "
+            f"[ \"$(docker inspect -f '{{{{.State.Running}}}} {fields}' {name})\" = true\\ {wanted.replace(' ', chr(92) + ' ')} ] || "
+            f'docker rm "$(docker ps -aq {stale})" || '
+            f"{{ echo '{name} runs with another spec or is not ours: nothing was touched' >&2; exit 1; }}"
+        )
+
+    def done(self, site: Site) -> bool:  # noqa: D102
+        found = site.docker.find(self.container.name)
+        if found is None:
+            return True
+        wanted = identity(self.container, site)
+        return found.running and all(found.labels.get(key) == value for key, value in wanted.items())
+
+    def apply(self, site: Site) -> None:
+        """Remove what is stale; `NAME_CONFLICT` for somebody else's, `SPEC_CHANGED` for ours that runs otherwise."""
+        found = site.docker.find(self.container.name)
+        if found is None:
+            return
+        if found.labels.get("raydock.cluster") != self.container.cluster:
+            raise Failure(
+                "NAME_CONFLICT",
+                f"the container {found.name} is not one of ours",
+                f"Rename it (docker rename {found.name} …), or choose another CLUSTER_NAME",
+            )
+        if found.running and not self.former(found, site):
+            self.refuse(found, site)
+        site.say(f"removing the stale container {found.id[:12]} ({found.state})")
+        if found.running:
+            site.docker.stop(found.id, STOP_GRACE)
+        site.docker.remove(found.id)
+
+    def former(self, found: Found, site: Site) -> bool:
+        """Tell whether a running worker belongs to a head that is gone."""
+        wanted = identity(self.container, site)
+        return self.container.role == "worker" and any(
+            found.labels.get(key) != wanted[key] for key in ("raydock.head", "raydock.run")
+        )
+
+    def refuse(self, found: Found, site: Site) -> None:
+        """Say in which settings, or in what else, the running container differs."""
+        note_container(site, found)
+        keys = list(changed_keys(found.labels.get("raydock.asked", ""), self.container.asked))
+        if found.labels.get("raydock.image") != site.value(self.container.image):
+            keys.append("the image")
+        if found.labels.get("raydock.head") != site.value(dict(self.container.labels)["raydock.head"]):
+            keys.append("the head's address")
+        raise Failure(
+            "SPEC_CHANGED",
+            f"{found.name} runs with another {', '.join(keys) or 'spec'}; it was left as it is",
+            "Stop the cluster first: invoke cluster.stop cluster.start",
+        )
+
+
+@dataclass(frozen=True)
+class Create(Step):
+    """Create Ray's container. Document: `docker run -d --shm-size=<shm-size> --net=host <repository-uri> ray start`."""
+
+    document: ClassVar[str] = "docker run -d --shm-size=<shm-size> --net=host <repository-uri> ray start …"
+
+    container: Container
+
+    @property
+    def title(self) -> str:  # noqa: D102
+        return f"create {self.container.name}"
+
+    @property
+    def shell(self) -> str:  # noqa: D102
+        return f"docker inspect {self.container.name} >/dev/null 2>&1 || {create_line(self.container)} >/dev/null"
+
+    def done(self, site: Site) -> bool:  # noqa: D102
+        return site.docker.find(self.container.name) is not None
+
+    def apply(self, site: Site) -> None:  # noqa: D102
+        site.docker.create(self.container, site.value)
+
+
+@dataclass(frozen=True)
+class LayToken(Step):
+    """Have Ray's token in the container, readable by its user alone, and written nowhere else."""
+
+    name: str
+    token: Late[str]
+
+    @property
+    def title(self) -> str:  # noqa: D102
+        return "lay Ray's token in"
+
+    @property
+    def shell(self) -> str:  # noqa: D102
+        file = TOKEN_PATH.rpartition("/")[2]
+        return (
+            f"docker cp {self.name}:{TOKEN_PATH} - >/dev/null 2>&1 || {{\n"
+            f"  user=$(docker inspect -f '{{{{.Config.User}}}}' {self.name}); user=${{user%%:*}}\n"
+            f'  [[ ${{user:=0}} =~ ^[0-9]+$ ]] || user=$(docker cp {self.name}:/etc/passwd - | tar -xO '
+            '| grep "^$user:" | cut -d: -f3)\n'
+            f'  (umask 077; printf %s "${self.token.name}" >"$memory/{file}")\n'
+            f'  tar -C "$memory" --numeric-owner --owner="$user" --group=0 -cf - {file} '
+            f"| docker cp - {self.name}:{TOKEN_PATH.rpartition('/')[0]}\n}}"
+        )
+
+    def done(self, site: Site) -> bool:  # noqa: D102
+        return site.docker.get_file(self.name, TOKEN_PATH) is not None
+
+    def apply(self, site: Site) -> None:  # noqa: D102
+        uid = site.docker.user_id(self.name)
+        site.docker.put_file(self.name, TOKEN_PATH, site.value(self.token).encode(), uid)
+
+
+@dataclass(frozen=True)
+class StartContainer(Step):
+    """Start the container that was created. Document: `docker run -d …`."""
+
+    document: ClassVar[str] = "docker run -d …"
+
+    name: str
+
+    @property
+    def title(self) -> str:  # noqa: D102
+        return f"start {self.name}"
+
+    @property
+    def shell(self) -> str:  # noqa: D102
+        running = f"\"$(docker inspect -f '{{{{.State.Running}}}}' {self.name})\""
+        return f"[ {running} = true ] || docker start {self.name} >/dev/null"
+
+    def done(self, site: Site) -> bool:  # noqa: D102
+        found = site.docker.find(self.name)
+        note_container(site, found)
+        return found is not None and found.running
+
+    def apply(self, site: Site) -> None:  # noqa: D102
+        site.docker.start(self.name)
+        note_container(site, site.docker.find(self.name))
+
+
+@dataclass(frozen=True)
+class StopContainers(Step):
+    """Stop and remove this cluster's containers of a role. Document: `docker kill $(docker ps -q)`."""
+
+    document: ClassVar[str] = "docker kill $(docker ps -q)"
+
+    cluster: str
+    role: str
+
+    @property
+    def title(self) -> str:  # noqa: D102
+        return f"stop {container_name(self.cluster, self.role)}"
+
+    @property
+    def shell(self) -> str:  # noqa: D102
+        ours = (
+            f"docker ps -aq --filter label=raydock.cluster={self.cluster} --filter label=raydock.role={self.role}"
+        )
+        return f'[ -z "$({ours})" ] || {{ docker stop -t {STOP_GRACE} $({ours}) && docker rm $({ours}); }} >/dev/null'
+
+    def ours(self, site: Site) -> tuple[Found, ...]:
+        """Give the containers that bear both labels; the engine's filter is not taken at its word."""
+        labels = {"raydock.cluster": self.cluster, "raydock.role": self.role}
+        found = site.docker.containers(labels)
+        return tuple(one for one in found if labels.items() <= one.labels.items())
+
+    def done(self, site: Site) -> bool:  # noqa: D102
+        found = self.ours(site)
+        if not found:
+            note_container(site, None)
+        return not found
+
+    def apply(self, site: Site) -> None:  # noqa: D102
+        for one in self.ours(site):
+            if one.running:
+                site.docker.stop(one.id, STOP_GRACE)
+            site.docker.remove(one.id)
+        note_container(site, None)
+
+
+@dataclass(frozen=True)
+class ShowContainer(Step):
+    """Look at the cluster's container on a node. Document: `docker ps`."""
+
+    document: ClassVar[str] = "docker ps"
+    changes: ClassVar[bool] = False
+
+    name: str
+
+    @property
+    def title(self) -> str:  # noqa: D102
+        return f"look at {self.name}"
+
+    @property
+    def shell(self) -> str:  # noqa: D102
+        return f"docker ps -a --filter name=^/{self.name}$"
+
+    def done(self, site: Site) -> bool:  # noqa: D102
+        return False
+
+    def apply(self, site: Site) -> None:
+        """Note what there is; `NOT_RUNNING` or `RAY_EXITED` where it is not a running container."""
+        found = site.docker.find(self.name)
+        note_container(site, found)
+        if found is None:
+            raise Failure("NOT_RUNNING", f"no container {self.name}", "Start it: invoke cluster.start")
+        if not found.running:
+            raise exited(site, found)
+
+
+def exited(site: Site, found: Found) -> Failure:
+    """Give the failure of a container that ended, and put its last lines into the report."""
+    lines = site.docker.logs(found.name, LOG_TAIL)
+    site.note(container="exited", log_tail=list(lines), ray="absent")
+    last = lines[-1] if lines else "it wrote nothing"
+    return Failure(
+        "RAY_EXITED", f"{found.name} ended with {found.exit_code}: {last}", f"All of it: docker logs {found.name}"
+    )
+
+

@@ -1,0 +1,155 @@
+"""`cluster.trust`: the keys that hosts show, judged by a person once, recorded for everybody's checks after it."""
+
+from __future__ import annotations
+
+import os
+import sys
+import tempfile
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from fabric import Config
+
+from deploy.errors import Failure, Mistake, RaydockError
+from deploy.hostkeys import HostKeyRefused, known_hosts_file
+from deploy.known_hosts import KnownHosts, entry, fingerprint
+from deploy.report import Outcome, Report
+from deploy.ssh import connection_to, open_connection
+
+if TYPE_CHECKING:
+    import paramiko
+    from invoke import Context
+
+    from deploy.desk import Flags
+    from deploy.inventory import Node
+    from deploy.settings import Settings
+
+HOPS = 8  # jump hosts before one node, each with a key of its own
+
+
+@dataclass(frozen=True)
+class Shown:
+    """A key that a host shows and known_hosts does not vouch for."""
+
+    node: Node
+    host: str
+    port: int
+    key: paramiko.PKey
+    code: str
+    why: str
+
+    @property
+    def line(self) -> str:
+        """The line that known_hosts gets."""
+        return entry(self.host, self.port, self.key.get_name(), self.key.asbytes())
+
+
+def trust_hosts(c: Context, flags: Flags, *, yes: bool) -> None:
+    """Show the keys in one table, ask once, record them."""
+    from deploy.desk import scope_of, tell
+    from deploy.show import Screen
+
+    report = Report("cluster.trust")
+    if c.config.run.dry:
+        print("ssh-keyscan -H HOST >> ~/.ssh/known_hosts  # for each host; compare the fingerprints first")
+        return
+    screen = Screen()
+    try:
+        scope = scope_of(flags)
+        report.cluster = scope.settings.cluster_name
+        nodes = [node for node in scope.inventory.nodes if node.name in scope.selected and not node.local]
+        report.outcomes = [Outcome(node, asked=True) for node in nodes]
+        shown = list(_all_shown(report.outcomes, scope.settings))
+        if shown:
+            _show(shown, screen.line)
+            _agree(yes=yes)
+            _record(known_hosts_file(scope.settings), shown)
+            for outcome in report.outcomes:
+                outcome.done = [f"recorded {one.host}" for one in shown if one.node == outcome.node]
+    except RaydockError as error:
+        report.problems = error.problems
+    tell(report, flags)
+
+
+def _all_shown(outcomes: Iterable[Outcome], settings: Settings) -> Iterable[Shown]:
+    trusted: list[str] = []
+    for outcome in outcomes:
+        try:
+            for one in _shown(outcome.node, settings, trusted):
+                trusted.append(one.line)
+                yield one
+        except Failure as failure:
+            outcome.fail(failure)
+
+
+def _shown(node: Node, settings: Settings, trusted: list[str]) -> Iterable[Shown]:
+    """Give the keys on the way to a node: a jump host's is met before those behind it."""
+    from deploy.hostkeys import load_known_hosts
+
+    mine: list[str] = []
+    for _ in range(HOPS):
+        # What was just shown counts first, so that the next hop is reached and an old key does not stand before it.
+        known = KnownHosts.parse("\n".join([*trusted, *mine]), "") + load_known_hosts(settings)
+        connection = connection_to(node, settings, known, Config())
+        try:
+            open_connection(connection)
+        except HostKeyRefused as refused:
+            if refused.code == "HOST_KEY_REVOKED":
+                raise
+            one = Shown(node, refused.host, refused.port, refused.key, refused.code, refused.error)
+            mine.append(one.line)
+            yield one
+        except Failure as failure:
+            if failure.code == "SSH_AUTH_REFUSED":
+                return  # the key was judged; the login is another matter
+            raise
+        else:
+            return
+        finally:
+            connection.close()
+
+
+def _show(shown: Sequence[Shown], line: object) -> None:
+    write = line if callable(line) else print
+    for one in shown:
+        key = f"{one.key.get_name()} {fingerprint(one.key.asbytes())}"
+        write(f"{one.node.name}  {one.host}:{one.port}  {key}")
+        if one.code != "HOST_KEY_UNKNOWN":
+            write(f"    {one.code}: {one.why}")
+
+
+def _agree(*, yes: bool) -> None:
+    """Ask once; without a terminal and without `--yes` nothing is done."""
+    if yes:
+        return
+    if not sys.stdin.isatty():
+        raise Mistake.of("USAGE", "nobody is there to be asked", "Compare the fingerprints, and say --yes")
+    sys.stderr.write("Are these the hosts' own keys? Record them? [y/N] ")
+    sys.stderr.flush()
+    if sys.stdin.readline().strip().lower() not in ("y", "yes"):
+        raise Mistake.of("USAGE", "nothing was recorded", "Answer y to record the keys")
+
+
+def _record(path: Path, shown: Sequence[Shown]) -> None:
+    """Replace what the file has for these hosts' changed keys, and add the new lines; whole or not at all."""
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    lines = path.read_text(encoding="utf-8", errors="surrogateescape").splitlines() if path.exists() else []
+    replaced = [one for one in shown if one.code == "HOST_KEY_CHANGED"]
+    kept = [line for line in lines if not any(_is_about(line, one) for one in replaced)]
+    text = "\n".join([*kept, *dict.fromkeys(one.line.rstrip("\n") for one in shown)]) + "\n"
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8", errors="surrogateescape") as file:
+            file.write(text)
+        Path(name).replace(path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
+
+
+def _is_about(line: str, one: Shown) -> bool:
+    """Tell whether a line holds an old key of this very host and port."""
+    known = KnownHosts.parse(line, "")
+    return bool(known.key_types(one.host, one.port)) and not line.lstrip().startswith("@")

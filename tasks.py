@@ -1,0 +1,9 @@
+"""Raydock's tasks: the document's steps, by name. `invoke --list` shows them."""
+
+from __future__ import annotations
+
+from invoke import Collection
+
+from deploy import build, cluster, job, publish, sandbox
+
+namespace = Collection(build, publish, cluster, job, sandbox)
