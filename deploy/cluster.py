@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from invoke import Context, task
+from invoke.context import Context
+from invoke.tasks import task
 
 from deploy import plans
 from deploy.desk import Flags, perform

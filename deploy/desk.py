@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from invoke import Context, Exit
+from invoke.context import Context
+from invoke.exceptions import Exit
 
 from deploy.errors import Failure, RaydockError
 
@@ -110,7 +111,9 @@ def run_plan(scope: Scope, plan: Any, report: Report) -> None:
     report.seconds = time.monotonic() - run.begun
     report.image = run.found("image")
     head = run.outcomes[scope.inventory.head].facts
-    report.facts = {key: head[key] for key in ("digest", "uri") if report.task.startswith(("build", "publish")) and head.get(key)}
+    report.facts = {
+        key: head[key] for key in ("digest", "uri") if report.task.startswith(("build", "publish")) and head.get(key)
+    }
 
 
 def first_lines(screen: Screen, scope: Scope) -> None:
@@ -167,5 +170,3 @@ def open_head(c: Context) -> Iterator[Head]:  # noqa: ARG001 - every task has on
         yield Head(scope.settings, host)
     finally:
         run.close()
-
-

@@ -13,7 +13,9 @@ def configured_login(registry: str) -> tuple[str, str] | None:
     try:
         found = auth.load_config().resolve_authconfig(registry)
     except DockerException as error:
-        raise Failure("REGISTRY_AUTH", f"Docker's credential helper: {error}", f"Log in: docker login {registry}") from error
+        raise Failure(
+            "REGISTRY_AUTH", f"Docker's credential helper: {error}", f"Log in: docker login {registry}"
+        ) from error
     if not found or not found.get("username"):
         return None
     return str(found["username"]), str(found["password"])

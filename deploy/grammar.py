@@ -60,12 +60,8 @@ _TAG = r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}"
 _DIGEST = r"sha256:[0-9a-f]{64}"
 _ECR_PART = r"[a-z0-9]+(?:[._-][a-z0-9]+)*"
 
-CLUSTER_NAME = _form(
-    r"[a-z0-9][a-z0-9-]{0,30}", "a cluster name: at most 31 of a-z, 0-9 and '-', no '-' first"
-)
-ENVIRONMENT_NAME = _form(
-    r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}", "the name of an environment: letters, digits, '-', '_'"
-)
+CLUSTER_NAME = _form(r"[a-z0-9][a-z0-9-]{0,30}", "a cluster name: at most 31 of a-z, 0-9 and '-', no '-' first")
+ENVIRONMENT_NAME = _form(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}", "the name of an environment: letters, digits, '-', '_'")
 USER = _form(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}", "a user name")
 IMAGE = _form(
     rf"(?=.{{1,512}}\Z)(?P<repository>{_NAME})(?::(?P<tag>{_TAG}))?(?:@(?P<digest>{_DIGEST}))?",

@@ -125,9 +125,7 @@ class _Line:
             self.wrong.append(f"{grammar.shown(rest)} is no option: write KEY=VALUE, blanks in quotes")
         for key, value in words:
             if key not in OPTIONS:
-                self.wrong.append(
-                    f"no option is called {grammar.shown(key)}. {grammar.nearest(key, OPTIONS)}"
-                )
+                self.wrong.append(f"no option is called {grammar.shown(key)}. {grammar.nearest(key, OPTIONS)}")
             elif key in seen:
                 self.wrong.append(f"{key}= is there twice")
             else:
@@ -155,13 +153,9 @@ def _split(line: str) -> tuple[str, str]:
 def _target(text: str) -> tuple[str | None, str, int | None]:
     words = re.split(r"[ \t]+", text)
     if len(words) > 2 or any("=" in word for word in words[1:]):
-        raise ValueError(
-            f"{grammar.shown(text)} is more than a host and a user: options stand after '{OPTION_MARK}'"
-        )
+        raise ValueError(f"{grammar.shown(text)} is more than a host and a user: options stand after '{OPTION_MARK}'")
     if _RANGE.search(words[0]):
-        raise ValueError(
-            f"{grammar.shown(words[0])} is a range, and ranges are not read: list one host a line"
-        )
+        raise ValueError(f"{grammar.shown(words[0])} is a range, and ranges are not read: list one host a line")
     user, host, port = parse_target(words[0])
     second = checked(grammar.USER, words[1]) if words[1:] else user
     if user not in (None, second):

@@ -223,7 +223,9 @@ class SshHost(Host):
     def lost(self, doing: str, error: BaseException) -> Failure:
         """Give the failure of a link that broke while something was done."""
         return Failure(
-            "SSH_LOST", f"lost contact during {doing} ({error or 'closed'}): its state is unknown", "Run the task again"
+            "SSH_LOST",
+            f"lost contact during {doing} ({error or 'closed'}): its state is unknown",
+            "Run the task again",
         )
 
     @cached_property
@@ -235,14 +237,10 @@ class SshHost(Host):
         """Give HTTP to a port of the node's loopback, over channels of the connection."""
         to, origin = ("127.0.0.1", port), ("127.0.0.1", 0)
         return http_over(
-            self._opener(
-                lambda transport: transport.open_channel("direct-tcpip", to, origin, timeout=CHANNEL_TIMEOUT)
-            )
+            self._opener(lambda transport: transport.open_channel("direct-tcpip", to, origin, timeout=CHANNEL_TIMEOUT))
         )
 
-    def _opener(
-        self, open_channel: Callable[[paramiko.Transport], paramiko.Channel]
-    ) -> Callable[[], paramiko.Channel]:
+    def _opener(self, open_channel: Callable[[paramiko.Transport], paramiko.Channel]) -> Callable[[], paramiko.Channel]:
         def opened() -> paramiko.Channel:
             transport = self.connection.client.get_transport()
             if transport is None or not transport.is_active():

@@ -79,9 +79,7 @@ PLACEHOLDERS: Mapping[str, Placeholder] = {
     "base-image": Placeholder("BASE_IMAGE", ImageRef.parse, shlex.quote),
     "my-project-url": Placeholder("MY_PROJECT_URL", grammar.git_url, shlex.quote),
     "my-project-commit": Placeholder("MY_PROJECT_REF", grammar.COMMIT, shlex.quote),
-    "my-project-installation-script": Placeholder(
-        "MY_PROJECT_INSTALLATION_SCRIPT", grammar.shell_line, _installation
-    ),
+    "my-project-installation-script": Placeholder("MY_PROJECT_INSTALLATION_SCRIPT", grammar.shell_line, _installation),
 }
 _MARK = re.compile(r"<(" + "|".join(PLACEHOLDERS) + ")>")
 _LIKE_ONE = re.compile(r"<((?:my|base)-[A-Za-z-]*)>")

@@ -135,9 +135,7 @@ def repeated(nodes: Iterable[Node]) -> Iterator[Problem]:
         for key, what in _identities(node):
             first = seen.setdefault(key, node)
             if first is not node:
-                yield Problem(
-                    "INVENTORY", f"{what} is {_told(first)} already", "Keep one of the two", node.place
-                )
+                yield Problem("INVENTORY", f"{what} is {_told(first)} already", "Keep one of the two", node.place)
                 break
 
 

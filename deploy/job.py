@@ -123,9 +123,15 @@ def exit_code(job: Job) -> int:
         return STOPPED
     code = 0 if job.status == "SUCCEEDED" else job.driver_exit_code
     if code is None:
-        said = " ".join(job.message.split())[:300] or "Ray does not say why"
+        said = shortened(job.message) or "Ray does not say why"
         raise Failure("JOB_FAILED", f"Ray did not run the program to its end: {said}", place=job.id)
     return code if code >= 0 else 128 - code
+
+
+def shortened(message: str, limit: int = 300) -> str:
+    """Give a message in one line; of a long one, a traceback, the beginning and, above all, the end."""
+    line = " ".join(message.split())
+    return line if len(line) <= limit else f"{line[: limit // 3]} … {line[-limit * 2 // 3 :]}"
 
 
 def _run(c: Context, course: Course, file: str, folder: str, arguments: Sequence[str], write: Write) -> None:

@@ -143,12 +143,12 @@ def names(host: str, port: int) -> tuple[str, ...]:
 
 def fingerprint(key: bytes) -> str:
     """Give a key's fingerprint as OpenSSH shows it."""
-    return "SHA256:" + base64.b64encode(hashlib.sha256(key).digest()).decode().rstrip("=")
+    return "SHA256:" + _encoded(hashlib.sha256(key).digest()).rstrip("=")
 
 
 def entry(host: str, port: int, key_type: str, key: bytes) -> str:
     """Give the line that makes the key known."""
-    return f"{names(host, port)[0]} {key_type} {base64.b64encode(key).decode()}\n"
+    return f"{names(host, port)[0]} {key_type} {_encoded(key)}\n"
 
 
 _FIELDS = re.compile(
@@ -168,6 +168,10 @@ def _parse_line(text: str, place: str) -> Line | None:
     return Line(found["hosts"], key_type, key, found["marker"] or "", place)
 
 
+def _encoded(content: bytes) -> str:
+    return base64.b64encode(content).decode()
+
+
 def _decoded(text: str) -> bytes | None:
     """Give what the base64 stands for, if it is as strict as OpenSSH wants it."""
     text = "".join(text.split())
@@ -175,7 +179,7 @@ def _decoded(text: str) -> bytes | None:
         decoded = base64.b64decode(text, validate=True)
     except (binascii.Error, ValueError):
         return None
-    return decoded if base64.b64encode(decoded).decode() == text else None
+    return decoded if _encoded(decoded) == text else None
 
 
 def _is_key(key_type: str, key: bytes) -> bool:
@@ -198,12 +202,11 @@ def _strings(key: bytes) -> list[bytes]:
 
 
 def _is_hash_of(hashed: str, host: str) -> bool:
-    salt, bar, digest = hashed.removeprefix(HASHED).partition("|")
-    key = _decoded(salt)
-    if not hashed.startswith(HASHED) or not bar or key is None or len(key) != SALT_LENGTH:
+    salt = _decoded(hashed.removeprefix(HASHED).partition("|")[0])
+    if salt is None or len(salt) != SALT_LENGTH:
         return False
-    expected = hmac.new(key, host.encode(errors="surrogateescape"), hashlib.sha1).digest()
-    return base64.b64encode(expected).decode() == digest
+    digest = hmac.new(salt, host.encode(errors="surrogateescape"), hashlib.sha1).digest()
+    return hashed == f"{HASHED}{_encoded(salt)}|{_encoded(digest)}"
 
 
 def _matches(patterns: str, host: str) -> bool:

@@ -158,17 +158,22 @@ def wanted_image(settings: Settings, *, alone: bool, fresh: bool) -> Late[str]:
     """
     head = container_name(settings.cluster_name, "head")
     running = (
-        f'docker inspect -f \'{{{{if .State.Running}}}}{{{{index .Config.Labels "raydock.image"}}}}{{{{end}}}}\' {head} '
+        f"docker inspect -f '{{{{if .State.Running}}}}{{{{index .Config.Labels \"raydock.image\"}}}}{{{{end}}}}' {head} "
         "2>/dev/null | grep ."
     )
     if settings.image:
         image = str(settings.image)
         login = login_for(settings, image)
-        shell = f"echo {shlex.quote(image)}" if "@" in image else PUBLISHED_SHELL.format(
-            tag=shlex.quote(image), repository=shlex.quote(repository_of(image))
+        shell = (
+            f"echo {shlex.quote(image)}"
+            if "@" in image
+            else PUBLISHED_SHELL.format(tag=shlex.quote(image), repository=shlex.quote(repository_of(image)))
         )
         return Late(
-            "image", shell, lambda site: by_digest(site, image, login and site.resolve(login)), Place.HEAD,
+            "image",
+            shell,
+            lambda site: by_digest(site, image, login and site.resolve(login)),
+            Place.HEAD,
             needs=(login,) if login else (),
         )
     if alone and not settings.repository_uri:

@@ -31,9 +31,7 @@ VARIABLES_OF_OURS = re.compile(r"RAY_AUTH_.*|RAY_ADDRESS")
 
 _VOLUME = re.compile(r"(?P<source>[^:]+):(?P<target>[^:]+)(?::(?P<mode>[^:]*))?")
 _VOLUME_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}")
-_MODES = frozenset(
-    {"ro", "rw", "z", "Z", "nocopy", "shared", "slave", "private", "rshared", "rslave", "rprivate"}
-)
+_MODES = frozenset({"ro", "rw", "z", "Z", "nocopy", "shared", "slave", "private", "rshared", "rslave", "rprivate"})
 _ENGINE_SOCKET = re.compile(r"/(?:var/)?run(?:/docker\.sock)?/*")
 
 
@@ -91,9 +89,7 @@ def _volume(word: str) -> str:
         raise ValueError(f"has {grammar.shown(word)}, which is not source:target or source:target:mode")
     source, target, mode = parts["source"], parts["target"], parts["mode"]
     if not source.startswith("/") and not _VOLUME_NAME.fullmatch(source):
-        raise ValueError(
-            f"has {grammar.shown(source)}, which is neither an absolute path nor a volume's name"
-        )
+        raise ValueError(f"has {grammar.shown(source)}, which is neither an absolute path nor a volume's name")
     if _ENGINE_SOCKET.fullmatch(source):
         raise ValueError(f"has {grammar.shown(source)}: whoever has the engine's socket is root on the node")
     if not target.startswith("/") or not target.strip("/"):

@@ -75,16 +75,17 @@ def pack(file: str, folder: str = "") -> Iterator[Parcel]:
 
 def locate(file: str, folder: str = "") -> tuple[Path, str]:
     """Give the folder that is shipped and the program's name in it."""
-    path = Path(os.path.abspath(Path(file).expanduser()))  # noqa: PTH100 - `resolve` would follow the last link
+    path = Path(file).expanduser()
     if not path.is_file():
         raise Mistake.of("USAGE", f"{file} is no file", "Name a Python program of this machine")
     if not folder:
+        path = path.resolve()
         return path.parent, path.name
     root = Path(folder).expanduser()
     if not root.is_dir():
         raise Mistake.of("USAGE", f"--folder {folder} is no folder")
     root = root.resolve()
-    path = path.parent.resolve() / path.name
+    path = path.parent.resolve() / path.name  # a link keeps its own name, and is judged by it
     if not path.is_relative_to(root):
         raise Mistake.of("USAGE", f"{file} does not lie within --folder {folder}")
     return root, path.relative_to(root).as_posix()
@@ -105,10 +106,10 @@ def select(root: Path, program: str, listed: Iterable[str]) -> Selection:
 
 
 def objection(root: Path, name: str) -> str:
-    """Say why a file is not shipped, or nothing. A link is judged by its own name and by what it points to."""
+    """Say why a file is not shipped, or nothing. A link is judged by its own name and by its target."""
     path = root / name
     real = path.resolve()
-    if not real.is_relative_to(root.resolve()) and (path.is_symlink() or real != path):
+    if not real.is_relative_to(root):
         return "a link that points outside the folder"
     if path.is_symlink() and path.is_dir():
         return "a link to a folder"
@@ -141,9 +142,9 @@ def _within(root: Path) -> Iterator[str]:
         return
     for name in names:
         path = root / name
-        if path.is_dir() and not path.is_symlink():  # a repository within: git lists it as one
+        if (path / ".git").exists() and not path.is_symlink():  # a repository within: git lists it as one
             yield from (f"{name.rstrip('/')}/{inner}" for inner in _within(path))
-        else:
+        elif not path.is_dir():  # a submodule that was not fetched is an empty folder
             yield name
 
 

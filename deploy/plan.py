@@ -74,7 +74,13 @@ def lates(value: object) -> Iterator[Late[Any]]:
             yield from lates(item)
     elif is_dataclass(value):
         for item in fields(value):
-            yield from lates(getattr(value, item.name))
+            if item.metadata.get("script", True):
+                yield from lates(getattr(value, item.name))
+
+
+def run_only() -> Any:
+    """Declare a field whose late values the run finds out, and the script does without."""
+    return field(metadata={"script": False})
 
 
 class Step(ABC):

@@ -103,7 +103,9 @@ def project_commit(settings: Settings, image: str) -> Late[str]:
         except Failure as failure:
             if failure.code != "COMMAND_FAILED":
                 raise
-            raise Failure("PROJECT_UNREACHABLE", failure.error, "Check MY_PROJECT_URL as seen from the head") from failure
+            raise Failure(
+                "PROJECT_UNREACHABLE", failure.error, "Check MY_PROJECT_URL as seen from the head"
+            ) from failure
         # A tag that is an object of its own has a second line, with the commit that it stands for.
         commits = [line.split()[0] for line in lines if line.strip()]
         if not commits:
@@ -130,7 +132,7 @@ def dockerfile(scope: Scope) -> tuple[str, Late[str]]:
     commit = project_commit(settings, settings.base_image)
     late = Late(
         "dockerfile",
-        f"text={shlex.quote(text)}; printf %s \"${{text//{NO_COMMIT}/${commit.name}}}\"",
+        f'text={shlex.quote(text)}; printf %s "${{text//{NO_COMMIT}/${commit.name}}}"',
         lambda site: text.replace(NO_COMMIT, site.value(commit)),
         Place.OPERATOR,
         needs=(commit,),

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
+import re
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, suppress
 from dataclasses import dataclass
+from itertools import islice
 from queue import Empty, Full, Queue
 from typing import Any, BinaryIO, TypeVar
-from urllib.parse import quote
+from urllib.parse import quote, urlencode
 
 import requests
 import urllib3
@@ -29,6 +31,7 @@ STATUSES = FINAL | {"PENDING", "RUNNING"}
 NOT_READY = frozenset({502, 503, 504})
 # What a cut, closed or silent connection raises; requests' own errors are OSErrors.
 LOST = (OSError, EOFError, urllib3.exceptions.HTTPError)
+SETTING_UP = re.compile(rb"\tINFO job_manager\.py:\d+ -- Runtime env is setting up\.\s*\Z")
 
 T = TypeVar("T")
 
@@ -61,6 +64,7 @@ class Job:
     driver_exit_code: int | None = None
     driver_node_id: str = ""
     message: str = ""
+    entrypoint: str = ""
 
     @property
     def final(self) -> bool:
@@ -143,8 +147,11 @@ class RayApi:
         Each line comes once. The live stream does not end with the job and may be cut before it has given
         the last lines: so what it has not given is read from the file afterwards.
         """
-        lines = _Lines()
         job = self._patiently(lambda: self.job(submission_id))
+        return program_lines(self._log_lines(job), job.entrypoint)
+
+    def _log_lines(self, job: Job) -> Iterator[bytes]:
+        lines, submission_id = _Lines(), job.id
         with closing(_Tail()) as tail:
             while not job.final:
                 if job.driver_node_id and not tail.open:
@@ -170,15 +177,10 @@ class RayApi:
         yield from lines.end()
 
     def _log(self, kind: str, job: Job, start: int, *, timeout: float) -> Iterator[bytes]:
-        """Give the bytes of a job's output from `start` on: `file` has an end, `stream` goes on as it grows."""
-        query = (
-            f"node_id={quote(job.driver_node_id, safe='')}&filename=job-driver-{quote(job.id, safe='')}.log"
-            # Ray gives up after 30 s otherwise, however much there is still to read.
-            "&lines=-1&interval=0.5&timeout=86400"
-        )
+        """Give the bytes of a job's output from `start` on: a `file` has an end, a `stream` grows."""
+        path = f"/api/v0/logs/{kind}?{urlencode(_log_query(kind, job))}"
         try:
-            response = self._send("GET", f"/api/v0/logs/{kind}?{query}", timeout=timeout)
-            with response:
+            with self._send("GET", path, timeout=timeout) as response:
                 if response.status_code == requests.codes.internal_server_error:
                     return _no_file_is_no_output(self._text(response))
                 self._check(response)
@@ -223,14 +225,14 @@ class RayApi:
         except LOST as error:
             raise _no_answer(error) from error
 
-    def _send(
-        self, method: str, path: str, *, timeout: float | None = None, **options: Any
-    ) -> requests.Response:
-        bearer = {"Authorization": f"Bearer {self._token.reveal()}"} if self._token else {}
+    def _send(self, method: str, path: str, *, timeout: float | None = None, **options: Any) -> requests.Response:
+        headers = {"Accept-Encoding": "identity"}
+        if self._token:
+            headers["Authorization"] = f"Bearer {self._token.reveal()}"
         return self._session.request(
             method,
             self._base + path,
-            headers=bearer,
+            headers=headers,
             timeout=timeout or self._timeout,
             allow_redirects=False,
             stream=True,
@@ -250,13 +252,24 @@ class RayApi:
         """Read an answer to its end: a slow drip has the same deadline, and an endless one ends."""
         until = time.monotonic() + self._timeout
         body = bytearray()
-        for piece in response.iter_content(1 << 16):
+        while piece := response.raw.read1(1 << 16):  # `iter_content` would wait for all of a piece
             body += piece
             if len(body) > BODY_LIMIT:
                 raise _odd(f"more than {BODY_LIMIT >> 20} MiB")
             if time.monotonic() > until:
                 raise requests.ReadTimeout("the whole answer took too long")
         return body.decode(errors="replace")
+
+
+def program_lines(lines: Iterator[bytes], entrypoint: str) -> Iterator[bytes]:
+    """Give a job's output without the lines that Ray itself puts before its program's."""
+    for line in lines:
+        if line.startswith(b"Running entrypoint for job "):
+            # An argument with a line break makes it several.
+            more = len(entrypoint.encode().splitlines()) - 1
+            yield from islice(lines, max(0, more), None)
+        elif not SETTING_UP.search(line):
+            yield line
 
 
 class _Lines:
@@ -341,6 +354,16 @@ def _job_path(submission_id: str) -> str:
     return f"/api/jobs/{quote(submission_id, safe='')}"
 
 
+def _log_query(kind: str, job: Job) -> dict[str, str]:
+    return {
+        "node_id": job.driver_node_id,
+        "filename": f"job-driver-{job.id}.log",
+        "lines": "-1",
+        # Ray stops reading a file after 30 s otherwise, however long it is; it takes an interval for a stream only.
+        **({"interval": "0.25"} if kind == "stream" else {"timeout": "86400"}),
+    }
+
+
 def _no_file_is_no_output(text: str) -> None:
     """Pass where Ray has no file of the output yet: a job that could not begin never has one."""
     if "file is not found" not in text.lower():
@@ -377,6 +400,7 @@ def _job(submission_id: str, answer: object) -> Job:
         driver_exit_code=None if code is None else _typed(code, int),
         driver_node_id=_typed(fields.get("driver_node_id") or "", str),
         message=_typed(fields.get("message") or "", str),
+        entrypoint=_typed(fields.get("entrypoint") or "", str),
     )
 
 

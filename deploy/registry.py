@@ -26,7 +26,13 @@ SESSION_KEYS = {
     "AWS_PROFILE": "profile_name",
 }
 NO_CREDS = ("NoCredentialsError", "PartialCredentialsError", "ProfileNotFound", "TokenRetrievalError")
-EXPIRED = ("ExpiredToken", "ExpiredTokenException", "RequestExpired", "SSOTokenLoadError", "UnauthorizedSSOTokenError")
+EXPIRED = (
+    "ExpiredToken",
+    "ExpiredTokenException",
+    "RequestExpired",
+    "SSOTokenLoadError",
+    "UnauthorizedSSOTokenError",
+)
 DENIED = (
     *("AccessDenied", "AccessDeniedException", "UnrecognizedClientException", "InvalidClientTokenId"),
     *("InvalidSignatureException", "SignatureDoesNotMatch", "AuthFailure", "InvalidAccessKeyId"),
@@ -64,7 +70,9 @@ class Ecr:
         if found is None:
             name, region = self._settings.repository_name, self._ecr().meta.region_name
             raise Failure(
-                "IMAGE_NOT_FOUND", f"there is no repository {name} in {region}", "Publish the image: invoke build publish"
+                "IMAGE_NOT_FOUND",
+                f"there is no repository {name} in {region}",
+                "Publish the image: invoke build publish",
             )
         return str(found["repositoryUri"])
 
@@ -139,7 +147,8 @@ def ecr_client(settings: Settings) -> Any:
     named = {SESSION_KEYS[key]: value.reveal() for key, value in settings.aws.items() if key in SESSION_KEYS}
     endpoint = settings.aws.get("AWS_ENDPOINT_URL_ECR") or settings.aws.get("AWS_ENDPOINT_URL")
     region = settings.region or next(
-        (settings.aws[key].reveal() for key in ("AWS_REGION", "AWS_DEFAULT_REGION") if key in settings.aws), None
+        (settings.aws[key].reveal() for key in ("AWS_REGION", "AWS_DEFAULT_REGION") if key in settings.aws),
+        None,
     )
     with aws_errors("configuration"):
         return boto3.Session(region_name=region, **named).client(
@@ -174,7 +183,11 @@ def client_failure(error: Mapping[str, Any], action: str) -> Failure:
     if code in EXPIRED:
         return Failure("AWS_EXPIRED", f"AWS: {message}", "Log in again (aws sso login), or renew the keys")
     if code in DENIED:
-        return Failure("AWS_DENIED", f"AWS refused {action}: {message}", f"Allow {action} (see conf/iam), or check the keys")
+        return Failure(
+            "AWS_DENIED",
+            f"AWS refused {action}: {message}",
+            f"Allow {action} (see conf/iam), or check the keys",
+        )
     if code in THROTTLED:
         return Failure("AWS_THROTTLED", f"AWS: {message}, after {ATTEMPTS} attempts", "Try again in a minute")
     return Failure("AWS_FAILED", f"AWS, asked for {action}: {code} {message}")
@@ -184,7 +197,11 @@ def core_failure(error: Exception) -> Failure:
     """Give the failure for what botocore found before or beside AWS's answer."""
     name = type(error).__name__
     if name in NO_CREDS:
-        return Failure("AWS_NO_CREDS", f"no AWS credentials: {error}", "Set AWS_PROFILE or AWS_ACCESS_KEY_ID, or run aws configure")
+        return Failure(
+            "AWS_NO_CREDS",
+            f"no AWS credentials: {error}",
+            "Set AWS_PROFILE or AWS_ACCESS_KEY_ID, or run aws configure",
+        )
     if name in EXPIRED:
         return Failure("AWS_EXPIRED", f"AWS: {error}", "Log in again: aws sso login")
     if name == "NoRegionError":

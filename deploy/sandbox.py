@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from typing import Any
 
 from invoke.context import Context
@@ -21,11 +22,7 @@ def up(_c: Context, workers: str = "2", prepared: bool = False) -> None:
     from deploy.practice import operate
 
     changed = _perform(operate.up, workers=workers, prepared=prepared)
-    _say(
-        f"the sandbox is up: head and {workers} workers"
-        if changed
-        else "the sandbox is up already: nothing to do"
-    )
+    _say(f"the sandbox is up: head and {workers} workers" if changed else "the sandbox is up already: nothing to do")
     step = "build.base" if prepared else "cluster.install"
     _say(f"next: ENVIRONMENT=sandbox invoke {step}")
 
@@ -39,11 +36,11 @@ def down(_c: Context) -> None:
     _say("next: invoke sandbox.up")
 
 
-def _perform(operation: Any, **wanted: Any) -> bool:
+def _perform(operation: Callable[..., bool], **wanted: Any) -> bool:
     from deploy.errors import RaydockError
 
     try:
-        return bool(operation(say=_say, **wanted))
+        return operation(say=_say, **wanted)
     except RaydockError as error:
         raise Exit(str(error), error.problems[0].kind.value) from error
 

@@ -153,8 +153,12 @@ def script(task: str, scope: Scope, plan: Plan) -> str:
         for key, value in scope.settings.aws.items()
         if key == "AWS_ENDPOINT_URL"
     ]
-    check = f'for tool in {" ".join(["bash", *tools(text)])}; do\n' + (
+    check = f"for tool in {' '.join(['bash', *tools(text)])}; do\n" + (
         '  command -v "$tool" >/dev/null || { echo "$tool is not installed here" >&2; exit 1; }\ndone'
     )
-    head = ["#!/usr/bin/env bash", f"# {task}: what Raydock does, typed by hand. It holds no secret.", "set -euo pipefail"]
+    head = [
+        "#!/usr/bin/env bash",
+        f"# {task}: what Raydock does, typed by hand. It holds no secret.",
+        "set -euo pipefail",
+    ]
     return "\n".join((*head, "", check, *aws, "", PRELUDE, "", text)) + "\n"

@@ -213,12 +213,7 @@ def _misfit(entry: Entry, why: str) -> Problem:
 
 def _empty(entry: Entry) -> Problem | None:
     field = Settings.model_fields.get(entry.key.lower())
-    if (
-        entry.value
-        or entry.key not in KEYS
-        or field is None
-        or field.default in (None, (), PydanticUndefined)
-    ):
+    if entry.value or entry.key not in KEYS or field is None or field.default in (None, (), PydanticUndefined):
         return None
     cure = f"Leave it out for {field.default}" if field.default is not False else "Leave it out for no"
     return Problem("CONFIG", f"{entry.key} is empty", cure, entry.place)

@@ -66,7 +66,9 @@ def table(report: Report) -> Table:
         known = [
             "" if facts[key] in ("unknown", None) else str(facts[key]) for key in ("container", "container_id", "ray")
         ]
-        did = ", ".join(outcome.done) or ("-" if outcome.problem is None else f"stopped at: {outcome.step}".rstrip(": "))
+        did = ", ".join(outcome.done) or (
+            "-" if outcome.problem is None else f"stopped at: {outcome.step}".rstrip(": ")
+        )
         shown.add_row(outcome.node.name, Text(outcome.word, STYLES[outcome.word]), *known, clean(did))
     return shown
 

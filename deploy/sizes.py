@@ -5,9 +5,7 @@ from __future__ import annotations
 import re
 from decimal import Decimal
 
-FORM = re.compile(
-    r"(?P<number>[0-9]{1,20}(?:\.[0-9]{1,9})?)(?P<unit>[kmgtp]?)(?:(?<=[kmgtp])i?b|b)?", re.IGNORECASE
-)
+FORM = re.compile(r"(?P<number>[0-9]{1,20}(?:\.[0-9]{1,9})?)(?P<unit>[kmgtp]?)(?:(?<=[kmgtp])i?b|b)?", re.IGNORECASE)
 UNITS = {"": 1, "k": 2**10, "m": 2**20, "g": 2**30, "t": 2**40, "p": 2**50}
 LARGEST = 2**50
 SMALLEST_SHM = 2**26

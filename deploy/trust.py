@@ -20,7 +20,7 @@ from deploy.ssh import connection_to, open_connection
 
 if TYPE_CHECKING:
     import paramiko
-    from invoke import Context
+    from invoke.context import Context
 
     from deploy.desk import Flags
     from deploy.inventory import Node

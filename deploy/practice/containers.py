@@ -35,9 +35,7 @@ PORT_TAKEN = re.compile("port is already allocated|address already in use")
 def found(client: DockerClient) -> tuple[Found, ...]:
     """Give the containers of the sandbox that are there."""
     listed = client.containers.list(all=True, filters={"label": LABEL}, ignore_removed=True)
-    return tuple(
-        Found(str(one.name), one.labels.get(SPEC_LABEL, ""), one.status == "running") for one in listed
-    )
+    return tuple(Found(str(one.name), one.labels.get(SPEC_LABEL, ""), one.status == "running") for one in listed)
 
 
 def published(client: DockerClient, name: str) -> int:

@@ -73,9 +73,7 @@ def ensure_key() -> str:
     return public.read_text().strip()
 
 
-def write(
-    head: Reached, workers: tuple[Reached, ...], *, ecr_port: int, services: str, authority: bytes
-) -> bool:
+def write(head: Reached, workers: tuple[Reached, ...], *, ecr_port: int, services: str, authority: bytes) -> bool:
     """Write all files that differ from what they should be; tell whether one did."""
     contents = {
         KNOWN_HOSTS: known_hosts((head, *workers)),

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from deploy.errors import Failure
-from deploy.plan import Step, Word, quoted
+from deploy.plan import Step, Word, quoted, run_only
 from deploy.ray import ALIVE, PROBE, PROBED_PATH
 from deploy.steps.containers import exited, note_container
 
@@ -32,7 +32,7 @@ def port_open(site: Site, host: str, port: int) -> bool:
 
 def port_shell(host: Word, port: int) -> str:
     """Write the same question."""
-    return f"timeout 3 bash -c '</dev/tcp/\"$0\"/\"$1\"' {quoted(host)} {port} 2>/dev/null"
+    return f'timeout 3 bash -c \'</dev/tcp/"$0"/"$1"\' {quoted(host)} {port} 2>/dev/null'
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,11 @@ class AwaitGcs(Step):
             if found is None or not found.running:
                 raise exited(site, found) if found else Failure("HEAD_FAILED", f"{self.name} is gone")
             time.sleep(POLL)
-        raise Failure("HEAD_FAILED", f"port {self.port} is not open after {GCS_DEADLINE} s", f"See docker logs {self.name}")
+        raise Failure(
+            "HEAD_FAILED",
+            f"port {self.port} is not open after {GCS_DEADLINE} s",
+            f"See docker logs {self.name}",
+        )
 
 
 @dataclass(frozen=True)
@@ -86,7 +90,9 @@ class ReachGcs(Step):
 
     @property
     def shell(self) -> str:  # noqa: D102
-        return f"{port_shell(self.address, self.port)} || {{ echo 'the head cannot be reached from here' >&2; exit 1; }}"
+        return (
+            f"{port_shell(self.address, self.port)} || {{ echo 'the head cannot be reached from here' >&2; exit 1; }}"
+        )
 
     def done(self, site: Site) -> bool:  # noqa: D102
         return port_open(site, site.value(self.address), self.port)
@@ -150,7 +156,7 @@ class Join(Step):
 
     head: str
     worker: str
-    nodes: tuple[tuple[Node, Word], ...]
+    nodes: tuple[tuple[Node, Word], ...] = run_only()
 
     @property
     def title(self) -> str:  # noqa: D102
@@ -158,7 +164,7 @@ class Join(Step):
 
     @property
     def shell(self) -> str:  # noqa: D102
-        ask = f"[ \"$(docker exec {self.head} python -c {shlex.quote(ALIVE)} 2>/dev/null)\" -ge {len(self.nodes)} ] 2>/dev/null"
+        ask = f'[ "$(docker exec {self.head} python -c {shlex.quote(ALIVE)} 2>/dev/null)" -ge {len(self.nodes)} ] 2>/dev/null'
         return f"for _ in {{1..{JOIN_DEADLINE // 3}}}; do {ask} && break; sleep 1; done; {ask}"
 
     def done(self, site: Site) -> bool:  # noqa: D102
@@ -204,7 +210,7 @@ class Probe(Step):
     changes: ClassVar[bool] = False
 
     head: str
-    nodes: tuple[tuple[Node, Word], ...]
+    nodes: tuple[tuple[Node, Word], ...] = run_only()
 
     @property
     def title(self) -> str:  # noqa: D102
@@ -244,7 +250,7 @@ class ShowRay(Step):
     changes: ClassVar[bool] = False
 
     head: str
-    nodes: tuple[tuple[Node, Word], ...]
+    nodes: tuple[tuple[Node, Word], ...] = run_only()
 
     @property
     def title(self) -> str:  # noqa: D102

@@ -57,7 +57,7 @@ class ClearName(Step):
         mine = f"--filter name=^/{name}$ --filter label=raydock.cluster={self.container.cluster}"
         stale = f"{mine} --filter status=created --filter status=exited --filter status=dead"
         return (
-            f"[ -z \"$(docker ps -aq --filter name=^/{name}$)\" ] || "
+            f'[ -z "$(docker ps -aq --filter name=^/{name}$)" ] || '
             f"[ \"$(docker inspect -f '{{{{.State.Running}}}} {fields}' {name})\" = true\\ {wanted.replace(' ', chr(92) + ' ')} ] || "
             f'docker rm "$(docker ps -aq {stale})" || '
             f"{{ echo '{name} runs with another spec or is not ours: nothing was touched' >&2; exit 1; }}"
@@ -150,7 +150,7 @@ class LayToken(Step):
         return (
             f"docker cp {self.name}:{TOKEN_PATH} - >/dev/null 2>&1 || {{\n"
             f"  user=$(docker inspect -f '{{{{.Config.User}}}}' {self.name}); user=${{user%%:*}}\n"
-            f'  [[ ${{user:=0}} =~ ^[0-9]+$ ]] || user=$(docker cp {self.name}:/etc/passwd - | tar -xO '
+            f"  [[ ${{user:=0}} =~ ^[0-9]+$ ]] || user=$(docker cp {self.name}:/etc/passwd - | tar -xO "
             '| grep "^$user:" | cut -d: -f3)\n'
             f'  (umask 077; printf %s "${self.token.name}" >"$memory/{file}")\n'
             f'  tar -C "$memory" --numeric-owner --owner="$user" --group=0 -cf - {file} '
@@ -207,9 +207,7 @@ class StopContainers(Step):
 
     @property
     def shell(self) -> str:  # noqa: D102
-        ours = (
-            f"docker ps -aq --filter label=raydock.cluster={self.cluster} --filter label=raydock.role={self.role}"
-        )
+        ours = f"docker ps -aq --filter label=raydock.cluster={self.cluster} --filter label=raydock.role={self.role}"
         return f'[ -z "$({ours})" ] || {{ docker stop -t {STOP_GRACE} $({ours}) && docker rm $({ours}); }} >/dev/null'
 
     def ours(self, site: Site) -> tuple[Found, ...]:
@@ -268,7 +266,7 @@ def exited(site: Site, found: Found) -> Failure:
     site.note(container="exited", log_tail=list(lines), ray="absent")
     last = lines[-1] if lines else "it wrote nothing"
     return Failure(
-        "RAY_EXITED", f"{found.name} ended with {found.exit_code}: {last}", f"All of it: docker logs {found.name}"
+        "RAY_EXITED",
+        f"{found.name} ended with {found.exit_code}: {last}",
+        f"All of it: docker logs {found.name}",
     )
-
-

@@ -89,7 +89,9 @@ class HaveBase(Pull):
             super().apply(site)
         except Failure as failure:
             raise Failure(
-                "BASE_IMAGE_ABSENT", f"{self.image} is not on the head, and no registry has it", "Make it: invoke build.base"
+                "BASE_IMAGE_ABSENT",
+                f"{self.image} is not on the head, and no registry has it",
+                "Make it: invoke build.base",
             ) from failure
 
 
@@ -160,7 +162,7 @@ class Build(Step):
         tag = shlex.quote(self.tag)
         bundle = f' && cp {CA_BUNDLE} "$memory/build/"' if self.with_ca_bundle else ""
         return (
-            f"[ \"$(docker image inspect -f '{{{{index .Config.Labels \"{RECIPE_LABEL}\"}}}}' {tag} 2>/dev/null)\" "
+            f'[ "$(docker image inspect -f \'{{{{index .Config.Labels "{RECIPE_LABEL}"}}}}\' {tag} 2>/dev/null)" '
             f'= {quoted(self.recipe)} ] || {{ mkdir -p "$memory/build" && '
             f'printf %s {quoted(self.dockerfile)} >"$memory/build/Dockerfile"{bundle} && '
             f'docker build -t {tag} --label {RECIPE_LABEL}={quoted(self.recipe)} "$memory/build"; }}'
@@ -256,7 +258,11 @@ class Push(Step):
     @property
     def shell(self) -> str:  # noqa: D102
         name = f"{quoted(self.repository)}:{quoted(self.tag)}"
-        registry = f"${{{self.repository.name}%%/*}}" if isinstance(self.repository, Late) else str(self.repository).partition("/")[0]
+        registry = (
+            f"${{{self.repository.name}%%/*}}"
+            if isinstance(self.repository, Late)
+            else str(self.repository).partition("/")[0]
+        )
         return (
             f'docker --config "$memory" login --username AWS --password-stdin "{registry}" '
             f'<<<"${self.credentials.name}" && docker --config "$memory" push -q {name}'

@@ -111,10 +111,7 @@ class JoinDockerGroup(Step):
 
     @property
     def shell(self) -> str:  # noqa: D102
-        return (
-            '[ "$(id -u)" = 0 ] || id -nG "$(id -un)" | grep -qw docker || '
-            'as_root usermod -a -G docker "$(id -un)"'
-        )
+        return '[ "$(id -u)" = 0 ] || id -nG "$(id -un)" | grep -qw docker || as_root usermod -a -G docker "$(id -un)"'
 
     def done(self, site: Site) -> bool:  # noqa: D102
         user = site.run("id", "-un").strip()

@@ -109,9 +109,7 @@ def before(engine: DockerClient) -> Iterator[Snapshot]:
 @pytest.fixture
 def stranger(engine: DockerClient) -> Iterator[str]:
     """Somebody else's container, whose name begins like ours."""
-    container = engine.containers.create(
-        "raydock/debian-root:bookworm", "true", name="raydock-sandbox-stranger"
-    )
+    container = engine.containers.create("raydock/debian-root:bookworm", "true", name="raydock-sandbox-stranger")
     yield str(container.id)
     container.remove()
 
@@ -161,9 +159,7 @@ def test_the_ecr_endpoint_names_the_registry_that_the_hosts_reach() -> None:
 
 def test_a_host_clones_what_examples_app_has_now() -> None:
     clone = f"rm -rf /tmp/app; git clone --quiet {setting('MY_PROJECT_URL')} /tmp/app && cd /tmp/app"
-    served = ssh(
-        setting("HEAD"), f"{clone} && git ls-files && ./install.sh && git rev-parse HEAD"
-    ).splitlines()
+    served = ssh(setting("HEAD"), f"{clone} && git ls-files && ./install.sh && git rev-parse HEAD").splitlines()
     source = TOP / "examples" / "app"
     files = (path for path in source.rglob("*") if path.is_file() and "__pycache__" not in path.parts)
     assert sorted(served[:-1]) == sorted(str(path.relative_to(source)) for path in files)
@@ -241,9 +237,7 @@ def test_an_engine_elsewhere_is_refused_before_anything_is_done() -> None:
     assert "Traceback" not in done.stderr
 
 
-def test_down_leaves_nothing_but_what_was_there_before(
-    engine: DockerClient, before: Snapshot, stranger: str
-) -> None:
+def test_down_leaves_nothing_but_what_was_there_before(engine: DockerClient, before: Snapshot, stranger: str) -> None:
     invoke("sandbox.down")
     after = Snapshot.of(engine)
     assert after.containers == before.containers | {stranger}

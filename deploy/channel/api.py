@@ -1,0 +1,74 @@
+"""The Docker SDK's client on wires, speaking the engine's own version."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import docker
+import requests
+from docker.auth import AuthConfig
+from docker.constants import DEFAULT_DOCKER_API_VERSION, MINIMUM_DOCKER_API_VERSION
+from docker.utils.proxy import ProxyConfig
+
+from deploy.channel.endings import START
+from deploy.channel.wire import WireAdapter
+from deploy.errors import Failure
+
+FIRST_ANSWER = 10.0  # seconds
+DOCKER_URL = "http+docker://node"
+
+
+class NodeApi(docker.APIClient):
+    """The Docker SDK's calls on an adapter of ours. The operator's own `config.json` is not read: it is no node's."""
+
+    def __init__(self, adapter: WireAdapter, timeout: float) -> None:
+        # Not the SDK's own: it reads the file, and wants a URL of a kind that it knows.
+        requests.Session.__init__(self)
+        self.trust_env = False
+        self.base_url = DOCKER_URL
+        self.timeout = timeout  # type: ignore[assignment]  # requests takes fractions
+        self.credstore_env = None
+        self._general_configs: dict[str, Any] = {}
+        self._auth_configs = AuthConfig({})
+        self._proxy_configs = ProxyConfig()
+        self._custom_adapter = adapter
+        self._version = MINIMUM_DOCKER_API_VERSION
+        self.adapters.clear()
+        self.mount(DOCKER_URL, adapter)
+
+    def negotiate(self) -> None:
+        """Speak the newest version that both know; `DOCKER_TIMEOUT` where the engine does not say its own in time."""
+        try:
+            told = self.get(f"{DOCKER_URL}/version", timeout=FIRST_ANSWER)
+            told.raise_for_status()
+            versions = told.json()
+            self._version = common_version(str(versions["ApiVersion"]), str(versions.get("MinAPIVersion") or "1.0"))
+        except requests.exceptions.Timeout:
+            seconds = f"{FIRST_ANSWER:g} s"
+            raise Failure("DOCKER_TIMEOUT", f"the Docker engine did not answer within {seconds}", START) from None
+        except (requests.exceptions.RequestException, ValueError, KeyError) as error:
+            raise Failure("DOCKER_FAILED", f"the Docker engine does not tell its version: {error}") from error
+
+
+class NodeClient(docker.DockerClient):
+    """The Docker SDK's client on such calls."""
+
+    def __init__(self, api: NodeApi) -> None:
+        # Not the SDK's own: it would make its calls itself.
+        self.api = api
+
+
+def common_version(newest: str, oldest: str) -> str:
+    """Give the API version to speak with an engine that knows those from `oldest` to `newest`."""
+
+    def numbers(version: str) -> tuple[int, ...]:
+        return tuple(map(int, version.split(".")))
+
+    agreed = min(newest, DEFAULT_DOCKER_API_VERSION, key=numbers)
+    if numbers(agreed) < numbers(MINIMUM_DOCKER_API_VERSION):
+        error = f"the Docker engine speaks API {newest}, and {MINIMUM_DOCKER_API_VERSION} is the oldest that serves"
+        raise Failure("API_TOO_OLD", error, "Upgrade Docker on the node")
+    if numbers(agreed) < numbers(oldest):
+        error = f"the Docker engine wants API {oldest}, and {DEFAULT_DOCKER_API_VERSION} is the newest known here"
+        raise Failure("API_TOO_OLD", error, "Upgrade the package docker of Raydock's .venv")
+    return agreed

@@ -1,0 +1,240 @@
+"""HTTP on wires: channels of an SSH connection, or sockets of this machine."""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import io
+import socket
+import time
+import weakref
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, cast
+
+import requests
+import urllib3
+from requests.adapters import HTTPAdapter
+from urllib3.util.wait import wait_for_read
+
+from deploy.errors import Failure
+
+if TYPE_CHECKING:
+    import paramiko
+
+    End = paramiko.Channel | socket.socket
+
+PIECE = 128 * 1024  # bytes; what paramiko is given at once is copied again for every packet of it
+CHANNELS = 4  # kept open for the next request; sshd allows 10 sessions per connection (MaxSessions)
+
+
+class Wire:
+    """A channel or a socket, as `http.client` uses one.
+
+    A read waits for the time-out that was set, and never past `deadline` (as `time.monotonic` counts). A time-out asks
+    `on_silence`, if there is one, which raises where the other side is gone; where it does not, the read goes on.
+    """
+
+    def __init__(self, end: End) -> None:
+        self.end = end
+        self.deadline: float | None = None
+        self.on_silence: Callable[[], None] | None = None
+        self._timeout: float | None = None
+        self._readers = 0
+        self._unwanted = False
+
+    def settimeout(self, seconds: float | None) -> None:
+        """Set the longest time, in seconds, that one read or write may take."""
+        self._timeout = seconds
+
+    def sendall(self, content: bytes) -> None:
+        """Send it all, piece by piece."""
+        self.end.settimeout(self._timeout)
+        view = memoryview(content)
+        while view:
+            try:
+                sent = self.end.send(bytes(view[:PIECE]))
+            except TimeoutError:
+                raise
+            except OSError as error:
+                # With this one urllib3 still reads what the other side may have answered.
+                raise BrokenPipeError(str(error)) from error
+            if not sent:
+                raise BrokenPipeError("the other side has closed the channel")
+            view = view[sent:]
+
+    def recv(self, size: int) -> bytes:
+        """Give what has come, at most `size` bytes; nothing at the end."""
+        while True:
+            self.end.settimeout(self._patience())
+            try:
+                content = self.end.recv(size)
+            except TimeoutError:
+                if self.on_silence is None:
+                    raise
+                self.on_silence()
+            else:
+                return content or self._end()
+
+    def _patience(self) -> float | None:
+        if self.deadline is None:
+            return self._timeout
+        if (left := self.deadline - time.monotonic()) <= 0:
+            raise TimeoutError("the deadline has passed")
+        return left if self._timeout is None else min(left, self._timeout)
+
+    def _end(self) -> bytes:
+        # A channel of a connection that is lost ends like any other.
+        transport = None if isinstance(self.end, socket.socket) else self.end.get_transport()
+        if transport is not None and not transport.is_active():
+            raise Failure("SSH_LOST", "the SSH connection ended")
+        return b""
+
+    @property
+    def idle(self) -> bool:
+        """Whether it is open, and nothing has come that was not asked for."""
+        if isinstance(self.end, socket.socket):
+            return self.end.fileno() >= 0 and not wait_for_read(self.end, timeout=0.0)
+        # Asking a channel for its fileno() makes a pipe.
+        return not (self.end.closed or self.end.eof_received or self.end.recv_ready())
+
+    def fileno(self) -> int:
+        """Give a descriptor to poll; for a channel this makes a pipe."""
+        return self.end.fileno()
+
+    def makefile(self, mode: str) -> io.BufferedReader:
+        """Give a file to read from; it outlives `close`, as a socket's does."""
+        if mode != "rb":
+            raise AssertionError("only for reading bytes")
+        self._readers += 1
+        return io.BufferedReader(Reader(self), 64 * 1024)
+
+    def release(self) -> None:
+        """Have one reader less."""
+        self._readers -= 1
+        if self._unwanted:
+            self.close()
+
+    def close(self) -> None:
+        """Close it as soon as nobody reads from it."""
+        self._unwanted = True
+        if self._readers <= 0:
+            self.end.close()
+
+    def shutdown(self, _how: int = socket.SHUT_RDWR) -> None:
+        """Close it now; whoever reads sees the end."""
+        if isinstance(self.end, socket.socket):
+            with contextlib.suppress(OSError):
+                self.end.shutdown(socket.SHUT_RDWR)
+        else:
+            self.end.close()
+
+
+class Reader(io.RawIOBase):
+    """The file of a wire."""
+
+    def __init__(self, wire: Wire) -> None:
+        super().__init__()
+        self._sock = wire  # the name under which the Docker SDK looks for the socket
+
+    def readable(self) -> bool:
+        """Say yes."""
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        """Read what has come into the buffer."""
+        content = self._sock.recv(len(buffer))
+        buffer[: len(content)] = content
+        return len(content)
+
+    def close(self) -> None:
+        """Let the wire go."""
+        if not self.closed:
+            super().close()
+            self._sock.release()
+
+
+Verdict = Callable[[Wire, OSError | http.client.HTTPException], Failure]
+
+
+class WireConnection(urllib3.connection.HTTPConnection):
+    """HTTP on a wire. Where the wire ends without an answer, `verdict` says why."""
+
+    wire: Wire
+
+    def __init__(self, *args: Any, opener: Callable[[], Wire], verdict: Verdict | None, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.opener = opener
+        self.verdict = verdict
+
+    def request(self, *args: Any, **kwargs: Any) -> None:
+        """Send a request, to which nothing applies that was set for the one before."""
+        if self.sock is not None:
+            self.wire.deadline, self.wire.on_silence = None, None
+        super().request(*args, **kwargs)
+
+    def connect(self) -> None:
+        """Open a wire."""
+        self.wire = self.opener()
+        self.wire.settimeout(self.timeout)
+        self.sock = cast("socket.socket", self.wire)
+
+    def getresponse(self) -> urllib3.HTTPResponse:  # type: ignore[override]  # as urllib3 itself does
+        """Give the response, or the reason for which there is none."""
+        try:
+            return super().getresponse()
+        except (ConnectionError, http.client.BadStatusLine) as error:
+            if self.verdict is None:
+                raise
+            raise self.verdict(self.wire, error) from error
+
+    @property
+    def is_connected(self) -> bool:
+        """Whether the next request can use this connection."""
+        return self.sock is not None and self.wire.idle
+
+
+def wire_of(response: requests.Response) -> Wire:
+    """Give the wire from which the body of a response comes; what is set on it ends with that request."""
+    return cast("WireConnection", response.raw.connection).wire
+
+
+class WirePool(urllib3.HTTPConnectionPool):
+    """Connections on wires."""
+
+    ConnectionCls = WireConnection
+
+
+class WireAdapter(HTTPAdapter):
+    """Sends every request through wires of one opener; `timeout` is for each read, where a request has none."""
+
+    def __init__(self, opener: Callable[[], Wire], timeout: float, verdict: Verdict | None = None) -> None:
+        self._opener = opener
+        self._timeout = timeout
+        self._wires: weakref.WeakSet[Wire] = weakref.WeakSet()
+        self._wire_pool = WirePool(
+            "node", maxsize=CHANNELS, opener=self._open, verdict=verdict, blocksize=PIECE, timeout=timeout
+        )
+        super().__init__()
+
+    def _open(self) -> Wire:
+        wire = self._opener()
+        self._wires.add(wire)
+        return wire
+
+    def get_connection_with_tls_context(self, *_args: Any, **_kwargs: Any) -> WirePool:
+        """Give the pool, whatever the request."""
+        return self._wire_pool
+
+    def send(self, request: requests.PreparedRequest, *args: Any, **kwargs: Any) -> requests.Response:
+        """Send a request."""
+        if kwargs.get("timeout") is None:
+            kwargs["timeout"] = self._timeout
+        return super().send(request, *args, **kwargs)
+
+    def close(self) -> None:
+        """Close every wire, also those that are read from."""
+        super().close()
+        self._wire_pool.close()
+        for wire in list(self._wires):
+            wire.shutdown()
+            wire.end.close()

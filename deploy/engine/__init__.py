@@ -1,0 +1,10 @@
+"""A node's Docker engine, as the steps use it: `Docker` of `deploy.site` on a client of `deploy.channel`."""
+
+from __future__ import annotations
+
+from deploy.engine.containers import Containers
+from deploy.engine.images import Images
+
+
+class Engine(Images, Containers):
+    """The engine behind a client. Every error is a `Failure`, and no call waits for ever."""

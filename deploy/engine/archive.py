@@ -1,0 +1,64 @@
+"""Tar archives, in temporary files: what is over 1 MB is too much for one piece of bytes on its way to a channel."""
+
+from __future__ import annotations
+
+import io
+import tarfile
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import IO, BinaryIO, cast
+
+SPOOL = 1 << 20  # bytes that stay in memory
+# 2000-01-01: a zip, and so a wheel that is built of these files, cannot say anything before 1980.
+WRITTEN = 946_684_800
+
+
+@contextmanager
+def context(files: Mapping[str, bytes]) -> Iterator[IO[bytes]]:
+    """Give a build's context: the files as everybody may read them, scripts as everybody may run them."""
+    entries = (
+        (entry(name, content, 0o755 if content.startswith(b"#!") else 0o644), content)
+        for name, content in files.items()
+    )
+    with packed(entries) as archive:
+        yield archive
+
+
+@contextmanager
+def secret_file(name: str, content: bytes, uid: int) -> Iterator[IO[bytes]]:
+    """Give an archive of one file that its user alone may read."""
+    member = entry(name, content, 0o600)
+    member.uid = uid
+    with packed([(member, content)]) as archive:
+        yield archive
+
+
+def entry(name: str, content: bytes, mode: int) -> tarfile.TarInfo:
+    """Give a file's entry."""
+    member = tarfile.TarInfo(name)
+    member.size, member.mode, member.mtime = len(content), mode, WRITTEN
+    return member
+
+
+@contextmanager
+def packed(entries: Iterable[tuple[tarfile.TarInfo, bytes]]) -> Iterator[IO[bytes]]:
+    """Give an archive, open at its beginning."""
+    with tempfile.SpooledTemporaryFile(SPOOL) as file:
+        with tarfile.open(fileobj=cast("BinaryIO", file), mode="w") as archive:
+            for member, content in entries:
+                archive.addfile(member, io.BytesIO(content))
+        file.seek(0)
+        yield cast("IO[bytes]", file)
+
+
+def only_file(pieces: Iterable[bytes]) -> bytes | None:
+    """Give the content of an archive's first entry; None where that is no file."""
+    with tempfile.SpooledTemporaryFile(SPOOL) as file:
+        for piece in pieces:
+            file.write(piece)
+        file.seek(0)
+        with tarfile.open(fileobj=cast("BinaryIO", file)) as archive:
+            member = archive.next()
+            content = archive.extractfile(member) if member is not None and member.isfile() else None
+            return content.read() if content else None

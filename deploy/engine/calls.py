@@ -1,0 +1,85 @@
+"""Calls of the engine's HTTP API that the Docker SDK makes in a way of its own, or without a deadline."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import closing, contextmanager
+from typing import IO, TYPE_CHECKING, Any
+from urllib.parse import quote
+
+from docker.errors import create_api_error_from_http_exception
+from requests import HTTPError
+
+from deploy.channel.wire import wire_of
+from deploy.engine.failures import told
+from deploy.engine.streams import records
+
+if TYPE_CHECKING:
+    import requests
+    from docker import DockerClient
+
+QUIET = 60.0  # seconds of silence after which a stream has the engine asked whether it lives
+FIRST_LINE = 180.0  # seconds until a stream begins: before that the engine asks the registry
+PING = 10.0  # seconds
+
+
+class Calls:
+    """The engine behind a client."""
+
+    def __init__(self, client: DockerClient) -> None:
+        self.api = client.api
+
+    def ping(self) -> None:
+        """Have the engine answer, or fail with `DOCKER_TIMEOUT` or `DOCKER_DOWN`."""
+        with told("ask the engine"):
+            checked(self.api.get(f"{self.api.base_url}/_ping", timeout=PING))
+
+    def url(self, *path: str) -> str:
+        """Give the URL of a path, of which every part but slashes and colons is quoted."""
+        parts = "/".join(quote(part, safe="/:@") for part in path)
+        return f"{self.api.base_url}/v{self.api.api_version}/{parts}"
+
+    def post(self, *path: str, timeout: float | None = None, **kwargs: Any) -> requests.Response:
+        """Post, and raise what the SDK raises where it is refused."""
+        return checked(self.api.post(self.url(*path), timeout=timeout, **kwargs))
+
+    def get(self, *path: str, timeout: float | None = None, **kwargs: Any) -> requests.Response:
+        """Get, and raise what the SDK raises where it is refused."""
+        return checked(self.api.get(self.url(*path), timeout=timeout, **kwargs))
+
+    @contextmanager
+    def stream(self, *path: str, timeout: float = FIRST_LINE, **kwargs: Any) -> Iterator[requests.Response]:
+        """Post, and give the response before its body has come. Silence in it is borne while the engine answers."""
+        with closing(self.post(*path, timeout=timeout, stream=True, **kwargs)) as response:
+            wire = wire_of(response)
+            wire.settimeout(QUIET)
+            wire.on_silence = self.ping
+            yield response
+
+    def lines(
+        self, *path: str, params: Mapping[str, Any], headers: Mapping[str, str], body: IO[bytes] | None = None
+    ) -> Iterator[dict[str, Any]]:
+        """Post, and give every JSON record of the answer as it comes."""
+        with self.stream(*path, params=params, headers=headers, data=body) as response:
+            yield from records(response)
+
+    @contextmanager
+    def until(self, seconds: float, *path: str, body: Mapping[str, Any]) -> Iterator[requests.Response]:
+        """Post, and give the response, of which all has come within `seconds` or a `TimeoutError` is raised."""
+        ends = time.monotonic() + seconds
+        headers = {"Content-Type": "application/json"}
+        data = json.dumps(body)
+        with closing(self.post(*path, timeout=seconds, stream=True, data=data, headers=headers)) as response:
+            wire_of(response).deadline = ends
+            yield response
+
+
+def checked(response: requests.Response) -> requests.Response:
+    """Give the response, or raise the SDK's error of its kind."""
+    try:
+        response.raise_for_status()
+    except HTTPError as error:
+        create_api_error_from_http_exception(error)
+    return response

@@ -1,0 +1,201 @@
+"""Containers of an engine: found, created, filled, run, ended."""
+
+from __future__ import annotations
+
+import contextlib
+import posixpath
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from docker.errors import NotFound
+
+from deploy.engine.archive import only_file, secret_file
+from deploy.engine.calls import Calls
+from deploy.engine.failures import CONTAINER, overdue, told
+from deploy.engine.streams import STDERR, frames, plain
+from deploy.errors import Failure
+from deploy.ray import all_labels
+from deploy.site import Found
+from deploy.sizes import parse_size
+
+if TYPE_CHECKING:
+    from deploy.plan import Word
+    from deploy.ray import Container
+
+ONCE = {"raydock.once": "1"}
+ONCE_DEADLINE = 120  # seconds
+LAST_LINES = 10
+STOP_MARGIN = 30  # seconds that an engine may take beyond a container's grace
+ENDED = frozenset({"exited", "dead"})
+
+
+class Containers(Calls):
+    """What steps ask of an engine about containers."""
+
+    def facts(self) -> Mapping[str, Any]:
+        """Give what `docker info` tells."""
+        with told("ask the engine"):
+            facts: Mapping[str, Any] = self.api.info()
+        return facts
+
+    def _container(self, name: str) -> Mapping[str, Any] | None:
+        with told(f"inspect {name}"):
+            try:
+                found: Mapping[str, Any] = self.api.inspect_container(name)
+            except NotFound:
+                return None
+        return found
+
+    def find(self, name: str) -> Found | None:
+        """Give the container of this name."""
+        shown = self._container(name)
+        return found(shown) if shown else None
+
+    def containers(self, labels: Mapping[str, str]) -> Sequence[Found]:
+        """Give the containers, stopped ones too, that bear all these labels."""
+        filters = {"label": [f"{key}={value}" for key, value in labels.items()]}
+        with told("list containers"):
+            listed = self.api.containers(all=True, filters=filters)
+        # One may be gone since it was listed.
+        return tuple(one for item in listed if (one := self.find(item["Id"])))
+
+    def create(self, container: Container, words: Callable[[Word], str]) -> None:
+        """Create the container as the line of the script does; `words` gives the late values."""
+        with told(f"create {container.name}", CONTAINER):
+            self.post("containers/create", params={"name": container.name}, json=config(container, words))
+
+    def put_file(self, name: str, path: str, content: bytes, uid: int) -> None:
+        """Lay a file of mode 0600 that belongs to `uid` into a container."""
+        folder, file = posixpath.split(path)
+        with told(f"lay {path} into {name}"), secret_file(file, content, uid) as archive:
+            self.api.put_archive(name, folder, archive)
+
+    def get_file(self, name: str, path: str) -> bytes | None:
+        """Give a file of a container; None where it, or the container, is absent."""
+        with told(f"read {path} of {name}"):
+            try:
+                pieces, _ = self.api.get_archive(name, path)
+            except NotFound:
+                return None
+            return only_file(pieces)
+
+    def user_id(self, name: str) -> int:
+        """Give the uid of the user that a container runs as, by its own /etc/passwd."""
+        if (shown := self.find(name)) is None:
+            raise Failure("DOCKER_FAILED", f"there is no container {name}")
+        user = shown.user.partition(":")[0]
+        if not user or user.isdecimal():
+            return int(user or 0)
+        passwd = (self.get_file(name, "/etc/passwd") or b"").decode(errors="replace")
+        for line in passwd.splitlines():
+            fields = line.split(":")
+            if fields[0] == user and len(fields) > 2:
+                return int(fields[2])
+        raise Failure("DOCKER_FAILED", f"{name}: its user {user} is not in the image's /etc/passwd")
+
+    def start(self, name: str) -> None:
+        """Start a container that was created."""
+        with told(f"start {name}", CONTAINER):
+            self.api.start(name)
+
+    def stop(self, name: str, grace: int) -> None:
+        """Ask the container to end, and kill it after `grace` seconds; one that is gone has ended."""
+        with told(f"stop {name}"), contextlib.suppress(NotFound):
+            self.post("containers", name, "stop", params={"t": grace}, timeout=grace + STOP_MARGIN)
+
+    def remove(self, name: str) -> None:
+        """Remove a container that does not run; one that is gone is removed."""
+        with told(f"remove {name}"), contextlib.suppress(NotFound):
+            self.api.remove_container(name)
+
+    def logs(self, name: str, lines: int) -> Sequence[str]:
+        """Give the last lines of a container's output."""
+        with told(f"read the output of {name}"):
+            output: bytes = self.api.logs(name, stdout=True, stderr=True, tail=lines)
+        return tuple(plain(line) for line in text(output).split("\n") if line)
+
+    def exec(self, name: str, argv: Sequence[str], timeout: float) -> tuple[int, str]:
+        """Run a command in a container and give its exit code and output: of one that fails stderr too.
+
+        After `timeout` seconds it is `COMMAND_FAILED`; the command may run on, for the engine cannot end it.
+        """
+        body = {"AttachStdout": True, "AttachStderr": True, "Cmd": list(argv)}
+        wrote: list[tuple[int, bytes]] = []
+        with told(f"run {argv[0]} in {name}"):
+            made = self.post("containers", name, "exec", json=body).json()["Id"]
+            with overdue(f"{argv[0]} in {name}", timeout), self.until(timeout, "exec", made, "start", body={}) as out:
+                wrote.extend(frames(out))
+            code = int(self.api.exec_inspect(made)["ExitCode"])
+        return code, text(b"".join(piece for stream, piece in wrote if code or stream != STDERR))
+
+    def run_once(self, image: str, argv: Sequence[str]) -> str:
+        """Run a command in a container that is removed after it, and give its standard output."""
+        made = self._create_once(image, argv)
+        try:
+            with told(f"run {argv[0]} in {image}", CONTAINER):
+                self.api.start(made)
+                with overdue(f"{argv[0]} in {image}", ONCE_DEADLINE):
+                    code = int(self.api.wait(made, timeout=ONCE_DEADLINE)["StatusCode"])
+                output: bytes = self.api.logs(made, stdout=True, stderr=bool(code))
+        finally:
+            with told(f"remove {made[:12]}"), contextlib.suppress(NotFound):
+                self.api.remove_container(made, force=True, v=True)
+        if code:
+            last = "\n".join(text(output).strip().splitlines()[-LAST_LINES:])
+            raise Failure("COMMAND_FAILED", f"{argv[0]} in {image} ended with {code}: {last}")
+        return text(output)
+
+    def _create_once(self, image: str, argv: Sequence[str]) -> str:
+        wanted = {"Image": image, "Cmd": list(argv), "Labels": ONCE, "HostConfig": {"NetworkMode": "host"}}
+        with told(f"run {argv[0]} in {image}", CONTAINER):
+            return str(self.post("containers/create", json=wanted).json()["Id"])
+
+
+def found(shown: Mapping[str, Any]) -> Found:
+    """Give a container of what the engine shows."""
+    state, asked = shown["State"], shown["Config"]
+    return Found(
+        id=shown["Id"],
+        name=shown["Name"].removeprefix("/"),
+        state=state["Status"],
+        labels=asked.get("Labels") or {},
+        image=asked["Image"],
+        user=asked.get("User") or "",
+        exit_code=state["ExitCode"] if state["Status"] in ENDED else None,
+    )
+
+
+def config(container: Container, words: Callable[[Word], str]) -> dict[str, Any]:
+    """Give the API's form of what `deploy.ray.create_line` writes."""
+    binds = [volume for volume in container.volumes if ":" in volume]
+    return {
+        "Image": words(container.image),
+        "Cmd": [words(word) for word in container.command],
+        "Env": [f"{key}={value}" for key, value in container.environment],
+        "Labels": {key: words(value) for key, value in all_labels(container)},
+        "Volumes": {volume: {} for volume in container.volumes if ":" not in volume},
+        "AttachStdout": True,
+        "AttachStderr": True,
+        "HostConfig": {
+            "NetworkMode": "host",
+            "RestartPolicy": {"Name": "no"},
+            "ShmSize": parse_size(words(container.shm_size)),
+            "CapDrop": ["ALL"],
+            "SecurityOpt": ["no-new-privileges"],
+            "Binds": binds or None,
+            "DeviceRequests": devices(words(container.gpus)),
+        },
+    }
+
+
+def devices(gpus: str) -> list[dict[str, Any]] | None:
+    """Give what `--gpus` asks for: `all`, a number, or nothing."""
+    if not gpus:
+        return None
+    count = -1 if gpus == "all" else int(gpus)
+    return [{"Driver": "", "Count": count, "Capabilities": [["gpu"]], "Options": {}}]
+
+
+def text(output: bytes) -> str:
+    """Give output as text."""
+    return output.decode(errors="replace")

@@ -1,0 +1,183 @@
+"""Images of an engine: had, pulled, pushed, built."""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from docker.errors import APIError, NotFound
+
+from deploy.engine.archive import context as packed_context
+from deploy.engine.calls import Calls
+from deploy.engine.failures import ANY, BASE, IMAGE, REGISTRY, failure, scrubbed, told, words_of
+from deploy.engine.streams import BuildLog, Progress, error_of
+from deploy.errors import Failure
+
+if TYPE_CHECKING:
+    from deploy.site import Credentials, Say
+
+LOGIN = 120.0  # seconds for a question that the engine passes on to a registry
+# Options of a build: what the API calls them, and how it wants their values.
+BUILD_OPTIONS: Mapping[str, tuple[str, Callable[[Any], Any]]] = {
+    "buildargs": ("buildargs", json.dumps),
+    "labels": ("labels", json.dumps),
+    "cache_from": ("cachefrom", json.dumps),
+    "network_mode": ("networkmode", str),
+    "dockerfile": ("dockerfile", str),
+    "target": ("target", str),
+    "nocache": ("nocache", bool),
+    "pull": ("pull", bool),
+}
+
+
+class Images(Calls):
+    """What steps ask of an engine about images."""
+
+    def _image(self, image: str) -> Mapping[str, Any] | None:
+        with told(f"inspect {image}"):
+            try:
+                found: Mapping[str, Any] = self.get("images", image, "json").json()
+            except NotFound:
+                return None
+        return found
+
+    def has(self, image: str) -> bool:
+        """Tell whether the image is in the engine."""
+        return self._image(image) is not None
+
+    def image_id(self, image: str) -> str | None:
+        """Give the image's id (`sha256:…`), None where it is absent."""
+        found = self._image(image)
+        return str(found["Id"]) if found else None
+
+    def image_labels(self, image: str) -> Mapping[str, str]:
+        """Give the image's labels, none where it is absent."""
+        found = self._image(image) or {}
+        return dict((found.get("Config") or {}).get("Labels") or {})
+
+    def image_digests(self, image: str) -> Sequence[str]:
+        """Give the `repository@sha256:…` under which registries know the image."""
+        return tuple((self._image(image) or {}).get("RepoDigests") or ())
+
+    def tag(self, image: str, repository: str, tag: str) -> None:
+        """Give the image another name."""
+        with told(f"tag {image}", IMAGE):
+            self.api.tag(image, repository, tag)
+
+    def pull(self, image: str, credentials: Credentials | None, say: Say) -> None:
+        """Pull the image, reading every line, and see that it is the one that was wanted."""
+        repository, tag = split(image)
+        digest = ""
+        with told(f"pull {image}", REGISTRY, otherwise="PULL_FAILED"):
+            progress = Progress(say)
+            params = {"fromImage": repository, "tag": tag}
+            for record in self.lines("images/create", params=params, headers=header(credentials)):
+                if error := error_of(record):
+                    raise failure(f"pull {image}", scrubbed(error, credentials), REGISTRY, otherwise="PULL_FAILED")
+                digest = str(record.get("status", "")).partition("Digest: ")[2] or digest
+                progress.see(record)
+            progress.tell()
+        self._check_pulled(image, tag if tag.startswith("sha256:") else digest)
+
+    def _check_pulled(self, image: str, wanted: str) -> None:
+        if not self.has(image):
+            raise Failure("PULL_FAILED", f"pull {image}: the engine does not have it after the pull")
+        known = {name.partition("@")[2] for name in self.image_digests(image)}
+        if wanted and wanted not in known:
+            raise Failure(
+                "DIGEST_MISMATCH", f"pull {image}: wanted {wanted}, the engine has {', '.join(known) or 'none'}"
+            )
+
+    def push(self, repository: str, tag: str, credentials: Credentials | None, say: Say) -> str:
+        """Push a tag and give the digest that the registry has for it."""
+        name, digest = f"{repository}:{tag}", ""
+        with told(f"push {name}", REGISTRY, otherwise="PUSH_FAILED"):
+            progress = Progress(say)
+            for record in self.lines("images", repository, "push", params={"tag": tag}, headers=header(credentials)):
+                if error := error_of(record):
+                    raise failure(f"push {name}", scrubbed(error, credentials), REGISTRY, otherwise="PUSH_FAILED")
+                digest = (record.get("aux") or {}).get("Digest") or digest
+                progress.see(record)
+            progress.tell()
+        if not digest:
+            raise Failure("PUSH_FAILED", f"push {name}: the engine tells no digest")
+        if (there := self.published(name, credentials)) != digest:
+            raise Failure("DIGEST_MISMATCH", f"push {name}: pushed {digest}, the registry has {there}")
+        return digest
+
+    def published(self, image: str, credentials: Credentials | None) -> str | None:
+        """Ask the image's registry, through the engine, for its digest; None where it has no such tag."""
+        with told(f"ask for {image}", REGISTRY):
+            try:
+                answer = self.get("distribution", image, "json", timeout=LOGIN, headers=header(credentials))
+            except APIError as error:
+                found = failure(f"ask for {image}", scrubbed(words_of(error), credentials), REGISTRY)
+                if found.code == "IMAGE_NOT_FOUND":
+                    return None
+                raise found from error
+            return str(answer.json()["Descriptor"]["digest"])
+
+    def login(self, credentials: Credentials) -> None:
+        """Have the engine check the login; nothing is stored."""
+        with told(f"log in to {credentials.registry}", REGISTRY):
+            self.post("auth", timeout=LOGIN, json=auth_config(credentials))
+
+    def build(self, context: Mapping[str, bytes], tag: str, options: Mapping[str, Any], say: Say) -> str:
+        """Build an image of a context of files (name: content) and give its id.
+
+        Options are those of the Docker SDK's `build`. A step that fails is `BUILD_FAILED`, with its last lines.
+        """
+        params = {"t": tag, "rm": True, "forcerm": True}
+        params |= {BUILD_OPTIONS[key][0]: BUILD_OPTIONS[key][1](value) for key, value in options.items()}
+        headers = {"Content-Type": "application/x-tar"}
+        log, image = BuildLog(say), ""
+        with told(f"build {tag}", otherwise="BUILD_FAILED"), packed_context(context) as body:
+            for record in self.lines("build", params=params, headers=headers, body=body):
+                if error := error_of(record):
+                    raise build_failure(log, tag, error)
+                log.see(record)
+                image = (record.get("aux") or {}).get("ID") or image
+            log.end()
+        if not (built := image or self.image_id(tag)):
+            raise Failure("BUILD_FAILED", f"build {tag}: the engine tells no image")
+        return built
+
+
+def build_failure(log: BuildLog, tag: str, error: str) -> Failure:
+    """Give the failure of a build's step: its number, its command, and the last lines of its output."""
+    log.end()
+    if not log.step:
+        return failure(f"build {tag}", error, otherwise="BUILD_FAILED")
+    action = f"Step {log.step} : {log.command}"
+    signs = BASE if log.command.upper().startswith("FROM ") else ANY
+    ended = re.search(r"returned a non-zero code: \d+", error)
+    known = failure(action, ended.group() if ended else error, signs, otherwise="BUILD_FAILED")
+    return Failure(known.code, "\n".join((known.error, *log.tail)), known.cure)
+
+
+def split(image: str) -> tuple[str, str]:
+    """Give repository and tag, or digest, of a name; `latest` where it has neither."""
+    repository, at, digest = image.partition("@")
+    before, colon, tag = repository.rpartition(":")
+    tagged = bool(colon) and "/" not in tag
+    if at:
+        return (before if tagged else repository), digest
+    return (before, tag) if tagged else (repository, "latest")
+
+
+def auth_config(credentials: Credentials) -> dict[str, str]:
+    """Give the login as the engine wants it."""
+    return {
+        "username": credentials.user,
+        "password": credentials.password.reveal(),
+        "serveraddress": credentials.registry,
+    }
+
+
+def header(credentials: Credentials | None) -> dict[str, str]:
+    """Give the login as the header of one request; without one the engine is told that there is none."""
+    config = auth_config(credentials) if credentials else {}
+    return {"X-Registry-Auth": base64.urlsafe_b64encode(json.dumps(config).encode()).decode()}

@@ -1,0 +1,150 @@
+"""What the engine's streams say: records of JSON, layers on their way, lines of a build, frames of output."""
+
+from __future__ import annotations
+
+import codecs
+import json
+import re
+import struct
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import requests
+
+    from deploy.site import Say
+
+OFTEN = 0.5  # seconds between two lines of progress
+TAIL = 30  # lines of a failing step
+MB = 1_000_000
+DONE = frozenset({"Pull complete", "Already exists", "Pushed", "Layer already exists"})
+BYTES = frozenset({"Downloading", "Pushing"})
+FETCHED = frozenset({"Download complete", "Verifying Checksum"})
+LAYER = re.compile(r"[0-9a-f]{12}")
+ESCAPES = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]")
+STEP = re.compile(r"Step (\d+/\d+) : (.*)")
+# What the classic builder says about its own containers and layers.
+CHATTER = re.compile(r"( ---> |Removing intermediate container |Successfully (built|tagged) )")
+FRAME = struct.Struct(">BxxxL")
+STDERR = 2
+
+
+def records(response: requests.Response) -> Iterator[dict[str, Any]]:
+    """Give the JSON records of a body as they come; the engine puts them one after the other."""
+    text = codecs.getincrementaldecoder("utf-8")("replace")
+    decoder = json.JSONDecoder()
+    rest = ""
+    for piece in response.iter_content(None):
+        rest = (rest + text.decode(piece)).lstrip()
+        while rest:
+            try:
+                record, end = decoder.raw_decode(rest)
+            except ValueError:
+                break
+            yield record
+            rest = rest[end:].lstrip()
+    if rest:
+        raise ConnectionError(f"the engine's answer ends in the middle: {rest[:80]}")
+
+
+def error_of(record: Mapping[str, Any]) -> str | None:
+    """Give the error that a record tells; the answer's status is 200 all the same."""
+    detail = record.get("errorDetail") or {}
+    return detail.get("message") or record.get("error")
+
+
+class Progress:
+    """Tells of layers on their way: how many are done, and how many bytes, at most twice a second."""
+
+    def __init__(self, say: Say, clock: Callable[[], float] = time.monotonic) -> None:
+        self._say = say
+        self._clock = clock
+        self._done: dict[str, bool] = {}
+        self._bytes: dict[str, tuple[int, int]] = {}
+        self._next = 0.0
+        self._said = ""
+
+    def see(self, record: Mapping[str, Any]) -> None:
+        """Take a record in, and say how far it is, if that was not said just now."""
+        layer, status = str(record.get("id", "")), str(record.get("status", ""))
+        if not LAYER.fullmatch(layer):
+            return
+        self._done[layer] = status in DONE or status.startswith("Mounted from")
+        detail = record.get("progressDetail") or {}
+        if status in BYTES and detail.get("total"):
+            self._bytes[layer] = (min(detail.get("current", 0), detail["total"]), detail["total"])
+        elif (self._done[layer] or status in FETCHED) and layer in self._bytes:
+            self._bytes[layer] = (self._bytes[layer][1],) * 2
+        if self._clock() >= self._next:
+            self.tell()
+
+    def tell(self) -> None:
+        """Say how far it is, unless the same was said last."""
+        if self._done and (line := str(self)) != self._said:
+            self._say(line)
+            self._said = line
+            self._next = self._clock() + OFTEN
+
+    def __str__(self) -> str:
+        done = f"{sum(self._done.values())} of {len(self._done)} layers"
+        come, total = (sum(sizes) for sizes in zip(*self._bytes.values(), strict=True)) if self._bytes else (0, 0)
+        return f"{done}, {come // MB} of {total // MB} MB" if total >= MB else done
+
+
+class BuildLog:
+    """The output of a build, line by line: says them, and keeps the step and the last lines for an error."""
+
+    def __init__(self, say: Say) -> None:
+        self._say = say
+        self._rest = ""
+        self._progress = Progress(say)
+        self._tail: deque[str] = deque(maxlen=TAIL)
+        self.step = ""
+        self.command = ""
+
+    def see(self, record: Mapping[str, Any]) -> None:
+        """Take a record in."""
+        if "stream" not in record:
+            self._progress.see(record)
+            return
+        *lines, self._rest = (self._rest + str(record["stream"])).split("\n")
+        for line in lines:
+            self._line(line)
+
+    def end(self) -> None:
+        """Take the last line in, which may lack its end."""
+        self._line(self._rest)
+        self._rest = ""
+
+    def _line(self, raw: str) -> None:
+        line = plain(raw)
+        if found := STEP.match(line):
+            self.step, self.command = found.groups()
+            self._tail.clear()
+        elif not line or CHATTER.match(line):
+            return
+        else:
+            self._tail.append(line)
+        self._say(line)
+
+    @property
+    def tail(self) -> tuple[str, ...]:
+        """The last lines of the step's output."""
+        return tuple(self._tail)
+
+
+def plain(line: str) -> str:
+    """Give a line as a terminal would leave it: without colours, the last of what was written over itself."""
+    return ESCAPES.sub("", line).rstrip("\r").rpartition("\r")[2].rstrip()
+
+
+def frames(response: requests.Response) -> Iterator[tuple[int, bytes]]:
+    """Give the output of a program without a terminal, as it comes: 1 or 2 for the stream, and what was written."""
+    while head := response.raw.read(FRAME.size):
+        stream, length = FRAME.unpack(head) if len(head) == FRAME.size else (0, -1)
+        content = response.raw.read(length) if length > 0 else b""
+        if len(content) != length:
+            raise ConnectionError("the engine's answer ends in the middle")
+        yield stream, content
