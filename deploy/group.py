@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 NOTED = 0.5  # seconds after which a step that changed nothing is told all the same
 
 
-class HostGroup(Group):
+class HostGroup(Group):  # type: ignore[misc]  # Fabric has no types
     """The nodes of a run. Unlike Fabric's own groups it starts a bounded number of threads, and joins none for ever."""
 
     def __init__(self, run: Run) -> None:
@@ -99,10 +99,11 @@ class HostGroup(Group):
         begun = time.monotonic()
         if step.done(host):
             return
-        host.say(f"{step.title} …")
+        if step.told:
+            host.say(f"{step.title} …")
         step.apply(host)
         took = time.monotonic() - begun
         if step.changes:
             self._run.outcome(host.node).done.append(step.title)
-        if step.changes or took > NOTED:
+        if step.told and (step.changes or took > NOTED):
             host.say(f"{step.title}: done in {took:.1f} s")

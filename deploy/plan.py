@@ -48,9 +48,9 @@ class Phrase:
 Word = str | Late[Any] | Phrase
 
 
-def phrase(*parts: str | Late[Any]) -> Phrase:
-    """Give one word made of `parts`."""
-    return Phrase(parts)
+def phrase(*words: Word) -> Phrase:
+    """Give one word made of others, written one behind the other."""
+    return Phrase(tuple(part for word in words for part in parts_of(word)))
 
 
 def parts_of(word: Word) -> tuple[str | Late[Any], ...]:
@@ -88,6 +88,8 @@ class Step(ABC):
 
     document: ClassVar[str] = ""
     changes: ClassVar[bool] = True
+    # Whether its beginning is progress worth a line.
+    told: ClassVar[bool] = True
     where: ClassVar[Place] = Place.NODE
     # After usermod only a new session has the group.
     ends_session: ClassVar[bool] = False

@@ -215,7 +215,7 @@ def install(scope: Scope) -> Plan:
 
 def have_image(scope: Scope) -> tuple[Step, ...]:
     """Give the steps by which a node has the wanted image."""
-    image = lates.wanted_image(scope.settings, alone=scope.alone, fresh=False)
+    image = lates.wanted_image(scope.settings, alone=scope.alone)
     login = next((late for late in image.needs if late.name == "registry_password"), None)
     return (Login(image, login), Pull(image, login)) if login else (Pull(image),)
 
@@ -235,13 +235,11 @@ def node_values(scope: Scope, node: Node) -> NodeValues:
     settings = scope.settings
     head = lates.head_address(settings, alone=scope.alone)
     return NodeValues(
-        image=lates.wanted_image(settings, alone=scope.alone, fresh=False),
+        image=lates.wanted_image(settings, alone=scope.alone),
         address=head if node.role == "head" else lates.node_address(node, head),
         head=phrase(head, f":{settings.redis_port}"),
-        shm_size=lates.SHM_SIZE,
-        num_workers=lates.NUM_WORKERS,
-        gpus=lates.GPUS,
         run=lates.run_id(lates.token(settings)),
+        sizes={"shm_size": lates.SHM_SIZE, "num_workers": lates.NUM_WORKERS, "gpus": lates.GPUS},
     )
 
 

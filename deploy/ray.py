@@ -129,8 +129,7 @@ def fill(flags: Iterable[str], values: Mapping[str, Word]) -> tuple[Word, ...]:
         text, _, key = flag.removesuffix("}").partition("{")
         if not key:
             return flag
-        value = values[key]
-        return phrase(text, *(value.parts if not isinstance(value, str | Late) else (value,)))
+        return phrase(text, values[key])
 
     return tuple(map(word, flags))
 
@@ -142,20 +141,14 @@ class NodeValues:
     image: Late[str]
     address: Word
     head: Word
-    shm_size: Late[str]
-    num_workers: Late[str]
-    gpus: Late[str]
     run: Word
+    sizes: Mapping[str, Word]
 
 
 def ray_container(settings: Settings, node: Node, found: NodeValues) -> Container:
     """Give the container that runs Ray on a node."""
     wanted = asked(settings, node)
-    sizes: dict[str, Word] = {
-        "shm_size": wanted["shm_size"] if wanted["shm_size"] != "auto" else found.shm_size,
-        "num_workers": wanted["num_workers"] if wanted["num_workers"] != "auto" else found.num_workers,
-        "gpus": {"auto": found.gpus, "none": ""}.get(wanted["gpus"], wanted["gpus"]),
-    }
+    sizes = {key: found.sizes[key] if wanted[key] == "auto" else wanted[key] for key in found.sizes}
     flags = fill(
         CURRENT.head if node.role == "head" else CURRENT.worker,
         {
@@ -170,7 +163,7 @@ def ray_container(settings: Settings, node: Node, found: NodeValues) -> Containe
     )
     resources = (f"--resources={node.options.resources}",) if node.options.resources else ()
     text = json.dumps(wanted, sort_keys=True, separators=(",", ":"))
-    container = Container(
+    return Container(
         name=container_name(settings.cluster_name, node.role),
         cluster=settings.cluster_name,
         role=node.role,
@@ -179,11 +172,10 @@ def ray_container(settings: Settings, node: Node, found: NodeValues) -> Containe
         command=("ray", "start", *flags, *resources, *settings.ray_start_args),
         environment=environment(settings),
         shm_size=sizes["shm_size"],
-        gpus=sizes["gpus"],
+        gpus="" if sizes["gpus"] == "none" else sizes["gpus"],
         volumes=tuple(settings.volumes),
         labels=(("raydock.head", found.head), ("raydock.run", found.run), ("raydock.image", found.image)),
     )
-    return container
 
 
 def all_labels(container: Container) -> tuple[tuple[str, Word], ...]:

@@ -144,7 +144,9 @@ def ecr_client(settings: Settings) -> Any:
     import boto3
     from botocore.config import Config
 
-    named = {SESSION_KEYS[key]: value.reveal() for key, value in settings.aws.items() if key in SESSION_KEYS}
+    named: dict[str, Any] = {
+        SESSION_KEYS[key]: value.reveal() for key, value in settings.aws.items() if key in SESSION_KEYS
+    }
     endpoint = settings.aws.get("AWS_ENDPOINT_URL_ECR") or settings.aws.get("AWS_ENDPOINT_URL")
     region = settings.region or next(
         (settings.aws[key].reveal() for key in ("AWS_REGION", "AWS_DEFAULT_REGION") if key in settings.aws),

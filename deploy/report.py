@@ -98,12 +98,12 @@ class Report:
         if self.interrupted:
             return INTERRUPTED
         if Kind.INPUT in kinds:
-            return Kind.INPUT.value
+            return int(Kind.INPUT.value)
         failed = list(self.failed)
         kinds |= {outcome.problem.kind for outcome in failed if outcome.problem}
         for kind in (Kind.LOCKED, Kind.REFUSED, Kind.UNREACHABLE):
             if kind in kinds:
-                return kind.value
+                return int(kind.value)
         if self.problems or self.head_failed or (failed and len(failed) == sum(one.asked for one in self.outcomes)):
             return 1
         return 3 if failed else 0

@@ -67,7 +67,7 @@ class Containers(Calls):
     def put_file(self, name: str, path: str, content: bytes, uid: int) -> None:
         """Lay a file of mode 0600 that belongs to `uid` into a container."""
         folder, file = posixpath.split(path)
-        with told(f"lay {path} into {name}"), secret_file(file, content, uid) as archive:
+        with secret_file(file, content, uid) as archive, told(f"lay {path} into {name}"):
             self.api.put_archive(name, folder, archive)
 
     def get_file(self, name: str, path: str) -> bytes | None:

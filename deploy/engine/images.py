@@ -134,7 +134,7 @@ class Images(Calls):
         params |= {BUILD_OPTIONS[key][0]: BUILD_OPTIONS[key][1](value) for key, value in options.items()}
         headers = {"Content-Type": "application/x-tar"}
         log, image = BuildLog(say), ""
-        with told(f"build {tag}", otherwise="BUILD_FAILED"), packed_context(context) as body:
+        with packed_context(context) as body, told(f"build {tag}", otherwise="BUILD_FAILED"):
             for record in self.lines("build", params=params, headers=headers, body=body):
                 if error := error_of(record):
                     raise build_failure(log, tag, error)

@@ -47,15 +47,15 @@ class AwaitGcs(Step):
     port: int
 
     @property
-    def title(self) -> str:  # noqa: D102
+    def title(self) -> str:
         return "wait for the head's port"
 
     @property
-    def shell(self) -> str:  # noqa: D102
+    def shell(self) -> str:
         ask = port_shell(self.address, self.port)
         return f"for _ in {{1..{GCS_DEADLINE * 4}}}; do {ask} && break; sleep {POLL}; done; {ask}"
 
-    def done(self, site: Site) -> bool:  # noqa: D102
+    def done(self, site: Site) -> bool:
         return port_open(site, site.value(self.address), self.port)
 
     def apply(self, site: Site) -> None:
@@ -85,16 +85,16 @@ class ReachGcs(Step):
     port: int
 
     @property
-    def title(self) -> str:  # noqa: D102
+    def title(self) -> str:
         return "reach the head's port"
 
     @property
-    def shell(self) -> str:  # noqa: D102
+    def shell(self) -> str:
         return (
             f"{port_shell(self.address, self.port)} || {{ echo 'the head cannot be reached from here' >&2; exit 1; }}"
         )
 
-    def done(self, site: Site) -> bool:  # noqa: D102
+    def done(self, site: Site) -> bool:
         return port_open(site, site.value(self.address), self.port)
 
     def apply(self, site: Site) -> None:
@@ -116,19 +116,19 @@ class HeadRuns(Step):
     name: str
 
     @property
-    def title(self) -> str:  # noqa: D102
+    def title(self) -> str:
         return "find the running head"
 
     @property
-    def shell(self) -> str:  # noqa: D102
+    def shell(self) -> str:
         return f"[ -n \"$(docker ps -q --filter name=^/{self.name}$)\" ] || {{ echo 'the head does not run' >&2; exit 1; }}"
 
-    def done(self, site: Site) -> bool:  # noqa: D102
+    def done(self, site: Site) -> bool:
         found = site.docker.find(self.name)
         note_container(site, found)
         return found is not None and found.running
 
-    def apply(self, site: Site) -> None:  # noqa: D102
+    def apply(self, site: Site) -> None:
         raise Failure("HEAD_NOT_RUNNING", f"no running container {self.name}", "Start it: invoke cluster.start")
 
 
@@ -159,15 +159,15 @@ class Join(Step):
     nodes: tuple[tuple[Node, Word], ...] = run_only()
 
     @property
-    def title(self) -> str:  # noqa: D102
+    def title(self) -> str:
         return f"wait for {len(self.nodes)} nodes to join"
 
     @property
-    def shell(self) -> str:  # noqa: D102
+    def shell(self) -> str:
         ask = f'[ "$(docker exec {self.head} python -c {shlex.quote(ALIVE)} 2>/dev/null)" -ge {len(self.nodes)} ] 2>/dev/null'
         return f"for _ in {{1..{JOIN_DEADLINE // 3}}}; do {ask} && break; sleep 1; done; {ask}"
 
-    def done(self, site: Site) -> bool:  # noqa: D102
+    def done(self, site: Site) -> bool:
         return not missing(site, self.nodes)
 
     def apply(self, site: Site) -> None:
@@ -213,11 +213,11 @@ class Probe(Step):
     nodes: tuple[tuple[Node, Word], ...] = run_only()
 
     @property
-    def title(self) -> str:  # noqa: D102
+    def title(self) -> str:
         return "run a task on every node"
 
     @property
-    def shell(self) -> str:  # noqa: D102
+    def shell(self) -> str:
         return f"[ \"$(docker exec {self.head} python -c {shlex.quote(PROBE)} 2>/dev/null)\" = '[]' ]"
 
     def done(self, site: Site) -> bool:
@@ -248,22 +248,23 @@ class ShowRay(Step):
     """Look at Ray's node list, and tell which listed nodes are not in it."""
 
     changes: ClassVar[bool] = False
+    told: ClassVar[bool] = False
 
     head: str
     nodes: tuple[tuple[Node, Word], ...] = run_only()
 
     @property
-    def title(self) -> str:  # noqa: D102
+    def title(self) -> str:
         return "ask Ray for its nodes"
 
     @property
-    def shell(self) -> str:  # noqa: D102
+    def shell(self) -> str:
         return f"docker exec {self.head} ray status"
 
-    def done(self, site: Site) -> bool:  # noqa: D102
+    def done(self, site: Site) -> bool:
         return not missing(site, self.nodes)
 
-    def apply(self, site: Site) -> None:  # noqa: D102
+    def apply(self, site: Site) -> None:
         known: Mapping[str, bool] = {node.address: node.alive for node in site.ray.nodes()}
         for peer, address in missing(site, self.nodes):
             peer.note(ray="dead" if address in known else "absent", address=address)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from deploy.errors import Failure
 from deploy.plan import Late, Step, quoted
-from deploy.ray import STOP_GRACE, TOKEN_PATH, Container, changed_keys, container_name, create_line
+from deploy.ray import STOP_GRACE, TOKEN_PATH, Container, changed_keys, create_line
 
 if TYPE_CHECKING:
     from deploy.site import Found, Site
@@ -44,11 +44,11 @@ class ClearName(Step):
     container: Container
 
     @property
-    def title(self) -> str:  # noqa: D102
-        return f"clear the name {self.container.name}"
+    def title(self) -> str:
+        return "clear the name"
 
     @property
-    def shell(self) -> str:  # noqa: D102
+    def shell(self) -> str:
         name = self.container.name
         fields = " ".join(f'{{{{index .Config.Labels "{key}"}}}}' for key in IDENTITY)
         values = {**dict(self.container.labels), "raydock.cluster": self.container.cluster}
@@ -63,7 +63,7 @@ class ClearName(Step):
             f"{{ echo '{name} runs with another spec or is not ours: nothing was touched' >&2; exit 1; }}"
         )
 
-    def done(self, site: Site) -> bool:  # noqa: D102
+    def done(self, site: Site) -> bool:
         found = site.docker.find(self.container.name)
         if found is None:
             return True
@@ -119,17 +119,17 @@ class Create(Step):
     container: Container
 
     @property
-    def title(self) -> str:  # noqa: D102
-        return f"create {self.container.name}"
+    def title(self) -> str:
+        return "create the container"
 
     @property
-    def shell(self) -> str:  # noqa: D102
+    def shell(self) -> str:
         return f"docker inspect {self.container.name} >/dev/null 2>&1 || {create_line(self.container)} >/dev/null"
 
-    def done(self, site: Site) -> bool:  # noqa: D102
+    def done(self, site: Site) -> bool:
         return site.docker.find(self.container.name) is not None
 
-    def apply(self, site: Site) -> None:  # noqa: D102
+    def apply(self, site: Site) -> None:
         site.docker.create(self.container, site.value)
 
 
@@ -141,11 +141,11 @@ class LayToken(Step):
     token: Late[str]
 
     @property
-    def title(self) -> str:  # noqa: D102
+    def title(self) -> str:
         return "lay Ray's token in"
 
     @property
-    def shell(self) -> str:  # noqa: D102
+    def shell(self) -> str:
         file = TOKEN_PATH.rpartition("/")[2]
         return (
             f"docker cp {self.name}:{TOKEN_PATH} - >/dev/null 2>&1 || {{\n"
@@ -157,10 +157,10 @@ class LayToken(Step):
             f"| docker cp - {self.name}:{TOKEN_PATH.rpartition('/')[0]}\n}}"
         )
 
-    def done(self, site: Site) -> bool:  # noqa: D102
+    def done(self, site: Site) -> bool:
         return site.docker.get_file(self.name, TOKEN_PATH) is not None
 
-    def apply(self, site: Site) -> None:  # noqa: D102
+    def apply(self, site: Site) -> None:
         uid = site.docker.user_id(self.name)
         site.docker.put_file(self.name, TOKEN_PATH, site.value(self.token).encode(), uid)
 
@@ -174,20 +174,20 @@ class StartContainer(Step):
     name: str
 
     @property
-    def title(self) -> str:  # noqa: D102
-        return f"start {self.name}"
+    def title(self) -> str:
+        return "start the container"
 
     @property
-    def shell(self) -> str:  # noqa: D102
+    def shell(self) -> str:
         running = f"\"$(docker inspect -f '{{{{.State.Running}}}}' {self.name})\""
         return f"[ {running} = true ] || docker start {self.name} >/dev/null"
 
-    def done(self, site: Site) -> bool:  # noqa: D102
+    def done(self, site: Site) -> bool:
         found = site.docker.find(self.name)
         note_container(site, found)
         return found is not None and found.running
 
-    def apply(self, site: Site) -> None:  # noqa: D102
+    def apply(self, site: Site) -> None:
         site.docker.start(self.name)
         note_container(site, site.docker.find(self.name))
 
@@ -202,11 +202,11 @@ class StopContainers(Step):
     role: str
 
     @property
-    def title(self) -> str:  # noqa: D102
-        return f"stop {container_name(self.cluster, self.role)}"
+    def title(self) -> str:
+        return "stop the container"
 
     @property
-    def shell(self) -> str:  # noqa: D102
+    def shell(self) -> str:
         ours = f"docker ps -aq --filter label=raydock.cluster={self.cluster} --filter label=raydock.role={self.role}"
         return f'[ -z "$({ours})" ] || {{ docker stop -t {STOP_GRACE} $({ours}) && docker rm $({ours}); }} >/dev/null'
 
@@ -216,13 +216,13 @@ class StopContainers(Step):
         found = site.docker.containers(labels)
         return tuple(one for one in found if labels.items() <= one.labels.items())
 
-    def done(self, site: Site) -> bool:  # noqa: D102
+    def done(self, site: Site) -> bool:
         found = self.ours(site)
         if not found:
             note_container(site, None)
         return not found
 
-    def apply(self, site: Site) -> None:  # noqa: D102
+    def apply(self, site: Site) -> None:
         for one in self.ours(site):
             if one.running:
                 site.docker.stop(one.id, STOP_GRACE)
@@ -236,18 +236,19 @@ class ShowContainer(Step):
 
     document: ClassVar[str] = "docker ps"
     changes: ClassVar[bool] = False
+    told: ClassVar[bool] = False
 
     name: str
 
     @property
-    def title(self) -> str:  # noqa: D102
-        return f"look at {self.name}"
+    def title(self) -> str:
+        return "look at the container"
 
     @property
-    def shell(self) -> str:  # noqa: D102
+    def shell(self) -> str:
         return f"docker ps -a --filter name=^/{self.name}$"
 
-    def done(self, site: Site) -> bool:  # noqa: D102
+    def done(self, site: Site) -> bool:
         return False
 
     def apply(self, site: Site) -> None:

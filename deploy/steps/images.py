@@ -28,11 +28,11 @@ class Login(Step):
     credentials: Late[Any]
 
     @property
-    def title(self) -> str:  # noqa: D102
+    def title(self) -> str:
         return "log into the registry"
 
     @property
-    def shell(self) -> str:  # noqa: D102
+    def shell(self) -> str:
         return (
             f"docker image inspect {quoted(self.image)} >/dev/null 2>&1 || "
             f'docker --config "$memory" login --username AWS --password-stdin "${{{self.image.name}%%/*}}" '
@@ -57,18 +57,18 @@ class Pull(Step):
     credentials: Late[Any] | None = None
 
     @property
-    def title(self) -> str:  # noqa: D102
+    def title(self) -> str:
         return "pull the image"
 
     @property
-    def shell(self) -> str:  # noqa: D102
+    def shell(self) -> str:
         image = quoted(self.image)
         return f'docker image inspect {image} >/dev/null 2>&1 || docker --config "$memory" pull -q {image}'
 
-    def done(self, site: Site) -> bool:  # noqa: D102
+    def done(self, site: Site) -> bool:
         return site.docker.has(site.value(self.image))
 
-    def apply(self, site: Site) -> None:  # noqa: D102
+    def apply(self, site: Site) -> None:
         credentials = site.resolve(self.credentials) if self.credentials else None
         site.docker.pull(site.value(self.image), credentials, site.say)
 
@@ -80,7 +80,7 @@ class HaveBase(Pull):
     document: ClassVar[str] = "FROM ray-project/deploy"
 
     @property
-    def title(self) -> str:  # noqa: D102
+    def title(self) -> str:
         return f"have {self.image}"
 
     def apply(self, site: Site) -> None:
@@ -104,7 +104,7 @@ class MakeRoot(Step):
     suite: str = "bookworm"
 
     @property
-    def title(self) -> str:  # noqa: D102
+    def title(self) -> str:
         return f"have {self.image}"
 
     @property
@@ -120,13 +120,13 @@ class MakeRoot(Step):
         )
 
     @property
-    def shell(self) -> str:  # noqa: D102
+    def shell(self) -> str:
         return (
             f"docker image inspect {self.image} >/dev/null 2>&1 || "
             f"{{ docker pull -q {self.pulled} && docker tag {self.pulled} {self.image}; }} || {{\n{self.made}\n}}"
         )
 
-    def done(self, site: Site) -> bool:  # noqa: D102
+    def done(self, site: Site) -> bool:
         return site.docker.has(self.image)
 
     def apply(self, site: Site) -> None:
@@ -154,11 +154,11 @@ class Build(Step):
     with_ca_bundle: bool = False
 
     @property
-    def title(self) -> str:  # noqa: D102
+    def title(self) -> str:
         return f"build {self.tag}"
 
     @property
-    def shell(self) -> str:  # noqa: D102
+    def shell(self) -> str:
         tag = shlex.quote(self.tag)
         bundle = f' && cp {CA_BUNDLE} "$memory/build/"' if self.with_ca_bundle else ""
         return (
@@ -168,10 +168,10 @@ class Build(Step):
             f'docker build -t {tag} --label {RECIPE_LABEL}={quoted(self.recipe)} "$memory/build"; }}'
         )
 
-    def done(self, site: Site) -> bool:  # noqa: D102
+    def done(self, site: Site) -> bool:
         return site.docker.image_labels(self.tag).get(RECIPE_LABEL) == site.value(self.recipe)
 
-    def apply(self, site: Site) -> None:  # noqa: D102
+    def apply(self, site: Site) -> None:
         context = {"Dockerfile": site.value(self.dockerfile).encode()}
         if self.with_ca_bundle:
             context["ca-certificates.crt"] = site.run("cat", CA_BUNDLE).encode()
@@ -189,11 +189,11 @@ class CreateRepository(Step):
     region: str | None
 
     @property
-    def title(self) -> str:  # noqa: D102
+    def title(self) -> str:
         return f"have the repository {self.name}"
 
     @property
-    def shell(self) -> str:  # noqa: D102
+    def shell(self) -> str:
         which = f"--region {shlex.quote(self.region)} " if self.region else ""
         name = shlex.quote(self.name)
         return (
@@ -204,10 +204,10 @@ class CreateRepository(Step):
             "--image-scanning-configuration scanOnPush=true"
         )
 
-    def done(self, site: Site) -> bool:  # noqa: D102
+    def done(self, site: Site) -> bool:
         return site.registry.exists()
 
-    def apply(self, site: Site) -> None:  # noqa: D102
+    def apply(self, site: Site) -> None:
         site.registry.create()
 
 
@@ -222,22 +222,22 @@ class Tag(Step):
     tag: Word
 
     @property
-    def title(self) -> str:  # noqa: D102
+    def title(self) -> str:
         return f"tag {self.source}"
 
     @property
-    def shell(self) -> str:  # noqa: D102
+    def shell(self) -> str:
         source, name = shlex.quote(self.source), f"{quoted(self.repository)}:{quoted(self.tag)}"
         return (
             f"[ \"$(docker image inspect -f '{{{{.Id}}}}' {name} 2>/dev/null)\" = "
             f"\"$(docker image inspect -f '{{{{.Id}}}}' {source})\" ] || docker tag {source} {name}"
         )
 
-    def done(self, site: Site) -> bool:  # noqa: D102
+    def done(self, site: Site) -> bool:
         name = f"{site.value(self.repository)}:{site.value(self.tag)}"
         return site.docker.image_id(name) == site.docker.image_id(self.source)
 
-    def apply(self, site: Site) -> None:  # noqa: D102
+    def apply(self, site: Site) -> None:
         site.docker.tag(self.source, site.value(self.repository), site.value(self.tag))
 
 
@@ -252,11 +252,11 @@ class Push(Step):
     credentials: Late[Any]
 
     @property
-    def title(self) -> str:  # noqa: D102
+    def title(self) -> str:
         return "push latest" if self.tag == "latest" else "push the image"
 
     @property
-    def shell(self) -> str:  # noqa: D102
+    def shell(self) -> str:
         name = f"{quoted(self.repository)}:{quoted(self.tag)}"
         registry = (
             f"${{{self.repository.name}%%/*}}"
@@ -278,7 +278,7 @@ class Push(Step):
             site.note(digest=digest, uri=name)
         return here
 
-    def apply(self, site: Site) -> None:  # noqa: D102
+    def apply(self, site: Site) -> None:
         repository, tag = site.value(self.repository), site.value(self.tag)
         digest = site.docker.push(repository, tag, site.resolve(self.credentials), site.say)
         site.note(digest=digest, uri=f"{repository}:{tag}")

@@ -31,18 +31,18 @@ class InstallDocker(Step):
     document: ClassVar[str] = "sudo apt-get install -y docker.io"
 
     @property
-    def title(self) -> str:  # noqa: D102
+    def title(self) -> str:
         return "install Docker"
 
     @property
-    def shell(self) -> str:  # noqa: D102
+    def shell(self) -> str:
         install = shlex.join((*APT, "install", "docker.io"))
         return (
             "as_root sh -c 'command -v docker && command -v dockerd' >/dev/null || "
             f"as_root {install} || {{ as_root {shlex.join((*APT, 'update'))}; as_root {install}; }}"
         )
 
-    def done(self, site: Site) -> bool:  # noqa: D102
+    def done(self, site: Site) -> bool:
         return site.ask("sh", "-c", "command -v docker && command -v dockerd", root=True)
 
     def apply(self, site: Site) -> None:
@@ -72,18 +72,18 @@ class StartDocker(Step):
     document: ClassVar[str] = "sudo service docker start"
 
     @property
-    def title(self) -> str:  # noqa: D102
+    def title(self) -> str:
         return "start the Docker service"
 
     @property
-    def shell(self) -> str:  # noqa: D102
+    def shell(self) -> str:
         return (
             "as_root docker version >/dev/null 2>&1 || { as_root service docker start; "
             "for _ in {1..60}; do as_root docker version >/dev/null 2>&1 && break; sleep 0.5; done; "
             "as_root docker version >/dev/null; }"
         )
 
-    def done(self, site: Site) -> bool:  # noqa: D102
+    def done(self, site: Site) -> bool:
         return site.ask("docker", "version", root=True)
 
     def apply(self, site: Site) -> None:
@@ -106,14 +106,14 @@ class JoinDockerGroup(Step):
     ends_session: ClassVar[bool] = True
 
     @property
-    def title(self) -> str:  # noqa: D102
+    def title(self) -> str:
         return "join the docker group"
 
     @property
-    def shell(self) -> str:  # noqa: D102
+    def shell(self) -> str:
         return '[ "$(id -u)" = 0 ] || id -nG "$(id -un)" | grep -qw docker || as_root usermod -a -G docker "$(id -un)"'
 
-    def done(self, site: Site) -> bool:  # noqa: D102
+    def done(self, site: Site) -> bool:
         user = site.run("id", "-un").strip()
         return user == "root" or "docker" in site.run("id", "-nG", user).split()
 
@@ -135,15 +135,15 @@ class MakeStateFolder(Step):
         return f"/var/lib/raydock/{self.cluster}"
 
     @property
-    def title(self) -> str:  # noqa: D102
+    def title(self) -> str:
         return f"make {self.path}"
 
     @property
-    def shell(self) -> str:  # noqa: D102
+    def shell(self) -> str:
         return f"[ -d {self.path} ] || as_root install -d -m 2770 -g docker {self.path}"
 
-    def done(self, site: Site) -> bool:  # noqa: D102
+    def done(self, site: Site) -> bool:
         return site.ask("test", "-d", self.path)
 
-    def apply(self, site: Site) -> None:  # noqa: D102
+    def apply(self, site: Site) -> None:
         site.run("install", "-d", "-m", "2770", "-g", "docker", self.path, root=True)

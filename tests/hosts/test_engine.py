@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shutil
 import socket
@@ -76,7 +77,12 @@ def head(connection: paramiko.SSHClient) -> Iterator[Machine]:
         assert out.channel.recv_exit_status() == 0, err.read().decode()
         return said
 
-    client = docker_over(lambda: transport(connection).open_session(timeout=10))
+    try:
+        client = docker_over(lambda: transport(connection).open_session(timeout=10))
+    except Failure as failure:
+        if failure.code != "DOCKER_ABSENT":
+            raise
+        pytest.skip("the practice hosts are bare: invoke sandbox.up")
     machine = Machine(Engine(client), shell)
     if not (had := machine.engine.has(DEBIAN)):
         client.images.load(docker_local(None).api.get_image(DEBIAN))
@@ -108,7 +114,9 @@ def sweep(machine: Machine, *images: str) -> None:
         api.remove_container(one.id, force=True)
     names = [name for image in api.images() for name in (image["RepoTags"] or []) + (image["RepoDigests"] or [])]
     for name in (*images, *(name for name in names if "raydock-engine-test" in name)):
-        api.remove_image(name, force=True)
+        with contextlib.suppress(docker.errors.ImageNotFound):
+            api.remove_image(name, force=True)
+    machine.engine.post("images", "prune", params={"filters": json.dumps({"dangling": ["true"], "label": list(MARK)})})
 
 
 @pytest.fixture(params=["local", "head"])
@@ -301,7 +309,7 @@ def test_a_build_is_told_live_and_gives_the_images_id(machine: Machine) -> None:
     built = machine.engine.build(context, "raydock-engine-test/app:1", options, said.append)
     assert built == machine.engine.image_id("raydock-engine-test/app:1")
     assert machine.engine.image_labels("raydock-engine-test/app:1").items() >= (MARK | {"a": "b c"}).items()
-    assert said[:2] == [f"Step 1/5 : FROM {IMAGE}", "Step 2/5 : ARG WHO"]
+    assert said[:2] == [f"Step 1/6 : FROM {IMAGE}", "Step 2/6 : ARG WHO"]
     assert "hello you" in said
     assert machine.engine.build(context, "raydock-engine-test/app:1", options | {"nocache": False}, quiet) == built
 
@@ -355,10 +363,9 @@ def test_nothing_of_a_login_stays_on_the_node(head: Machine, pushed: str) -> Non
     assert refusal(head.engine.pull, f"{PUBLISHED}:1", None, quiet).code == "REGISTRY_AUTH"
 
 
+@pytest.mark.usefixtures("pushed")
 @pytest.mark.parametrize("login", [WRONG, None], ids=["wrong", "none"])
-def test_a_registry_that_refuses_us_says_so_without_the_password(
-    head: Machine, pushed: str, login: Credentials | None
-) -> None:
+def test_a_registry_that_refuses_us_says_so_without_the_password(head: Machine, login: Credentials | None) -> None:
     calls: list[tuple[Any, ...]] = [
         (head.engine.pull, f"{PUBLISHED}:1", login, quiet),
         (head.engine.push, PUBLISHED, "1", login, quiet),

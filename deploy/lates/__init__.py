@@ -1,0 +1,20 @@
+"""The values that are found out at contact: the image's digest, addresses, sizes, the token."""
+
+from deploy.lates.image import image_tag, wanted_image
+from deploy.lates.node import GPUS, NUM_WORKERS, SHM_SIZE, head_address, node_address
+from deploy.lates.registry import registry_password, repository_uri
+from deploy.lates.token import run_id, token
+
+__all__ = [
+    "GPUS",
+    "NUM_WORKERS",
+    "SHM_SIZE",
+    "head_address",
+    "image_tag",
+    "node_address",
+    "registry_password",
+    "repository_uri",
+    "run_id",
+    "token",
+    "wanted_image",
+]

@@ -1,0 +1,119 @@
+"""The wanted image: which one every node shall run."""
+
+from __future__ import annotations
+
+import shlex
+from typing import TYPE_CHECKING, Any
+
+from deploy.errors import Failure
+from deploy.image import ImageRef
+from deploy.lates.registry import registry_password, repository_uri
+from deploy.plan import Late, Place, phrase, quoted
+from deploy.ray import container_name
+
+if TYPE_CHECKING:
+    from deploy.settings import Settings
+    from deploy.site import Credentials, Site
+
+
+def wanted_image(settings: Settings, *, alone: bool) -> Late[str]:
+    """Give the image that every node shall run, found once on the head.
+
+    `--image` or `IMAGE`; else what the running head has; else what was published; without workers and without
+    a registry, `APP_TAG` in the head's engine.
+    """
+    if settings.image:
+        return given_image(settings, settings.image)
+    if alone and not settings.repository_uri:
+        return app_image(settings.app_tag)
+    return published_image(settings)
+
+
+def given_image(settings: Settings, image: str) -> Late[str]:
+    """Give the image that the operator named, by its digest."""
+    login = login_for(settings, image)
+    shell = f"echo {shlex.quote(image)}" if "@" in image else published_shell(shlex.quote(image), repository_of(image))
+
+    def resolve(site: Site) -> str:
+        return by_digest(site, image, site.resolve(login) if login else None)
+
+    return Late("image", shell, resolve, Place.HEAD, needs=(login,) if login else ())
+
+
+def app_image(tag: str) -> Late[str]:
+    """Give the image that was built on the head, by its id."""
+    shell = f"docker image inspect -f '{{{{.Id}}}}' {shlex.quote(tag)}"
+    return Late("image", shell, lambda site: local_image(site, tag), Place.HEAD)
+
+
+def published_image(settings: Settings) -> Late[str]:
+    """Give what the running head has, else what was published last."""
+    head = container_name(settings.cluster_name, "head")
+    uri, login = repository_uri(settings), registry_password(settings)
+    latest = phrase(uri, ":latest")
+
+    def resolve(site: Site) -> str:
+        found = site.docker.find(head)
+        if found and found.running and found.labels.get("raydock.image"):
+            return found.labels["raydock.image"]
+        return by_digest(site, site.value(latest), site.resolve(login))
+
+    running = (
+        f"docker inspect -f '{{{{if .State.Running}}}}{{{{index .Config.Labels \"raydock.image\"}}}}{{{{end}}}}' {head}"
+    )
+    needs: tuple[Late[Any], ...] = (uri, login) if isinstance(uri, Late) else (login,)
+    return Late(
+        "image",
+        f"{running} 2>/dev/null | grep . || {{ {published_shell(quoted(latest), quoted(uri))}; }}",
+        resolve,
+        Place.HEAD,
+        needs=needs,
+    )
+
+
+def published_shell(tag: str, repository: str) -> str:
+    """Write how the script asks for a tag's digest: of a pull, which every node needs anyway."""
+    digests = "{{range .RepoDigests}}{{println .}}{{end}}"
+    return (
+        f'docker --config "$memory" pull -q {tag} >/dev/null && '
+        f"docker image inspect -f '{digests}' {tag} | grep -F {repository}@"
+    )
+
+
+def by_digest(site: Site, image: str, credentials: Credentials | None) -> str:
+    """Give `repository@sha256:…` for a tag, as its registry tells the engine; `IMAGE_NOT_FOUND` where it does not."""
+    if "@" in image:
+        return image
+    digest = site.docker.published(image, credentials)
+    if digest is None:
+        raise Failure("IMAGE_NOT_FOUND", f"the registry has no {image}", "Publish it: invoke build publish")
+    return f"{repository_of(image)}@{digest}"
+
+
+def repository_of(image: str) -> str:
+    """Give an image's name without its tag or digest."""
+    return ImageRef.parse(image).repository
+
+
+def image_tag(image: str) -> Late[str]:
+    """Give the tag under which an image is published: the first 12 hex digits of its id."""
+
+    def resolve(site: Site) -> str:
+        return local_image(site, image).removeprefix("sha256:")[:12]
+
+    shell = f"docker image inspect -f '{{{{.Id}}}}' {shlex.quote(image)} | cut -c8-19"
+    return Late("image_tag", shell, resolve, Place.HEAD)
+
+
+def login_for(settings: Settings, image: str) -> Late[Credentials | None] | None:
+    """Give the login that an image of this name needs: ours for our own registry, none for another's."""
+    host = image.partition("/")[0]
+    ours = bool(settings.repository_uri) and str(settings.repository_uri).partition("/")[0] == host
+    return registry_password(settings) if ours or ".dkr.ecr." in host else None
+
+
+def local_image(site: Site, tag: str) -> str:
+    """Give the id of an image in the head's engine."""
+    if (found := site.docker.image_id(tag)) is None:
+        raise Failure("IMAGE_NOT_FOUND", f"the head's engine has no image {tag}", "Build it: invoke build")
+    return found

@@ -1,0 +1,86 @@
+"""What is found on a node: its sizes and its addresses for Ray."""
+
+from __future__ import annotations
+
+import shlex
+from typing import TYPE_CHECKING
+
+from deploy.errors import Failure
+from deploy.plan import Late, Place
+
+if TYPE_CHECKING:
+    from deploy.inventory import Node
+    from deploy.settings import Settings
+    from deploy.site import Site
+
+SHM_CAP = 200 * 10**9  # bytes, of DESIGN's "at most 200 GB"
+
+
+SHM_SIZE: Late[str] = Late(
+    "shm_size",
+    f"shm_size=$(($(docker info -f '{{{{.MemTotal}}}}') * 33 / 100)); echo $((shm_size < {SHM_CAP} ? shm_size : {SHM_CAP}))",
+    lambda site: str(min(int(site.docker.facts()["MemTotal"]) * 33 // 100, SHM_CAP)),
+)
+NUM_WORKERS: Late[str] = Late(
+    "num_workers", "docker info -f '{{.NCPU}}'", lambda site: str(int(site.docker.facts()["NCPU"]))
+)
+GPUS: Late[str] = Late(
+    "gpus",
+    "docker info -f '{{json .Runtimes}}' | grep -q nvidia && echo all || true",
+    lambda site: "all" if "nvidia" in site.docker.facts().get("Runtimes", {}) else "",
+)
+
+
+def route_source(site: Site, target: str) -> str:
+    """Give the source address of a node's route to `target`; `ADDRESS_MISMATCH` where there is no route."""
+    words = site.run("ip", "-o", "route", "get", target).split()
+    if "src" not in words[:-1]:
+        raise Failure("ADDRESS_MISMATCH", f"no route to {target}", "Say the address with HEAD_ADDRESS or private=")
+    return words[words.index("src") + 1]
+
+
+def source_shell(target: str) -> str:
+    """Write how the script asks for the source address of the route to `target` (a shell word)."""
+    return f'route=$(ip -o route get {target}); route=${{route##* src }}; echo "${{route%% *}}"'
+
+
+def checked(site: Site, address: str) -> str:
+    """Give the address if it is one of the node's; Ray would start with a foreign one and never be reached."""
+    if not site.run("ip", "-o", "addr", "show", "to", address).strip():
+        raise Failure(
+            "ADDRESS_MISMATCH",
+            f"{address} is not an address of this node",
+            f"Correct {'HEAD_ADDRESS' if site.node.role == 'head' else f'private= at {site.node.place}'}",
+        )
+    return address
+
+
+def checked_shell(address: str) -> str:
+    """Write the check and the address."""
+    word = shlex.quote(address)
+    return f'[ -n "$(ip -o addr show to {word})" ] && echo {word}'
+
+
+# A documentation address (RFC 5737): it is asked of the routing table, and never contacted.
+ANYWHERE = "192.0.2.1"
+
+
+def head_address(settings: Settings, *, alone: bool) -> Late[str]:
+    """Give the head's address for Ray: as set, else the source of its default route, loopback when alone."""
+    fixed = str(settings.head_address) if settings.head_address else "127.0.0.1" if alone else ""
+    if fixed:
+        return Late("head_address", checked_shell(fixed), lambda site: checked(site, fixed), Place.HEAD)
+    return Late("head_address", source_shell(ANYWHERE), lambda site: route_source(site, ANYWHERE), Place.HEAD)
+
+
+def node_address(node: Node, head: Late[str]) -> Late[str]:
+    """Give a worker's address for Ray: `private=`, else the source of its route to the head."""
+    if node.private:
+        private = node.private
+        return Late("address", checked_shell(private), lambda site: checked(site, private))
+    return Late(
+        "address",
+        source_shell(f'"${head.name}"'),
+        lambda site: route_source(site, site.value(head)),
+        needs=(head,),
+    )

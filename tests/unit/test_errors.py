@@ -1,0 +1,120 @@
+"""The one family of errors, its codes, and the secret that no message shows."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+
+import pytest
+
+from deploy.errors import CODES, Failure, Kind, Mistake, Problem, RaydockError
+from deploy.secret import Secret
+
+
+@pytest.mark.parametrize(
+    ("code", "exit_code"),
+    [("CONFIG", 2), ("SSH_TIMEOUT", 4), ("HOST_KEY_CHANGED", 6), ("AWS_EXPIRED", 6), ("PULL_FAILED", 1)],
+)
+def test_a_code_asks_for_an_exit_code(code: str, exit_code: int) -> None:
+    assert Problem(code, "x").kind.value == exit_code
+
+
+def test_every_kind_is_an_exit_code_of_its_own() -> None:
+    assert sorted(kind.value for kind in Kind) == [1, 2, 4, 5, 6]
+
+
+def test_codes_are_upper_case_words() -> None:
+    assert [code for code in CODES if not code.replace("_", "").isalpha() or code != code.upper()] == []
+
+
+def test_a_code_that_there_is_not_is_a_bug_of_ours() -> None:
+    with pytest.raises(AssertionError, match="NO_SUCH"):
+        Problem("NO_SUCH", "x")
+
+
+@pytest.mark.parametrize(
+    ("problem", "line"),
+    [
+        pytest.param(Problem("CONFIG", "is empty"), "is empty", id="alone"),
+        pytest.param(Problem("CONFIG", "is empty", place=".env:3"), ".env:3: is empty", id="with its place"),
+        pytest.param(Problem("CONFIG", "is empty", "Fill it"), "is empty. Fill it", id="with the next move"),
+        pytest.param(Problem("CONFIG", "is empty", "Fill it", ".env:3"), ".env:3: is empty. Fill it", id="with both"),
+    ],
+)
+def test_a_problem_is_one_line(problem: Problem, line: str) -> None:
+    assert str(problem) == line
+
+
+def test_a_mistake_tells_all_that_is_wrong_a_line_each() -> None:
+    mistake = Mistake(Problem("CONFIG", "a", place=".env:1"), Problem("INVENTORY", "b"))
+    assert str(mistake) == ".env:1: a\nb"
+    assert [problem.code for problem in mistake.problems] == ["CONFIG", "INVENTORY"]
+
+
+def test_no_problems_make_no_mistake() -> None:
+    Mistake.raise_any([])
+    with pytest.raises(Mistake):
+        Mistake.raise_any([Problem("CONFIG", "a")])
+
+
+def test_a_failure_is_one_problem_and_has_its_parts() -> None:
+    failure = Failure("PULL_FAILED", "no such image", "Publish it", place="10.0.0.7")
+    assert (failure.code, failure.error, failure.cure, failure.place) == (
+        "PULL_FAILED",
+        "no such image",
+        "Publish it",
+        "10.0.0.7",
+    )
+    assert failure.problems == (failure.problem,)
+
+
+def test_mistakes_and_failures_are_one_family() -> None:
+    assert issubclass(Mistake, RaydockError)
+    assert issubclass(Failure, RaydockError)
+
+
+@pytest.mark.parametrize(
+    "shown",
+    [
+        pytest.param(str, id="str"),
+        pytest.param(repr, id="repr"),
+        pytest.param(lambda secret: f"{secret}", id="format"),
+        pytest.param(lambda secret: "{:>12}".format(secret), id="format with a width"),  # noqa: UP032 (the case)
+        pytest.param(lambda secret: "%s" % secret, id="percent"),  # noqa: UP031 (the case)
+        pytest.param(lambda secret: str([secret]), id="in a list"),
+        pytest.param(lambda secret: str(ValueError(secret)), id="in an exception"),
+        pytest.param(lambda secret: str(vars(type(secret))), id="in its class"),
+    ],
+)
+def test_a_secret_does_not_show_itself(shown: object) -> None:
+    assert callable(shown)
+    assert "hunter2" not in shown(Secret("hunter2"))
+
+
+def test_a_secret_gives_its_value_when_asked_by_name() -> None:
+    assert Secret("hunter2").reveal() == "hunter2"
+
+
+def test_secrets_are_equal_when_their_values_are() -> None:
+    assert Secret("a") == Secret("a")
+    assert Secret("a") != Secret("b")
+    assert Secret("a") != "a"
+    assert Secret("\udcff") == Secret("\udcff")
+    assert {Secret("a"), Secret("a")} == {Secret("a")}
+
+
+def test_a_secret_is_true_when_it_has_a_value() -> None:
+    assert Secret("a")
+    assert not Secret("")
+
+
+@pytest.mark.parametrize("way_out", [list, pickle.dumps, len], ids=["iterating", "pickling", "measuring"])
+def test_a_secret_is_no_string(way_out: object) -> None:
+    assert callable(way_out)
+    with pytest.raises(TypeError):
+        way_out(Secret("hunter2"))
+
+
+def test_a_secret_is_its_own_copy() -> None:
+    secret = Secret("hunter2")
+    assert copy.deepcopy({"key": secret})["key"] is copy.copy(secret) is secret
