@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from deploy.settings import Settings
 
 TOKEN_PATH = "/run/ray-token"  # noqa: S105 - a path, not a token
-PROBED_PATH = "/tmp/raydock-probed"  # noqa: S108 - in a container of ours, gone with it
 STOP_GRACE = 45  # seconds; `ray start --block` drains up to 30 s on SIGTERM
 
 
@@ -204,31 +203,3 @@ def create_line(container: Container) -> str:
         words += [f"--gpus {quoted(gpus)}"]
     words += [quoted(container.image), *map(quoted, container.command)]
     return " ".join(words)
-
-
-# Runs on every node that Ray counts alive and that has not run one yet, and records where it did. What it has
-# recorded goes with the head's container, as Ray's session does.
-PROBE = f"""\
-import json, pathlib, ray
-from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy as on
-ray.init(address="auto", log_to_driver=False, logging_level="error")
-seen = pathlib.Path({PROBED_PATH!r})
-done = set(seen.read_text().split()) if seen.exists() else set()
-alive = {{n["NodeID"]: n["NodeManagerAddress"] for n in ray.nodes() if n["Alive"]}}
-run = ray.remote(num_cpus=0)(lambda: ray.get_runtime_context().get_node_id())
-asked = {{run.options(scheduling_strategy=on(node, soft=False)).remote(): node for node in alive if node not in done}}
-ready, _ = ray.wait(list(asked), num_returns=len(asked), timeout=20) if asked else ([], [])
-for ref in ready:
-    try:
-        done.add(ray.get(ref))
-    except ray.exceptions.RayError:
-        pass
-seen.write_text("\\n".join(sorted(done)))
-print(json.dumps(sorted(address for node, address in alive.items() if node not in done)))
-"""
-
-ALIVE = """\
-import ray
-ray.init(address="auto", log_to_driver=False, logging_level="error")
-print(len({n["NodeManagerAddress"] for n in ray.nodes() if n["Alive"]}))
-"""

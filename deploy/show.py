@@ -66,9 +66,7 @@ def table(report: Report) -> Table:
         known = [
             "" if facts[key] in ("unknown", None) else str(facts[key]) for key in ("container", "container_id", "ray")
         ]
-        did = ", ".join(outcome.done) or (
-            "-" if outcome.problem is None else f"stopped at: {outcome.step}".rstrip(": ")
-        )
+        did = ", ".join(filter(None, [*outcome.done, outcome.problem.code if outcome.problem else ""])) or "-"
         shown.add_row(outcome.node.name, Text(outcome.word, STYLES[outcome.word]), *known, clean(did))
     return shown
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from deploy.site import Say
 
-OFTEN = 0.5  # seconds between two lines of progress
+OFTEN = 2.0  # seconds between two lines of progress
 TAIL = 30  # lines of a failing step
 MB = 1_000_000
 DONE = frozenset({"Pull complete", "Already exists", "Pushed", "Layer already exists"})
@@ -56,7 +56,7 @@ def error_of(record: Mapping[str, Any]) -> str | None:
 
 
 class Progress:
-    """Tells of layers on their way: how many are done, and how many bytes, at most twice a second."""
+    """Tells of layers on their way: how many are done, and how many bytes, every two seconds."""
 
     def __init__(self, say: Say, clock: Callable[[], float] = time.monotonic) -> None:
         self._say = say

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from deploy.errors import Failure
 from deploy.plan import Step, Word, quoted, run_only
-from deploy.ray import ALIVE, PROBE, PROBED_PATH
+from deploy.probes import ALIVE, PROBE, PROBED_PATH
 from deploy.steps.containers import exited, note_container
 
 if TYPE_CHECKING:

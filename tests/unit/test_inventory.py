@@ -406,7 +406,7 @@ def test_what_is_written_down_is_what_is_read(user: str | None, address: str, po
     line = f"{user}@" * (user is not None) + host + (f":{port}" if port else "")
     (node,) = parse_workers(line, "w")
     assert (node.user, node.address, node.port) == (user, address, port)
-    assert cluster("local", line, port=None).select(node.name) == {node.name} or node.name == "head"
+    assert Inventory(parse_head("local"), (node,)).select(node.name) == {node.name}
 
 
 @pytest.mark.parametrize(

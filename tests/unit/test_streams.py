@@ -78,9 +78,9 @@ def layer(name: str, status: str, current: int = 0, total: int = 0) -> dict[str,
     return {"id": name * 12, "status": status, "progressDetail": {"current": current, "total": total} if total else {}}
 
 
-def test_layers_are_told_as_one_line_at_most_twice_a_second() -> None:
+def test_layers_are_told_as_one_line_every_two_seconds() -> None:
     said: list[str] = []
-    clock = iter([0.0, 0.0, 0.1, 0.2, 0.6, 0.6, 0.7, 9.0, 9.0]).__next__
+    clock = iter([0.0, 0.0, 0.4, 0.8, 2.4, 2.4, 2.8, 36.0, 36.0]).__next__
     progress = Progress(said.append, clock)
     progress.see(layer("a", "Pulling fs layer"))
     progress.see(layer("b", "Already exists"))

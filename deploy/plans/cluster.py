@@ -1,0 +1,135 @@
+"""The cluster: set up, started, looked at, stopped."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from deploy import lates
+from deploy.plan import Chain, Plan, Stage, Step, Word, phrase
+from deploy.plans.scope import Scope, on_all, on_head
+from deploy.ray import NodeValues, ray_container
+from deploy.steps.cluster import AwaitGcs, HeadRuns, Join, Probe, ReachGcs, ShowRay
+from deploy.steps.containers import ClearName, Create, LayToken, ShowContainer, StartContainer, StopContainers
+from deploy.steps.images import Login, Pull
+from deploy.steps.setup import InstallDocker, JoinDockerGroup, MakeStateFolder, StartDocker
+
+if TYPE_CHECKING:
+    from deploy.inventory import Node
+
+
+def install(scope: Scope) -> Plan:
+    """Install Docker, start it, and let the login user speak to it."""
+
+    def steps(node: Node) -> tuple[Step, ...]:
+        docker = (InstallDocker(), StartDocker(), JoinDockerGroup())
+        return (*docker, MakeStateFolder(scope.settings.cluster_name)) if node.role == "head" else docker
+
+    return on_all(scope, steps)
+
+
+def have_image(scope: Scope) -> tuple[Step, ...]:
+    """Give the steps by which a node has the wanted image."""
+    image = lates.wanted_image(scope.settings, alone=scope.alone)
+    login = next((late for late in image.needs if late.name == "registry_password"), None)
+    return (Login(image, login), Pull(image, login)) if login else (Pull(image),)
+
+
+def pull(scope: Scope) -> Plan:
+    """Have the wanted image on every node, by its digest."""
+    return on_all(scope, lambda _: have_image(scope))
+
+
+def setup(scope: Scope) -> Plan:
+    """Install Docker and pull the image, everywhere at once."""
+    return install(scope).along(pull(scope))
+
+
+def node_values(scope: Scope, node: Node) -> NodeValues:
+    """Give the late values of a node's container."""
+    settings = scope.settings
+    head = lates.head_address(settings, alone=scope.alone)
+    return NodeValues(
+        image=lates.wanted_image(settings, alone=scope.alone),
+        address=head if node.role == "head" else lates.node_address(node, head),
+        head=phrase(head, f":{settings.redis_port}"),
+        run=lates.run_id(lates.token(settings)),
+        sizes={"shm_size": lates.SHM_SIZE, "num_workers": lates.NUM_WORKERS, "gpus": lates.GPUS},
+    )
+
+
+def run_container(scope: Scope, node: Node) -> tuple[Step, ...]:
+    """Give the steps of the document's `docker run`."""
+    container = ray_container(scope.settings, node, node_values(scope, node))
+    lay = () if scope.settings.allow_unauthenticated else (LayToken(container.name, lates.token(scope.settings)),)
+    return (ClearName(container), Create(container), *lay, StartContainer(container.name))
+
+
+def start_head(scope: Scope) -> Plan:
+    """Start Ray on the head; where the head is not selected, only see that it runs."""
+    head, name = scope.inventory.head, scope.container("head")
+    if not scope.head:
+        return on_head(scope, HeadRuns(name))
+    address = lates.head_address(scope.settings, alone=scope.alone)
+    steps = (*have_image(scope), *run_container(scope, head))
+    return on_head(scope, *steps, AwaitGcs(name, address, scope.settings.redis_port))
+
+
+def start_on_workers(scope: Scope) -> Plan:
+    """Start Ray on the workers, and watch until every node is there and ran a task."""
+    settings = scope.settings
+    head = lates.head_address(settings, alone=scope.alone)
+    chains = tuple(
+        Chain(
+            node,
+            (*have_image(scope), ReachGcs(head, settings.redis_port), *run_container(scope, node)),
+        )
+        for node in scope.workers
+    )
+    return Plan((Stage(chains, after_head=True), Stage((Chain(scope.inventory.head, watch(scope)),), after_head=True)))
+
+
+def addresses(scope: Scope, nodes: tuple[Node, ...]) -> tuple[tuple[Node, Word], ...]:
+    """Give each node with its address for Ray."""
+    return tuple((node, node_values(scope, node).address) for node in nodes)
+
+
+def watch(scope: Scope) -> tuple[Step, ...]:
+    """Give the steps that wait for the started nodes to be alive, and run a task on each."""
+    nodes = addresses(scope, (scope.inventory.head, *scope.workers))
+    head = scope.container("head")
+    return (Join(head, scope.container("worker"), nodes), Probe(head, nodes))
+
+
+def start_workers(scope: Scope) -> Plan:
+    """See that the head runs, and start Ray on the workers."""
+    return on_head(scope, HeadRuns(scope.container("head"))).then(start_on_workers(scope))
+
+
+def start(scope: Scope) -> Plan:
+    """Start Ray on the head, then on the workers."""
+    return start_head(scope).then(start_on_workers(scope))
+
+
+def status(scope: Scope) -> Plan:
+    """Look at each node's container, and then at Ray's node list."""
+    look = on_all(scope, lambda node: (ShowContainer(scope.container(node.role)),))
+    nodes = addresses(scope, scope.head + scope.workers)
+    ask = Stage((Chain(scope.inventory.head, (ShowRay(scope.container("head"), nodes),)),), after_head=True)
+    return Plan((*look.stages, ask))
+
+
+def stop_workers(scope: Scope) -> Plan:
+    """Stop the containers of this cluster on the workers."""
+    steps = (StopContainers(scope.settings.cluster_name, "worker"),)
+    return Plan((Stage(tuple(Chain(node, steps) for node in scope.workers)),))
+
+
+def stop_head(scope: Scope) -> Plan:
+    """Stop the container of this cluster on the head."""
+    steps = (StopContainers(scope.settings.cluster_name, "head"),)
+    return Plan((Stage(tuple(Chain(node, steps) for node in scope.head)),))
+
+
+def stop(scope: Scope) -> Plan:
+    """Stop the workers, then the head."""
+    return stop_workers(scope).then(stop_head(scope))

@@ -1,0 +1,150 @@
+"""The image: built on the head's engine, published."""
+
+from __future__ import annotations
+
+import hashlib
+import shlex
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from deploy import lates
+from deploy.errors import Failure, Mistake
+from deploy.image import render
+from deploy.plan import Late, Place, Plan, Word
+from deploy.plans.scope import Scope, on_head
+from deploy.steps.images import Build, CreateRepository, HaveBase, MakeRoot, Push, Tag
+
+if TYPE_CHECKING:
+    from deploy.settings import Settings
+    from deploy.site import Site
+
+ROOT_IMAGE = "raydock/python-root"
+PYTHON_IMAGE = "python:3.11-slim-bookworm"
+NO_COMMIT = "0" * 40  # stands in the Dockerfile until the commit is known
+
+
+def recipe(name: str, *parts: Word) -> Late[str]:
+    """Give the fingerprint of what an image is built of."""
+    needs = tuple(part for part in parts if isinstance(part, Late))
+    shell = "".join(f'"${part.name}"' if isinstance(part, Late) else shlex.quote(str(part)) for part in parts)
+
+    def resolve(site: Site) -> str:
+        return hashlib.sha256("".join(site.value(part) for part in parts).encode()).hexdigest()[:12]
+
+    return Late(name, f"printf %s {shell} | sha256sum | cut -c1-12", resolve, Place.OPERATOR, needs=needs)
+
+
+def image_id(name: str, image: str) -> Late[str]:
+    """Give the id of an image that is in the head's engine."""
+    shell = f"docker image inspect -f '{{{{.Id}}}}' {shlex.quote(image)}"
+    return Late(name, shell, lambda site: site.docker.image_id(image) or "", Place.HEAD)
+
+
+def project_commit(settings: Settings, image: str) -> Late[str]:
+    """Give the commit that the project's ref stands for now, as git in the base image sees it."""
+    url, ref = str(settings.my_project_url), settings.my_project_ref or "HEAD"
+    if len(ref) == len(NO_COMMIT) and set(ref) <= set("0123456789abcdef"):
+        return Late("commit", f"echo {ref}", lambda _: ref, Place.HEAD)
+    ask = ("env", "GIT_TERMINAL_PROMPT=0", "git", "ls-remote", "--", url, ref, f"{ref}^{{}}")
+
+    def resolve(site: Site) -> str:
+        try:
+            lines = site.docker.run_once(image, ask).split("\n")
+        except Failure as failure:
+            if failure.code != "COMMAND_FAILED":
+                raise
+            raise Failure(
+                "PROJECT_UNREACHABLE", failure.error, "Check MY_PROJECT_URL as seen from the head"
+            ) from failure
+        # A tag that is an object of its own has a second line, with the commit that it stands for.
+        commits = [line.split()[0] for line in lines if line.strip()]
+        if not commits:
+            raise Failure("PROJECT_UNREACHABLE", f"{url} has no ref {ref}", "Correct MY_PROJECT_REF")
+        return commits[-1]
+
+    shell = f"docker run --rm --network host {shlex.quote(image)} {shlex.join(ask)} | tail -n 1 | cut -f 1 | grep ."
+    return Late("commit", shell, resolve, Place.HEAD)
+
+
+def dockerfile(scope: Scope) -> tuple[str, Late[str]]:
+    """Give the application's Dockerfile without its commit, and with it."""
+    settings = scope.settings
+    template = (settings.root / "Dockerfile.template").read_text(encoding="utf-8")
+    text = render(
+        template,
+        {
+            "base-image": settings.base_image,
+            "my-project-url": required(settings.my_project_url, "MY_PROJECT_URL"),
+            "my-project-installation-script": settings.my_project_installation_script or "",
+            "my-project-commit": NO_COMMIT,
+        },
+    ).rstrip("\n")
+    commit = project_commit(settings, settings.base_image)
+    late = Late(
+        "dockerfile",
+        f'text={shlex.quote(text)}; printf %s "${{text//{NO_COMMIT}/${commit.name}}}"',
+        lambda site: text.replace(NO_COMMIT, site.value(commit)),
+        Place.OPERATOR,
+        needs=(commit,),
+    )
+    return text, late
+
+
+def required(value: str | None, key: str) -> str:
+    """Give a setting that this task cannot do without."""
+    if not value:
+        raise Mistake.of("CONFIG", f"{key} is not set", f"Write {key}=… into .env (see .env.example)")
+    return value
+
+
+def build_image(scope: Scope) -> Plan:
+    """Build the application's image on the head's engine."""
+    settings = scope.settings
+    _, text = dockerfile(scope)
+    base_id = image_id("base_id", settings.base_image)
+    return on_head(
+        scope,
+        HaveBase(settings.base_image),
+        Build(settings.app_tag, text, recipe("recipe", text, base_id)),
+    )
+
+
+def build_base(scope: Scope) -> Plan:
+    """Make `ray-project/deploy` on the head's engine."""
+    settings = scope.settings
+    path: Path = settings.root / "conf" / "base" / "Dockerfile"
+    text = path.read_text(encoding="utf-8").replace("<ray-version>", settings.ray_version).rstrip("\n")
+    return on_head(
+        scope,
+        MakeRoot(ROOT_IMAGE, PYTHON_IMAGE),
+        Build(
+            settings.base_image,
+            text,
+            recipe("recipe", text, image_id("root_id", ROOT_IMAGE)),
+            with_ca_bundle=True,
+        ),
+    )
+
+
+def publish_repository(scope: Scope) -> Plan:
+    """Have the repository."""
+    if scope.settings.repository_uri:
+        return on_head(scope)
+    return on_head(scope, CreateRepository(scope.settings.repository_name, scope.settings.region))
+
+
+def publish_image(scope: Scope) -> Plan:
+    """Create the repository, tag the image and push it, and then move `latest`."""
+    settings = scope.settings
+    uri = lates.repository_uri(settings)
+    short = lates.image_tag(settings.app_tag)
+    login = lates.registry_password(settings)
+    return publish_repository(scope).along(
+        on_head(
+            scope,
+            Tag(settings.app_tag, uri, short),
+            Push(uri, short, login),
+            Tag(settings.app_tag, uri, "latest"),
+            Push(uri, "latest", login),
+        )
+    )

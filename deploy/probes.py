@@ -1,0 +1,32 @@
+"""The two programs that run in the head's container: who is alive, and a task on every node."""
+
+from __future__ import annotations
+
+PROBED_PATH = "/tmp/raydock-probed"  # noqa: S108 - in a container of ours, gone with it
+
+# Runs on every node that Ray counts alive and that has not run one yet, and records where it did. What it has
+# recorded goes with the head's container, as Ray's session does.
+PROBE = f"""\
+import json, pathlib, ray
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy as on
+ray.init(address="auto", log_to_driver=False, logging_level="error")
+seen = pathlib.Path({PROBED_PATH!r})
+done = set(seen.read_text().split()) if seen.exists() else set()
+alive = {{n["NodeID"]: n["NodeManagerAddress"] for n in ray.nodes() if n["Alive"]}}
+run = ray.remote(num_cpus=0)(lambda: ray.get_runtime_context().get_node_id())
+asked = {{run.options(scheduling_strategy=on(node, soft=False)).remote(): node for node in alive if node not in done}}
+ready, _ = ray.wait(list(asked), num_returns=len(asked), timeout=20) if asked else ([], [])
+for ref in ready:
+    try:
+        done.add(ray.get(ref))
+    except ray.exceptions.RayError:
+        pass
+seen.write_text("\\n".join(sorted(done)))
+print(json.dumps(sorted(address for node, address in alive.items() if node not in done)))
+"""
+
+ALIVE = """\
+import ray
+ray.init(address="auto", log_to_driver=False, logging_level="error")
+print(len({n["NodeManagerAddress"] for n in ray.nodes() if n["Alive"]}))
+"""

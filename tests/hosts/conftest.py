@@ -1,0 +1,144 @@
+"""The practice hosts that the tests share, and what holds for a run of all of them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import docker
+import pytest
+from docker import DockerClient
+from dotenv import dotenv_values
+
+from tests.hosts.observer import INVOKE, TOP, Done, Sandbox, command
+
+# How many of these tests pass. In CI a run of all of them in which fewer do has failed.
+HOST_TESTS = 0
+HERE = Path(__file__).resolve().parent
+# These put up and take down practice hosts of their own, before the others share theirs.
+FIRST = ("test_sandbox.py", "test_demo.py")
+TIMEOUT = 60  # seconds for one test, without its fixtures
+# With the head behind SSH, the operator's side has no engine and needs none.
+NO_ENGINE = {"DOCKER_HOST": "unix:///nonexistent"}
+OURS = "raydock.cluster=sandbox"
+
+Invoke = Callable[..., Done]
+
+
+# ---- what is shared
+
+
+@pytest.fixture(scope="session")
+def client() -> Iterator[DockerClient]:
+    """This machine's engine."""
+    made = docker.from_env(version="auto")
+    yield made
+    made.close()
+
+
+@pytest.fixture(scope="session")
+def practice_hosts(client: DockerClient, invoke: Invoke) -> Iterator[Sandbox]:
+    """A head and two workers that have Docker, and the application published. Those that were up stay up."""
+    own = {"DOCKER_HOST": os.environ.get("DOCKER_HOST")}
+    up = command([INVOKE, "sandbox.up", "--prepared", "--workers", "2"], own, timeout=600)
+    found = Sandbox.of(client)
+    found.clear()
+    for task in ("build.base", "build", "publish"):
+        invoke(task, timeout=600)
+    yield found
+    if "up already" not in up.err:
+        command([INVOKE, "sandbox.down"], own)
+
+
+@pytest.fixture(scope="module")
+def sandbox(practice_hosts: Sandbox) -> Iterator[Sandbox]:
+    """The practice hosts, on which nothing is left running."""
+    yield practice_hosts
+    practice_hosts.clear()
+
+
+@pytest.fixture
+def stopped(sandbox: Sandbox) -> Sandbox:
+    """The practice hosts without any container."""
+    sandbox.clear()
+    return sandbox
+
+
+@pytest.fixture
+def running(sandbox: Sandbox, invoke: Invoke) -> Sandbox:
+    """The practice hosts with the cluster running on them, and no container of anybody else."""
+    sandbox.clear(but=OURS)
+    invoke("cluster.start")
+    return sandbox
+
+
+@pytest.fixture(scope="session")
+def invoke() -> Invoke:
+    """Raydock as an operator calls it: `invoke(task, …, env=…, exit=…)`."""
+
+    def call(*words: str | Path, env: dict[str, str | None] | None = None, **how: object) -> Done:
+        return command([INVOKE, *words], {"ENVIRONMENT": "sandbox", **NO_ENGINE, **(env or {})}, **how)
+
+    return call
+
+
+@pytest.fixture
+def environment() -> Iterator[Callable[..., str]]:
+    """Write further settings beside the sandbox's, gone after the test: `environment(KEY=value)` gives their name."""
+    written: list[Path] = []
+
+    def write(**changes: object) -> str:
+        values = {**dotenv_values(TOP / "conf/sandbox.env", interpolate=False), **changes}
+        path = TOP / "conf" / f"raydock-test-{len(written)}.env"
+        written.append(path)
+        path.write_text("".join(f"{key}={value}\n" for key, value in values.items() if value is not None))
+        return path.stem
+
+    yield write
+    for path in written:
+        path.unlink()
+
+
+# ---- what holds for a run
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put those first that the shared hosts would be in the way of; give each its time."""
+    items.sort(key=lambda item: (item.path.parent == HERE, item.path.name not in FIRST))
+    for item in items:
+        if item.path.parent == HERE:
+            marker = item.get_closest_marker("timeout")
+            seconds = marker.args[0] if marker else TIMEOUT
+            # The first test to ask for a shared fixture does not pay for it: what fixtures call has its own deadline.
+            item.add_marker(pytest.mark.timeout(seconds, func_only=True), append=False)
+
+
+def shortfall(config: pytest.Config) -> str:
+    """Say what a run of all host tests in CI lacks; nothing where it lacks nothing."""
+    stats = config.pluginmanager.get_plugin("terminalreporter").stats
+    whole = any(Path(word).resolve() in (HERE, *HERE.parents) for word in config.args) and not stats.get("deselected")
+    if not (os.environ.get("CI") and whole) or config.option.collectonly:
+        return ""
+    passed, skipped = (
+        [report.nodeid for report in stats.get(outcome, ()) if report.nodeid.startswith("tests/hosts/")]
+        for outcome in ("passed", "skipped")
+    )
+    if skipped:
+        return f"{len(skipped)} tests on real hosts were skipped, and in CI none may be: {', '.join(skipped)}"
+    if len(passed) < HOST_TESTS:
+        return f"{len(passed)} tests on real hosts passed, and {HOST_TESTS} are committed (tests/hosts/conftest.py)"
+    return ""
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Have a run fail that lacks something."""
+    if session.exitstatus == pytest.ExitCode.OK and shortfall(session.config):
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """Say what it lacks."""
+    if lacks := shortfall(config):
+        terminalreporter.write_line(lacks, red=True)

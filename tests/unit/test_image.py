@@ -1,0 +1,249 @@
+"""Image references, and the Dockerfile that the template makes of the settings."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from deploy.errors import Mistake
+from deploy.image import PLACEHOLDERS, ImageRef, render
+
+TOP = Path(__file__).resolve().parents[2]
+TEMPLATE = (TOP / "Dockerfile.template").read_text(encoding="utf-8")
+DIGEST = "sha256:" + "0123456789abcdef" * 4
+COMMIT = "0123456789" * 4
+VALUES = {
+    "base-image": "ray-project/deploy",
+    "my-project-url": "https://git.example.com/team/app.git",
+    "my-project-commit": COMMIT,
+    "my-project-installation-script": "pip install -r requirements.txt",
+}
+
+REFERENCES = {
+    "my-app": ("my-app", None, None, "docker.io", "my-app"),
+    "my-app:1.0_b-2": ("my-app", "1.0_b-2", None, "docker.io", "my-app"),
+    "ray-project/deploy": ("ray-project/deploy", None, None, "docker.io", "ray-project/deploy"),
+    "localhost/app": ("localhost/app", None, None, "localhost", "app"),
+    "localhost:5000/app": ("localhost:5000/app", None, None, "localhost:5000", "app"),
+    "reg.example.com:5000/a/b:2": ("reg.example.com:5000/a/b", "2", None, "reg.example.com:5000", "a/b"),
+    f"reg.example.com/app@{DIGEST}": ("reg.example.com/app", None, DIGEST, "reg.example.com", "app"),
+    f"rayproject/ray:2.60.0@{DIGEST}": ("rayproject/ray", "2.60.0", DIGEST, "docker.io", "rayproject/ray"),
+    "123456789012.dkr.ecr.us-west-2.amazonaws.com/my-app": (
+        "123456789012.dkr.ecr.us-west-2.amazonaws.com/my-app",
+        None,
+        None,
+        "123456789012.dkr.ecr.us-west-2.amazonaws.com",
+        "my-app",
+    ),
+}
+
+
+@pytest.mark.parametrize("text", REFERENCES)
+def test_a_reference_is_taken_apart_and_put_together_again(text: str) -> None:
+    image = ImageRef.parse(text)
+    assert (image.repository, image.tag, image.digest, image.registry, image.path) == REFERENCES[text]
+    assert str(image) == text
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "App", "app:", "app:" + "t" * 129, "app@sha256:12", "app@" + DIGEST.upper(), "a//b", "/a", "a/", "-a", "a b"]
+    + ["a;b", "$(x)", "https://reg.example.com/a", "a\nb", "app:-t", "é", "a" * 600],
+)
+def test_what_is_no_reference_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="is not an image reference"):
+        ImageRef.parse(text)
+
+
+def test_an_image_by_digest_or_tag_keeps_its_repository() -> None:
+    image = ImageRef.parse("reg.example.com/app:1")
+    assert str(image.at(DIGEST)) == f"reg.example.com/app@{DIGEST}"
+    assert str(image.at(DIGEST).tagged("latest")) == "reg.example.com/app:latest"
+
+
+def instructions(text: str) -> list[str]:
+    """Read a Dockerfile as the classic builder does: comments go, a backslash at the end continues the line."""
+    found, unfinished = [], ""
+    for line in text.split("\n"):
+        if not line.strip() or line.lstrip().startswith("#"):
+            continue
+        unfinished += line.strip()
+        if re.search(r"\\[ \t]*$", line):
+            unfinished = unfinished.rstrip()[:-1]
+            continue
+        found.append(unfinished)
+        unfinished = ""
+    return [*found, unfinished] if unfinished else found
+
+
+def test_the_template_reads_as_the_document() -> None:
+    words = [line.split()[0] for line in instructions(TEMPLATE)]
+    assert words == ["FROM", "WORKDIR", "RUN", "RUN", "RUN", "LABEL"]
+    assert "FROM <base-image>\n" in TEMPLATE
+    assert "RUN <my-project-installation-script>\n" in TEMPLATE
+
+
+def test_the_classic_builder_can_build_it() -> None:
+    assert not re.search(r"--mount|<<|^# *(syntax|escape) *=", TEMPLATE, re.MULTILINE)
+
+
+def test_the_template_has_each_placeholder_and_no_other() -> None:
+    assert set(re.findall(r"<([a-z-]+)>", TEMPLATE)) - {"placeholder"} == set(PLACEHOLDERS)
+
+
+def test_values_stand_where_their_placeholders_stood() -> None:
+    assert instructions(render(TEMPLATE, VALUES)) == [
+        "FROM ray-project/deploy",
+        "WORKDIR /app",
+        'RUN [ -w /app ] || sudo -n chown "$(id -u):$(id -g)" /app',
+        "RUN export GIT_TERMINAL_PROMPT=0; "
+        "git clone --quiet --no-checkout -- https://git.example.com/team/app.git /app && "
+        f"git -c advice.detachedHead=false checkout --quiet {COMMIT} --",
+        "RUN /bin/sh -e -c 'pip install -r requirements.txt'",
+        "LABEL org.opencontainers.image.source=https://git.example.com/team/app.git "
+        f"org.opencontainers.image.revision={COMMIT}",
+    ]
+
+
+def test_no_script_installs_nothing() -> None:
+    assert "RUN /bin/sh -e -c :\n" in render(TEMPLATE, VALUES | {"my-project-installation-script": ""})
+
+
+def test_the_documents_own_template_works() -> None:
+    template = "FROM ray-project/deploy\nRUN git clone <my-project-url>\nRUN <my-project-installation-script>\n"
+    assert render(template, VALUES).splitlines()[1:] == [
+        "RUN git clone https://git.example.com/team/app.git",
+        "RUN /bin/sh -e -c 'pip install -r requirements.txt'",
+    ]
+
+
+def test_a_value_that_looks_like_a_placeholder_is_only_a_value() -> None:
+    values = VALUES | {"my-project-installation-script": "echo '<my-project-commit>'"}
+    assert COMMIT not in instructions(render(TEMPLATE, values))[4]
+
+
+REFUSED = {
+    "a line break": ("my-project-installation-script", "a\nRUN b", "has a line break or a control character"),
+    "a carriage return": ("my-project-installation-script", "a\rb", "has a line break or a control character"),
+    "a line separator": ("my-project-installation-script", "a\u2028b", "has a line break or a control character"),
+    "a NUL": ("my-project-installation-script", "a\0b", "has a line break or a control character"),
+    "an escape": ("my-project-installation-script", "a\x1b[2J", "has a line break or a control character"),
+    "text that turns around": ("my-project-installation-script", "a\u202eb", "has a line break or a control character"),
+    "a backslash at the end": ("my-project-installation-script", "a \\", "ends in a backslash"),
+    "a backslash and blanks": ("my-project-installation-script", "a \\  ", "ends in a backslash"),
+    "a here-document": ("my-project-installation-script", "cat <<EOF", "has '<<'"),
+    "a flag of RUN": ("my-project-installation-script", "--mount=type=bind true", "begins with '-'"),
+    "a stage": ("base-image", "a AS b", "is not an image reference"),
+    "a second image": ("base-image", "a\nFROM b", "is not an image reference"),
+    "a parser's directive": ("base-image", "# escape=`", "is not an image reference"),
+    "a program for git to run": ("my-project-url", "ext::sh", "names a remote helper of git"),
+    "an option of git": ("my-project-url", "--upload-pack=x", "is not a URL or a folder that git can clone"),
+    "a shell's command": ("my-project-url", "https://h/a;reboot", "is not a URL or a folder that git can clone"),
+    "a variable": ("my-project-url", "https://h/$HOME", "is not a URL or a folder that git can clone"),
+    "another scheme": ("my-project-url", "javascript://h/a", "is not of https, http, ssh, git, file"),
+    "no host": ("my-project-url", "https:///a", "has no host"),
+    "a branch for a commit": ("my-project-commit", "main", "is not a commit's full id"),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_a_value_that_would_change_an_instruction_is_refused_by_its_setting(case: str) -> None:
+    name, value, error = REFUSED[case]
+    with pytest.raises(Mistake) as caught:
+        render(TEMPLATE, VALUES | {name: value})
+    (problem,) = caught.value.problems
+    assert problem.code == "TEMPLATE"
+    assert problem.error.startswith(f"{PLACEHOLDERS[name].setting} {error}")
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["https://u:hunter2@h/a", "https://hunter2@h/a", "http://hunter2:@h/a", "ssh://git:hunter2@h/a"]
+    + ["git:hunter2@h:a", "https://h/a?token=hunter2", "https://h/a#hunter2"],
+)
+def test_a_url_with_a_secret_is_refused_with_the_way_out_and_without_the_secret(url: str) -> None:
+    with pytest.raises(Mistake, match="MY_PROJECT_SOURCE=copy") as caught:
+        render(TEMPLATE, VALUES | {"my-project-url": url})
+    assert "hunter2" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["https://h/a.git", "http://h:8080/~u/a", "ssh://git@h:2222/a", "git@h:team/a.git", "git://h/a", "/srv/a", "../a"]
+    + ["file:///srv/a", "https://[2001:db8::7]/a", "h:a"],
+)
+def test_a_url_without_a_secret_is_taken(url: str) -> None:
+    assert url in render(TEMPLATE, VALUES | {"my-project-url": url})
+
+
+def test_all_that_is_wrong_is_told_at_once() -> None:
+    with pytest.raises(Mistake) as caught:
+        render("FROM <base-image>\nRUN <my-project-instalation-script> <my-project-url>\n", {"base-image": "A"})
+    assert [(problem.error, problem.cure) for problem in caught.value.problems] == [
+        ("<my-project-instalation-script> is no placeholder", "Did you mean my-project-installation-script?"),
+        (
+            "BASE_IMAGE is not an image reference such as my-app, registry.example.com/team/app:1.0 or app@sha256:…",
+            "",
+        ),
+        ("MY_PROJECT_URL is not set, and the template has <my-project-url>", ""),
+    ]
+
+
+SHELL = st.sampled_from(
+    ["pip install .", " ", "'", '"', "\\", "\\\n", "\n", "<<EOF", "<", "$(x)", "`x`", "${X}", ";", "&&", "#", "FROM a"]
+    + ["RUN", "[", '["a"]', "--mount", "é", "\u2028", "\0", "<my-project-commit>", "# escape=`"]
+)
+SCRIPTS = st.one_of(st.text(max_size=40), st.lists(SHELL, max_size=8).map("".join))
+URLS = st.one_of(
+    SCRIPTS, st.lists(st.sampled_from(["https://", "h", "/", "a", "?", "#", "[", "~", "&", "="])).map("".join)
+)
+
+
+@given(SCRIPTS, URLS)
+def test_an_accepted_value_leaves_as_many_instructions_as_the_template_has(script: str, url: str) -> None:
+    values = VALUES | {"my-project-installation-script": script}
+    for candidate in (values, values | {"my-project-url": url}):
+        try:
+            rendered = instructions(render(TEMPLATE, candidate))
+        except Mistake:
+            continue
+        assert [line.split()[0] for line in rendered] == [line.split()[0] for line in instructions(TEMPLATE)]
+        assert shlex.split(rendered[4]) == ["RUN", "/bin/sh", "-e", "-c", script or ":"]
+
+
+@pytest.mark.skipif(not shutil.which("git"), reason="git clones the project")
+def test_the_templates_commands_put_that_commit_into_the_folder(tmp_path: Path) -> None:
+    def git(*words: str) -> str:
+        alone = ("-c", "user.name=a", "-c", "user.email=a@example.com", "-c", "init.defaultBranch=main")
+        return subprocess.run(  # noqa: S603 (words of this test)
+            ("git", *alone, *words), cwd=tmp_path / "project", capture_output=True, text=True, check=True
+        ).stdout.strip()
+
+    (tmp_path / "project").mkdir()
+    git("init")
+    (tmp_path / "project" / "file").write_text("first")
+    git("add", ".")
+    git("commit", "-m", "first")
+    first = git("rev-parse", "HEAD")
+    git("commit", "--allow-empty", "-m", "second")
+
+    values = VALUES | {
+        "my-project-url": f"file://{tmp_path}/project",
+        "my-project-commit": first,
+        "my-project-installation-script": "false; touch installed",
+    }
+    app = tmp_path / "app"
+    app.mkdir()
+    runs = [line.removeprefix("RUN ") for line in instructions(render(TEMPLATE, values)) if line.startswith("RUN ")]
+    codes = [subprocess.run(("sh", "-c", line.replace("/app", str(app))), cwd=app).returncode for line in runs]
+    assert codes == [0, 0, 1]
+    assert (app / "file").read_text() == "first"
+    assert not (app / "installed").exists()
+    assert (app / ".git" / "HEAD").read_text().strip() == first
