@@ -173,11 +173,6 @@ def num_workers(text: str) -> int:
     return whole(text, 1, 10_000)
 
 
-def concurrency(text: str) -> int:
-    """Give how many nodes are worked on at once."""
-    return whole(text, 1, 1024)
-
-
 def yes_no(text: str) -> bool:
     """Give whether it is yes."""
     return _YES_NO(text) == "yes"
@@ -225,7 +220,7 @@ def git_url(text: str) -> str:
         raise ValueError("names a remote helper of git")
     if "://" in text:
         _check_url(text)
-    elif not is_folder(text) and ":" in text.partition("@")[0]:
+    elif not is_folder(text) and "@" in text and ":" in text.partition("@")[0]:
         raise ValueError(_UNSAFE)
     return text
 

@@ -80,7 +80,7 @@ def _flags(words: tuple[str, ...]) -> Iterator[str]:
         elif takes_value and not word.startswith("--"):
             takes_value = False
         else:
-            raise ValueError(f"has {grammar.shown(word)}, which is neither an option nor the value of one")
+            raise ValueError("has a word that is neither an option, as in --name=value, nor the value of one")
 
 
 def _volume(word: str) -> str:

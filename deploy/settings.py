@@ -120,7 +120,7 @@ class Settings(Origin):
     ray_start_args: Annotated[Words, _checked(lists.ray_start_args)] = ()
     dashboard_host: Annotated[str, _checked(grammar.listening)] = "127.0.0.1"
     allow_unauthenticated: Annotated[bool, _checked(grammar.yes_no)] = False
-    concurrency: Annotated[int, _checked(grammar.concurrency)] = 32
+    concurrency: Annotated[int, _checked(lambda text: grammar.whole(text, 1, 1024))] = 32
 
     def inventory(self) -> Inventory:
         """Give the head and the workers; a `Mistake` tells all that is wrong with their lists."""

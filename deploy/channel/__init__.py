@@ -9,7 +9,8 @@ import docker
 import requests
 
 from deploy.channel.api import NodeApi, NodeClient
-from deploy.channel.endings import SshErrors, hung_up, last_words, lost, refused, unreachable
+from deploy.channel.endings import hung_up, last_words, unreachable
+from deploy.channel.ssh import SshErrors, lost, refused
 from deploy.channel.wire import Wire, WireAdapter
 from deploy.errors import Mistake
 
@@ -34,7 +35,7 @@ def docker_over(
     """
 
     def opener() -> Wire:
-        with SshErrors(lost):
+        with SshErrors(lost, OSError, EOFError):
             channel = open_session()
             channel.settimeout(timeout)
             channel.exec_command(command)  # noqa: S601 - a constant, or the same by sudo
@@ -74,7 +75,7 @@ def http_over(open_tunnel: Callable[[], paramiko.Channel], *, timeout: float = 3
     """Give a session whose `http://node` is what the tunnel leads to; a closed port is requests' ConnectionError."""
 
     def opener() -> Wire:
-        with SshErrors(refused):
+        with SshErrors(refused, OSError, EOFError):
             return Wire(open_tunnel())
 
     return session(WireAdapter(opener, timeout))

@@ -16,6 +16,7 @@ import urllib3
 from requests.adapters import HTTPAdapter
 from urllib3.util.wait import wait_for_read
 
+from deploy.channel.ssh import SshErrors, lost
 from deploy.errors import Failure
 
 if TYPE_CHECKING:
@@ -52,7 +53,8 @@ class Wire:
         view = memoryview(content)
         while view:
             try:
-                sent = self.end.send(bytes(view[:PIECE]))
+                with SshErrors(lost, EOFError):
+                    sent = self.end.send(bytes(view[:PIECE]))
             except TimeoutError:
                 raise
             except OSError as error:
@@ -67,7 +69,9 @@ class Wire:
         while True:
             self.end.settimeout(self._patience())
             try:
-                content = self.end.recv(size)
+                # A channel that acknowledges what it has read may meet the end of its connection.
+                with SshErrors(lost, EOFError):
+                    content = self.end.recv(size)
             except TimeoutError:
                 if self.on_silence is None:
                     raise
@@ -118,7 +122,7 @@ class Wire:
         """Close it as soon as nobody reads from it."""
         self._unwanted = True
         if self._readers <= 0:
-            self.end.close()
+            self.drop()
 
     def shutdown(self, _how: int = socket.SHUT_RDWR) -> None:
         """Close it now; whoever reads sees the end."""
@@ -126,6 +130,11 @@ class Wire:
             with contextlib.suppress(OSError):
                 self.end.shutdown(socket.SHUT_RDWR)
         else:
+            self.drop()
+
+    def drop(self) -> None:
+        """Close it, whoever reads; a channel whose connection is lost cannot even be closed."""
+        with contextlib.suppress(OSError, EOFError):
             self.end.close()
 
 
@@ -237,4 +246,4 @@ class WireAdapter(HTTPAdapter):
         self._wire_pool.close()
         for wire in list(self._wires):
             wire.shutdown()
-            wire.end.close()
+            wire.drop()

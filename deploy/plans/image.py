@@ -46,24 +46,33 @@ def project_commit(settings: Settings, image: str) -> Late[str]:
     if len(ref) == len(NO_COMMIT) and set(ref) <= set("0123456789abcdef"):
         return Late("commit", f"echo {ref}", lambda _: ref, Place.HEAD)
     ask = ("env", "GIT_TERMINAL_PROMPT=0", "git", "ls-remote", "--", url, ref, f"{ref}^{{}}")
+    line = shlex.join(ask)
+    # git on the head, and where it has none, the base image's: what asks must stand where the build will clone.
+    shell = (
+        f"if command -v git >/dev/null; then {line}; "
+        f"else docker run --rm --network host {shlex.quote(image)} {line}; fi | tail -n 1 | cut -f 1 | grep ."
+    )
+    return Late("commit", shell, lambda site: last_commit(refs(site, image, ask), f"{url} {ref}"), Place.HEAD)
 
-    def resolve(site: Site) -> str:
-        try:
-            lines = site.docker.run_once(image, ask).split("\n")
-        except Failure as failure:
-            if failure.code != "COMMAND_FAILED":
-                raise
-            raise Failure(
-                "PROJECT_UNREACHABLE", failure.error, "Check MY_PROJECT_URL as seen from the head"
-            ) from failure
-        # A tag that is an object of its own has a second line, with the commit that it stands for.
-        commits = [line.split()[0] for line in lines if line.strip()]
-        if not commits:
-            raise Failure("PROJECT_UNREACHABLE", f"{url} has no ref {ref}", "Correct MY_PROJECT_REF")
-        return commits[-1]
 
-    shell = f"docker run --rm --network host {shlex.quote(image)} {shlex.join(ask)} | tail -n 1 | cut -f 1 | grep ."
-    return Late("commit", shell, resolve, Place.HEAD)
+def refs(site: Site, image: str, ask: tuple[str, ...]) -> str:
+    """Give what `git ls-remote` tells; `PROJECT_UNREACHABLE` where it tells nothing."""
+    try:
+        if site.ask("sh", "-c", "command -v git"):
+            return site.run(*ask)
+        return site.docker.run_once(image, ask)
+    except Failure as failure:
+        if failure.code != "COMMAND_FAILED":
+            raise
+        raise Failure("PROJECT_UNREACHABLE", failure.error, "Check MY_PROJECT_URL as seen from the head") from failure
+
+
+def last_commit(lines: str, asked: str) -> str:
+    """Give the commit of the last ref: a tag that is an object of its own has a second line, with its commit."""
+    commits = [line.split()[0] for line in lines.splitlines() if line.strip()]
+    if not commits:
+        raise Failure("PROJECT_UNREACHABLE", f"there is no such ref: {asked}", "Correct MY_PROJECT_REF")
+    return commits[-1]
 
 
 def dockerfile(scope: Scope) -> tuple[str, Late[str]]:
