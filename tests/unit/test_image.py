@@ -222,7 +222,7 @@ def test_an_accepted_value_leaves_as_many_instructions_as_the_template_has(scrip
 def test_the_templates_commands_put_that_commit_into_the_folder(tmp_path: Path) -> None:
     def git(*words: str) -> str:
         alone = ("-c", "user.name=a", "-c", "user.email=a@example.com", "-c", "init.defaultBranch=main")
-        return subprocess.run(  # noqa: S603 (words of this test)
+        return subprocess.run(
             ("git", *alone, *words), cwd=tmp_path / "project", capture_output=True, text=True, check=True
         ).stdout.strip()
 

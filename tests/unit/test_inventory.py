@@ -327,17 +327,17 @@ def test_nothing_named_never_means_all(names: str | list[str]) -> None:
 
 def test_ten_thousand_lines_take_less_than_a_second() -> None:
     text = "\n".join(f"ubuntu@node-{number}.example.com:22  #: num_workers=8 gpus=all" for number in range(10_000))
-    begun = time.perf_counter()
+    begun = time.process_time()
     assert len(parse_workers(text, "w")) == 10_000
-    assert time.perf_counter() - begun < 1
+    assert time.process_time() - begun < 1
 
 
 def test_a_line_of_ten_megabytes_is_refused_at_once(tmp_path: Path) -> None:
     (tmp_path / "w").write_bytes(b"a" * 10_000_000)
-    begun = time.perf_counter()
+    begun = time.process_time()
     with pytest.raises(Mistake, match="longer than 4096 characters"):
         read_workers(tmp_path / "w")
-    assert time.perf_counter() - begun < 1
+    assert time.process_time() - begun < 1
 
 
 # What people type, and what they should not: pieces of good lines, and of bad ones.
@@ -382,15 +382,20 @@ TEXTS = st.one_of(st.text(max_size=80), st.lists(PIECES, max_size=25).map("".joi
 SAFE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.:%-]*|::[0-9a-fA-F:.]*")
 
 
+def outcome(text: str) -> tuple[Node, ...] | Mistake:
+    try:
+        return parse_workers(text, "w")
+    except Mistake as mistake:
+        return mistake
+
+
 @given(TEXTS)
 def test_whatever_is_written_is_read_or_refused_and_nothing_reaches_a_shell(text: str) -> None:
-    try:
-        nodes = parse_workers(text, "w")
-    except Mistake as mistake:
-        assert all(problem.place.startswith("w") for problem in mistake.problems)
-        assert str(mistake).isprintable() or "\n" in str(mistake)
+    found = outcome(text)
+    if isinstance(found, Mistake):
+        assert all(problem.place.startswith("w") and problem.error.isprintable() for problem in found.problems)
         return
-    for node in nodes:
+    for node in found:
         assert SAFE.fullmatch(node.address)
         assert node.user is None or SAFE.fullmatch(node.user)
 

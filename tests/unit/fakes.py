@@ -1,0 +1,351 @@
+"""A cluster in memory: what the steps and the late values of a plan see of nodes, engines, registry and Ray."""
+
+from __future__ import annotations
+
+import shlex
+import subprocess
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from deploy.errors import Failure
+from deploy.hostfile import parse_workers
+from deploy.inventory import Node, inventory, parse_head
+from deploy.plan import Late, Place, Word, parts_of
+from deploy.plans import Scope, start
+from deploy.ray import Container, all_labels
+from deploy.secret import Secret
+from deploy.settings import Settings
+from deploy.site import Credentials, Found, Say, Site
+from deploy.steps.containers import Create
+
+TOP = Path(__file__).resolve().parents[2]
+DIGEST = f"sha256:{'d1' * 32}"
+IMAGE_ID = f"sha256:{'1d' * 32}"
+LOGIN = Credentials("AWS", Secret("hunter2-registry"), "registry.test")
+
+
+def settings(**values: Any) -> Settings:
+    """Give settings as they would be read, without a file or an environment."""
+    return Settings.model_validate({"root": TOP, **values})
+
+
+def scope(workers: str = "", *, only: str | None = None, **values: Any) -> Scope:
+    """Give what a plan is made of; `workers` is the text of a workers.txt."""
+    given = settings(**values)
+    nodes = inventory(
+        parse_head(given.head),
+        parse_workers(workers, "workers.txt") if workers else (),
+        user=given.ssh_user,
+        port=given.ssh_port,
+    )
+    return Scope(given, nodes, nodes.select(only))
+
+
+def containers(of: Scope) -> Mapping[str, Container]:
+    """Give the container of each node that `cluster.start` creates, by the node's name."""
+    return {
+        chain.node.name: step.container
+        for stage in start(of).stages
+        for chain in stage.chains
+        for step in chain.steps
+        if isinstance(step, Create)
+    }
+
+
+def bash(line: str, path: Path | None = None, **variables: str) -> str:
+    """Give what a line prints, run as the script would run it; `path` has programs that stand for others."""
+    environment = {"PATH": f"{path}:/usr/bin:/bin" if path else "/usr/bin:/bin", **variables}
+    done = subprocess.run(
+        ["/bin/bash", "-euo", "pipefail", "-c", line], env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout.rstrip("\n")
+
+
+def program(folder: Path, name: str, body: str) -> Path:
+    """Put a bash program into a folder, and give the folder."""
+    folder.mkdir(exist_ok=True)
+    (folder / name).write_text(f"#!/bin/bash\n{body}\n", encoding="utf-8")
+    (folder / name).chmod(0o755)
+    return folder
+
+
+@dataclass
+class Image:
+    """An image in an engine."""
+
+    id: str = IMAGE_ID
+    labels: Mapping[str, str] = field(default_factory=dict)
+    digests: Sequence[str] = ()
+
+
+@dataclass
+class FakeDocker:
+    """An engine: what is in it, what is asked of it, and what it refuses."""
+
+    images: dict[str, Image] = field(default_factory=dict)
+    registry: dict[str, str] = field(default_factory=dict)
+    held: dict[str, Found] = field(default_factory=dict)
+    files: dict[tuple[str, str], bytes] = field(default_factory=dict)
+    tails: dict[str, Sequence[str]] = field(default_factory=dict)
+    info: dict[str, Any] = field(default_factory=lambda: {"MemTotal": 8 * 2**30, "NCPU": 4, "Runtimes": {"runc": {}}})
+    broken: dict[str, Failure] = field(default_factory=dict)
+    calls: list[tuple[str, ...]] = field(default_factory=list)
+    secrets: list[Credentials | None] = field(default_factory=list)
+    contexts: list[Mapping[str, bytes]] = field(default_factory=list)
+    labels_given: list[Mapping[str, str]] = field(default_factory=list)
+    output: str = ""
+    answer: tuple[int, str] = (0, "[]")
+
+    def hold(self, name: str, state: str = "running", **labels: str) -> Found:
+        """Have a container, with labels as `raydock_cluster`."""
+        named = {key.replace("_", "."): value for key, value in labels.items()}
+        self.held[name] = Found(
+            "c0ffee" * 10, name, state, named, IMAGE_ID, exit_code=None if state == "running" else 3
+        )
+        return self.held[name]
+
+    def _called(self, *call: str) -> None:
+        self.calls.append(call)
+        if call[0] in self.broken:
+            raise self.broken[call[0]]
+
+    def _named(self, name: str) -> Found:
+        return next(found for found in self.held.values() if name in (found.name, found.id))
+
+    def has(self, image: str) -> bool:
+        return image in self.images
+
+    def image_id(self, image: str) -> str | None:
+        return self.images[image].id if image in self.images else None
+
+    def image_labels(self, image: str) -> Mapping[str, str]:
+        return self.images[image].labels if image in self.images else {}
+
+    def image_digests(self, image: str) -> Sequence[str]:
+        return self.images[image].digests if image in self.images else ()
+
+    def pull(self, image: str, credentials: Credentials | None, say: Say) -> None:
+        self.secrets.append(credentials)
+        self._called("pull", image)
+        say(f"pulled {image}")
+        self.images[image] = Image()
+
+    def tag(self, image: str, repository: str, tag: str) -> None:
+        self._called("tag", image, repository, tag)
+        self.images[f"{repository}:{tag}"] = self.images[image]
+
+    def push(self, repository: str, tag: str, credentials: Credentials | None, say: Say) -> str:
+        self.secrets.append(credentials)
+        self._called("push", repository, tag)
+        say(f"pushed {tag}")
+        self.registry[f"{repository}:{tag}"] = DIGEST
+        return DIGEST
+
+    def published(self, image: str, credentials: Credentials | None) -> str | None:
+        self.secrets.append(credentials)
+        return self.registry.get(image)
+
+    def login(self, credentials: Credentials) -> None:
+        self.secrets.append(credentials)
+
+    def build(self, context: Mapping[str, bytes], tag: str, options: Mapping[str, Any], say: Say) -> str:
+        self._called("build", tag)
+        say(f"built {tag}")
+        self.contexts.append(context)
+        self.images[tag] = Image(labels=options["labels"])
+        return IMAGE_ID
+
+    def run_once(self, image: str, argv: Sequence[str]) -> str:
+        self._called("run_once", image, *argv)
+        return self.output
+
+    def facts(self) -> Mapping[str, Any]:
+        return self.info
+
+    def find(self, name: str) -> Found | None:
+        if "find" in self.broken:
+            raise self.broken["find"]
+        return self.held.get(name)
+
+    def containers(self, labels: Mapping[str, str]) -> Sequence[Found]:
+        # The engine's filter is not taken at its word: it gives all that there is.
+        assert labels
+        return tuple(self.held.values())
+
+    def create(self, container: Container, words: Callable[[Word], str]) -> None:
+        self._called("create", container.name)
+        labels = {key: words(value) for key, value in all_labels(container)}
+        self.held[container.name] = Found("c0ffee" * 10, container.name, "created", labels, words(container.image))
+
+    def put_file(self, name: str, path: str, content: bytes, uid: int) -> None:
+        self._called("put_file", name, path, str(uid))
+        self.files[name, path] = content
+
+    def get_file(self, name: str, path: str) -> bytes | None:
+        return self.files.get((name, path))
+
+    def user_id(self, name: str) -> int:
+        assert name in self.held
+        return 1000
+
+    def start(self, name: str) -> None:
+        self._called("start", name)
+        self.held[name] = replace(self.held[name], state="running")
+
+    def stop(self, name: str, grace: int) -> None:
+        found = self._named(name)
+        self._called("stop", found.name, str(grace))
+        self.held[found.name] = replace(found, state="exited")
+
+    def remove(self, name: str) -> None:
+        found = self._named(name)
+        assert not found.running, "the engine does not remove what runs"
+        self._called("remove", found.name)
+        del self.held[found.name]
+
+    def logs(self, name: str, lines: int) -> Sequence[str]:
+        return self.tails.get(name, ())[-lines:]
+
+    def exec(self, name: str, argv: Sequence[str], timeout: float) -> tuple[int, str]:
+        assert timeout > 0
+        self._called("exec", name, argv[0])
+        return self.answer
+
+
+@dataclass
+class FakeRegistry:
+    """A registry with or without the repository."""
+
+    there: bool = True
+    calls: list[str] = field(default_factory=list)
+
+    def exists(self) -> bool:
+        return self.there
+
+    def create(self) -> None:
+        self.calls.append("create")
+        self.there = True
+
+    def uri(self) -> str:
+        return "registry.test/my-app"
+
+    def credentials(self) -> Credentials | None:
+        self.calls.append("credentials")
+        return LOGIN
+
+
+@dataclass(frozen=True)
+class Row:
+    """A row of Ray's node list."""
+
+    address: str
+    alive: bool = True
+    node_id: str = ""
+
+
+@dataclass
+class FakeRay:
+    """Ray's node list; of several lists, each look gives the next, and the last one stays."""
+
+    lists: list[tuple[Row, ...]] = field(default_factory=lambda: [()])
+
+    def nodes(self) -> Sequence[Row]:
+        return self.lists.pop(0) if len(self.lists) > 1 else self.lists[0]
+
+
+class FakeSite:
+    """A node; `answers` says by the beginning of a command line what it prints, or how it fails."""
+
+    def __init__(self, node: Node, cluster: Cluster) -> None:
+        self._node, self._cluster = node, cluster
+        self.docker, self.registry, self.ray = FakeDocker(), cluster.registry, FakeRay()
+        self.answers: dict[str, str | Failure] = {}
+        self.commands: list[str] = []
+        self.said: list[str] = []
+        self.facts: dict[str, Any] = {}
+        self.failure: Failure | None = None
+        self.sessions = 1
+        self._values: dict[str, Any] = {}
+
+    @property
+    def node(self) -> Node:
+        return self._node
+
+    def run(self, *argv: str, root: bool = False, timeout: float = 30) -> str:
+        assert timeout > 0
+        line = shlex.join(argv)
+        self.commands.append(f"sudo {line}" if root else line)
+        beginnings = [begin for begin in self.answers if line.startswith(begin)]
+        answer = self.answers[max(beginnings, key=len)] if beginnings else ""
+        if isinstance(answer, Failure):
+            raise answer
+        return answer
+
+    def ask(self, *argv: str, root: bool = False, timeout: float = 30) -> bool:
+        try:
+            self.run(*argv, root=root, timeout=timeout)
+        except Failure:
+            return False
+        return True
+
+    def value(self, word: Word) -> str:
+        return "".join(str(self.resolve(part)) if isinstance(part, Late) else part for part in parts_of(word))
+
+    def resolve(self, late: Any) -> Any:
+        asked = self if late.at is Place.NODE else self._cluster.head
+        if late.name not in asked._values:
+            asked._values[late.name] = late.resolve(asked)
+        return asked._values[late.name]
+
+    def know(self, **values: Any) -> None:
+        """Have late values found out already."""
+        self._values |= values
+
+    def reconnect(self) -> None:
+        self.sessions += 1
+
+    def peer(self, node: Node) -> FakeSite:
+        return self._cluster.sites[node.name]
+
+    def say(self, text: str) -> None:
+        self.said.append(text)
+
+    def note(self, **facts: Any) -> None:
+        self.facts |= facts
+
+    @property
+    def standing(self) -> bool:
+        return self.failure is None
+
+    def fail(self, failure: Failure) -> None:
+        self.failure = self.failure or failure
+
+
+class Cluster:
+    """The sites of a scope."""
+
+    def __init__(self, of: Scope) -> None:
+        self.registry = FakeRegistry()
+        self.sites = {node.name: FakeSite(node, self) for node in of.inventory.nodes}
+
+    @property
+    def head(self) -> FakeSite:
+        return self.sites["head"]
+
+
+def site_of(of: Scope | None = None, name: str = "head") -> FakeSite:
+    """Give one site of a cluster; the head of a lone machine if nothing is said."""
+    return Cluster(of or scope()).sites[name]
+
+
+def as_site(fake: FakeSite) -> Site:
+    """Have the type checker compare the fake with what it stands for."""
+    return fake
+
+
+def command_failed(error: str = "it did not work") -> Failure:
+    """Give what a command that fails raises."""
+    return Failure("COMMAND_FAILED", error)

@@ -1,0 +1,434 @@
+"""The settings: where they come from, what each may be, and every mistake at once."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+import pydantic
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from deploy.errors import Mistake
+from deploy.lists import RAY_ARGUMENTS_OF_OURS
+from deploy.secret import Secret
+from deploy.settings import KEYS, Settings, load
+
+GOOD: dict[str, tuple[str, object]] = {
+    "BASE_IMAGE": ("reg.example.com:5000/ray:1", "reg.example.com:5000/ray:1"),
+    "RAY_VERSION": ("2.54.0", "2.54.0"),
+    "MY_PROJECT_URL": ("git@git.example.com:team/app.git", "git@git.example.com:team/app.git"),
+    "MY_PROJECT_REF": ("feature/a-b", "feature/a-b"),
+    "MY_PROJECT_SOURCE": ("copy", "copy"),
+    "MY_PROJECT_INSTALLATION_SCRIPT": ("pip install . && ./x 'y z'", "pip install . && ./x 'y z'"),
+    "APP_TAG": ("team/app:1", "team/app:1"),
+    "REPOSITORY_NAME": ("team/app", "team/app"),
+    "REGION": ("us-gov-west-1", "us-gov-west-1"),
+    "REPOSITORY_URI": ("reg.example.com/team/app", "reg.example.com/team/app"),
+    "IMAGE": ("app@sha256:" + "0" * 64, "app@sha256:" + "0" * 64),
+    "CLUSTER_NAME": ("ray-2", "ray-2"),
+    "HEAD": ("ubuntu@10.0.0.5:2222", "ubuntu@10.0.0.5:2222"),
+    "HEAD_ADDRESS": ("10.0.0.5", "10.0.0.5"),
+    "WORKERS_FILE": ("conf/w", "conf/w"),
+    "SHM_SIZE": ("1.5g", "1.5g"),
+    "NUM_WORKERS": ("8", 8),
+    "REDIS_PORT": ("6380", 6380),
+    "OBJECT_MANAGER_PORT": ("8077", 8077),
+    "DASHBOARD_PORT": ("8266", 8266),
+    "SSH_USER": ("ubuntu", "ubuntu"),
+    "SSH_PORT": ("2222", 2222),
+    "GPUS": ("2", "2"),
+    "VOLUMES": ("/data:/data:ro 'models:/the models'", ("/data:/data:ro", "models:/the models")),
+    "CONTAINER_ENV": ("A=1 B='x y' C=", ("A=1", "B=x y", "C=")),
+    "RAY_START_ARGS": ("--labels a=b --min-worker-port=10002", ("--labels", "a=b", "--min-worker-port=10002")),
+    "DASHBOARD_HOST": ("0.0.0.0", "0.0.0.0"),  # noqa: S104 (with a token, the operator's choice)
+    "ALLOW_UNAUTHENTICATED": ("yes", True),
+    "CONCURRENCY": ("1024", 1024),
+}
+
+# A value, and what is said of it after the key.
+BAD = {
+    ("BASE_IMAGE", "Ray"): "='Ray' is not an image reference such as",
+    ("BASE_IMAGE", "a; rm -rf /"): "='a; rm -rf /' is not an image reference such as",
+    ("RAY_VERSION", "1.13.0"): "='1.13.0' is not a Ray version such as 2.60.0",
+    ("RAY_VERSION", "2.60"): "='2.60' is not a Ray version such as 2.60.0",
+    ("MY_PROJECT_URL", "-x"): " is not a URL or a folder that git can clone",
+    ("MY_PROJECT_URL", "https://u:p@h/a"): " has a user, password or token in it",
+    ("MY_PROJECT_REF", "--upload-pack=x"): "='--upload-pack=x' is not a branch, tag or commit",
+    ("MY_PROJECT_REF", "a..b"): "='a..b' is not a branch, tag or commit",
+    ("MY_PROJECT_REF", "a.lock"): "='a.lock' is not a branch, tag or commit",
+    ("MY_PROJECT_REF", "a b"): "='a b' is not a branch, tag or commit",
+    ("MY_PROJECT_REF", "HEAD~1"): "='HEAD~1' is not a branch, tag or commit",
+    ("MY_PROJECT_SOURCE", "fetch"): "='fetch' is not clone or copy",
+    ("MY_PROJECT_INSTALLATION_SCRIPT", "a\nRUN b"): " has a line break or a control character",
+    ("MY_PROJECT_INSTALLATION_SCRIPT", "a \\"): " ends in a backslash",
+    ("APP_TAG", "app:" + "t" * 129): f"='app:{'t' * 53}...' is not an image reference such as",
+    ("APP_TAG", "app@sha256:" + "0" * 64): f"='app@sha256:{'0' * 46}...' has a digest",
+    ("REPOSITORY_NAME", "a"): "='a' is not an ECR repository name",
+    ("REPOSITORY_NAME", "team__app"): "='team__app' is not an ECR repository name",
+    ("REGION", "us-west"): "='us-west' is not an AWS region such as us-west-2",
+    ("REPOSITORY_URI", "https://reg.example.com/a"): "='https://reg.example.com/a' is not a repository such as",
+    ("REPOSITORY_URI", "reg.example.com/a:1"): "='reg.example.com/a:1' is not a repository such as",
+    ("IMAGE", "app@sha256:12"): "='app@sha256:12' is not an image reference such as",
+    ("CLUSTER_NAME", "-ray"): "='-ray' is not a cluster name",
+    ("CLUSTER_NAME", "r" * 32): f"='{'r' * 32}' is not a cluster name",
+    ("HEAD", "ssh://h"): "='ssh://h' is neither local nor user@host[:port]: port '//h' is not",
+    ("HEAD", "u@10.0.0.300"): "='u@10.0.0.300' is neither local nor user@host[:port]: '10.0.0.300' is neither",
+    ("HEAD_ADDRESS", "head"): "='head' is not an IP address",
+    ("HEAD_ADDRESS", "0.0.0.0"): "='0.0.0.0' is not the address of one interface",  # noqa: S104 (refused)
+    ("SHM_SIZE", "8"): "='8' is less than 64M",
+    ("SHM_SIZE", "half"): "='half' is not a size such as 8G, 512M or 1.5g",
+    ("NUM_WORKERS", "0"): "='0' is not a whole number from 1 to 10000",
+    ("NUM_WORKERS", "-1"): "='-1' is not a whole number from 1 to 10000",
+    ("NUM_WORKERS", "NaN"): "='NaN' is not a whole number from 1 to 10000",
+    ("NUM_WORKERS", "1e9"): "='1e9' is not a whole number from 1 to 10000",
+    ("NUM_WORKERS", "８"): r"='\uff18' is not a whole number from 1 to 10000",
+    ("REDIS_PORT", "65536"): "='65536' is not a whole number from 1 to 65535",
+    ("SSH_USER", "-l"): "='-l' is not a user name",
+    ("SSH_KEY", "conf/none"): "='conf/none' is no file",
+    ("SSH_PORT", "0"): "='0' is not a whole number from 1 to 65535",
+    ("GPUS", "-1"): "='-1' is not auto, all, none, or a number from 1 to 999",
+    ("VOLUMES", "/data"): "='/data' has '/data', which is not source:target",
+    ("VOLUMES", "data/x:/x"): "='data/x:/x' has 'data/x', which is neither an absolute path nor a volume's name",
+    ("VOLUMES", "/a:x"): "='/a:x' has 'x', which is no absolute path in the container",
+    ("VOLUMES", "/a:/x:rx"): "='/a:/x:rx' has the mode 'rx': write ro or rw",
+    ("VOLUMES", "/a:/x /b:/x/"): "='/a:/x /b:/x/' has /x twice",
+    ("VOLUMES", "/run/docker.sock:/s"): "='/run/docker.sock:/s' has '/run/docker.sock': whoever has the engine's",
+    ("VOLUMES", "'/a:/x"): """="'/a:/x" is not shell words: a quote or a backslash is left open""",
+    ("CONTAINER_ENV", "A=1 hunter2"): " has a word without '='",
+    ("CONTAINER_ENV", "1A=hunter2"): " has '1A', which is not the name of a variable",
+    ("CONTAINER_ENV", "A=hunter2 A=2"): " has A twice",
+    ("CONTAINER_ENV", "RAY_AUTH_MODE=disabled"): " has RAY_AUTH_MODE, which Raydock sets",
+    ("RAY_START_ARGS", "--port=1"): " has --port, which is not for here: set REDIS_PORT",
+    ("RAY_START_ARGS", "--address 10.0.0.5:1"): " has --address, which is not for here: set HEAD_ADDRESS",
+    ("RAY_START_ARGS", "head"): " has a word that is neither an option, as in --name=value, nor the value of one",
+    ("DASHBOARD_HOST", "everybody"): "='everybody' is not an IP address",
+    ("ALLOW_UNAUTHENTICATED", "true"): "='true' is not yes or no",
+    ("CONCURRENCY", "1025"): "='1025' is not a whole number from 1 to 1024",
+}
+
+
+def mistakes(root: Path, environ: Mapping[str, str]) -> list[str]:
+    with pytest.raises(Mistake) as caught:
+        load(root, environ)
+    assert {problem.code for problem in caught.value.problems} == {"CONFIG"}
+    return [str(problem) for problem in caught.value.problems]
+
+
+def write(root: Path, text: str, name: str = ".env") -> Path:
+    path = root / name
+    path.parent.mkdir(exist_ok=True)
+    path.write_bytes(text.encode())
+    return root
+
+
+@pytest.mark.parametrize("key", GOOD)
+def test_a_good_value_is_taken_for_what_it_means(key: str, tmp_path: Path) -> None:
+    text, value = GOOD[key]
+    assert getattr(load(tmp_path, {key: text}), key.lower()) == value
+
+
+def test_every_setting_has_a_good_and_a_bad_case() -> None:
+    paths = {"SSH_KEY", "SSH_KNOWN_HOSTS"}
+    assert set(KEYS) - set(GOOD) == paths
+    assert set(KEYS) - {key for key, _ in BAD} == {
+        "SSH_KNOWN_HOSTS",
+        "WORKERS_FILE",
+        "OBJECT_MANAGER_PORT",
+        "DASHBOARD_PORT",
+    }
+
+
+@pytest.mark.parametrize(("key", "value"), BAD, ids=lambda text: ascii(text)[1:40])
+def test_a_bad_value_is_refused_by_its_key(key: str, value: str, tmp_path: Path) -> None:
+    (told,) = mistakes(tmp_path, {key: value})
+    assert told.startswith(f"environment {key}: {key}{BAD[key, value]}")
+    assert "hunter2" not in told
+    assert told.isprintable()
+
+
+@pytest.mark.parametrize("argument", RAY_ARGUMENTS_OF_OURS)
+def test_what_raydock_gives_ray_is_not_given_twice(argument: str, tmp_path: Path) -> None:
+    (told,) = mistakes(tmp_path, {"RAY_START_ARGS": f"{argument}=1"})
+    assert f"has {argument}, which is not for here: {RAY_ARGUMENTS_OF_OURS[argument]}" in told
+
+
+def test_without_a_file_everything_is_as_by_default(tmp_path: Path) -> None:
+    settings = load(tmp_path, {"PATH": "/bin", "HOME": "/root"})
+    assert settings == Settings(root=tmp_path)
+    assert (settings.source, settings.from_environment) == ("", ())
+
+
+def test_a_file_is_read_as_it_is_written(tmp_path: Path) -> None:
+    text = (
+        "\ufeff# mine\r\n\r\nexport APP_TAG='my-app:1'  # the app\r\n"
+        'CONTAINER_ENV="A=${HOME} B=$(id) C=#x"\r\nREGION = us-west-2 # there\r\nIMAGE=\r\n'
+        "MY_PROJECT_INSTALLATION_SCRIPT=pip install .#egg"
+    )
+    settings = load(write(tmp_path, text), {"HOME": "/root"})
+    assert settings.source == ".env"
+    assert settings.app_tag == "my-app:1"
+    assert settings.container_env == ("A=${HOME}", "B=$(id)", "C=#x")
+    assert settings.region == "us-west-2"
+    assert settings.image is None
+    assert settings.my_project_installation_script == "pip install .#egg"
+
+
+def test_the_environment_overrides_the_file_and_is_named(tmp_path: Path) -> None:
+    settings = load(write(tmp_path, "APP_TAG=web\nGPUS=bad\n"), {"GPUS": "all", "REGION": "us-west-2", "LANG": "C"})
+    assert (settings.app_tag, settings.gpus, settings.region) == ("web", "all", "us-west-2")
+    assert settings.from_environment == ("GPUS", "REGION")
+    assert settings.place("GPUS") == "environment GPUS"
+    assert settings.place("APP_TAG") == ".env:1"
+
+
+def test_another_environment_is_another_file(tmp_path: Path) -> None:
+    write(write(tmp_path, "APP_TAG=web\n"), "APP_TAG=shop\n", "conf/prod.env")
+    settings = load(tmp_path, {"ENVIRONMENT": "prod"})
+    assert (settings.app_tag, settings.source, settings.from_environment) == ("shop", "conf/prod.env", ())
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("prd", "there are no settings called 'prd'. Did you mean prod?"),
+        ("x", "there are no settings called 'x'. There are: prod, sandbox"),
+        ("../prod", "there are no settings called '../prod'. Did you mean prod?"),
+        ("prod/../sandbox", "there are no settings called 'prod/../sandbox'. Did you mean sandbox?"),
+    ],
+)
+def test_an_environment_that_there_is_not_is_told_with_those_there_are(name: str, told: str, tmp_path: Path) -> None:
+    for known in ("prod", "sandbox"):
+        write(tmp_path, "", f"conf/{known}.env")
+    assert mistakes(tmp_path, {"ENVIRONMENT": name}) == [f"environment ENVIRONMENT: {told}"]
+
+
+def test_every_mistake_is_told_at_once_with_its_place_in_the_files_order(tmp_path: Path) -> None:
+    text = """# mine
+REDIS_PORT=99999
+
+regoin=us-west-2
+APP_TAG=my app
+CLUSTER_NAME=
+GPUS=1
+GPUS=2
+REGION
+="
+ENVIRONMENT=prod
+DASHBOARD_PORT=8076
+"""
+    assert mistakes(write(tmp_path, text), {"CONCURRENCY": "0"}) == [
+        ".env:2: REDIS_PORT='99999' is not a whole number from 1 to 65535",
+        ".env:4: no setting is called regoin. Did you mean REGION?",
+        ".env:5: APP_TAG='my app' is not an image reference such as my-app, registry.example.com/team/app:1.0 "
+        "or app@sha256:…",
+        ".env:6: CLUSTER_NAME is empty. Leave it out for ray",
+        ".env:8: GPUS is at .env:7 already. Keep one of the two",
+        ".env:9: REGION has no '='",
+        ".env:10: is not KEY=VALUE: is a quote left open?",
+        ".env:11: ENVIRONMENT is set in the environment, not in a file",
+        ".env:12: OBJECT_MANAGER_PORT and DASHBOARD_PORT are both 8076. Give each a port of its own",
+        "environment CONCURRENCY: CONCURRENCY='0' is not a whole number from 1 to 1024",
+    ]
+
+
+CLASHES = {
+    "two ports": (
+        {"REDIS_PORT": "8265"},
+        "environment REDIS_PORT: REDIS_PORT and DASHBOARD_PORT are both 8265. Give each a port of its own",
+    ),
+    "a folder to clone": (
+        {"MY_PROJECT_URL": "/srv/app"},
+        "environment MY_PROJECT_URL: MY_PROJECT_URL is a folder, which no build can clone. Set MY_PROJECT_SOURCE=copy",
+    ),
+    "an open dashboard without a token": (
+        {"DASHBOARD_HOST": "0.0.0.0", "ALLOW_UNAUTHENTICATED": "yes"},  # noqa: S104 (refused)
+        "environment DASHBOARD_HOST: DASHBOARD_HOST=0.0.0.0 with ALLOW_UNAUTHENTICATED=yes lets everybody run code. "
+        "Leave DASHBOARD_HOST out: invoke cluster.dashboard opens it through SSH",
+    ),
+    "an engine elsewhere": (
+        {"DOCKER_HOST": "tcp://10.0.0.5:2375"},
+        "environment DOCKER_HOST: DOCKER_HOST='tcp://10.0.0.5:2375' is not a unix socket of this machine. "
+        "Reach another machine by HEAD=user@host",
+    ),
+    "a name that ECR does not take": (
+        {"APP_TAG": "a"},
+        "environment APP_TAG: 'a', which APP_TAG gives, is no name for a repository of ECR. "
+        "Set REPOSITORY_NAME, or REPOSITORY_URI for another registry",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", CLASHES)
+def test_what_is_wrong_only_together_is_told(case: str, tmp_path: Path) -> None:
+    environ, told = CLASHES[case]
+    assert mistakes(tmp_path, environ) == [told]
+
+
+@pytest.mark.parametrize(
+    "environ",
+    [
+        pytest.param({"MY_PROJECT_URL": "/srv/app", "MY_PROJECT_SOURCE": "copy"}, id="a folder to copy"),
+        pytest.param({"DASHBOARD_HOST": "::1", "ALLOW_UNAUTHENTICATED": "yes"}, id="a dashboard on loopback"),
+        pytest.param({"DOCKER_HOST": "unix:///run/user/1000/docker.sock"}, id="another socket"),
+        pytest.param({"DOCKER_HOST": "tcp://10.0.0.5:2375", "HEAD": "u@h"}, id="an engine that is not asked"),
+        pytest.param({"APP_TAG": "a", "REPOSITORY_URI": "reg.example.com/a"}, id="another registry"),
+    ],
+)
+def test_what_is_right_together_is_taken(environ: dict[str, str], tmp_path: Path) -> None:
+    load(tmp_path, environ)
+
+
+def test_the_repository_is_called_as_the_app_by_default(tmp_path: Path) -> None:
+    assert load(tmp_path, {"APP_TAG": "reg.example.com/team/app:1"}).repository_name == "team/app"
+
+
+def test_aws_keys_are_kept_for_aws_and_never_shown(tmp_path: Path) -> None:
+    write(tmp_path, "AWS_SECRET_ACCESS_KEY=hunter2\nAWS_PROFILE=a\n")
+    settings = load(tmp_path, {"AWS_PROFILE": "b"})
+    assert settings.aws == {"AWS_SECRET_ACCESS_KEY": Secret("hunter2"), "AWS_PROFILE": Secret("b")}
+    assert "hunter2" not in f"{settings!r} {settings} {settings.aws} {settings.model_dump()}"
+    assert settings.from_environment == ()
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        pytest.param("MY_PROJECT_URL=https://x:hunter2@h/a", id="a token in a URL"),
+        pytest.param("MY_PROJECT_INSTALLATION_SCRIPT=export T=hunter2 <<", id="one in a script"),
+        pytest.param("CONTAINER_ENV=A=hunter2 B", id="one among the variables"),
+        pytest.param("RAY_START_ARGS=--x hunter2 hunter2", id="one for ray"),
+        pytest.param('AWS_SECRET_ACCESS_KEY="hunter2', id="a quote left open"),
+        pytest.param("hunter2MIIEpAIBAAKCAQEA0123456789abcdefABCDEF/+xyz=", id="a key that was pasted"),
+        pytest.param("hunter2 /+", id="a word"),
+        pytest.param("AWS_SECRETACCESSKEYS hunter2", id="a blank for the sign"),
+        pytest.param("ASW_SECRET_ACCESS_KEY=hunter2", id="a key misspelt"),
+    ],
+)
+def test_no_mistake_repeats_a_secret(line: str, tmp_path: Path) -> None:
+    told = mistakes(write(tmp_path, f"{line}\n"), {})
+    assert told[0].startswith(".env:1: ")
+    assert "hunter2" not in "\n".join(told)
+
+
+UNREADABLE = {
+    "UTF-16": ("REGION=us-west-2\n".encode("utf-16"), "it has NUL bytes, as UTF-16 has; save it as UTF-8"),
+    "Latin-1": (b"# a\n# \xfc\n", "line 2 is not UTF-8"),
+    "NUL": (b"APP_TAG=a\0\n", "it has NUL bytes, as UTF-16 has; save it as UTF-8"),
+    "too large": (b"#" * 300_000, "it is larger than 256 kB"),
+}
+
+
+@pytest.mark.parametrize("case", UNREADABLE)
+def test_a_file_that_is_no_text_is_refused(case: str, tmp_path: Path) -> None:
+    content, why = UNREADABLE[case]
+    (tmp_path / ".env").write_bytes(content)
+    assert mistakes(tmp_path, {}) == [f".env: cannot be read: {why}"]
+
+
+def test_a_folder_is_no_file_of_settings(tmp_path: Path) -> None:
+    (tmp_path / ".env").mkdir()
+    assert mistakes(tmp_path, {}) == [".env: cannot be read: it is not a file"]
+
+
+def test_a_line_without_end_is_refused_with_its_number(tmp_path: Path) -> None:
+    assert mistakes(write(tmp_path, f"\nAPP_TAG={' ' * 5000}x\n"), {}) == [".env:2: is longer than 4096 characters"]
+
+
+def test_paths_are_relative_to_the_settings_folder_or_to_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    write(tmp_path, "", "key")
+    settings = load(tmp_path, {"SSH_KEY": "key", "SSH_KNOWN_HOSTS": "~/known"})
+    assert (settings.ssh_key, settings.ssh_known_hosts) == (tmp_path / "key", tmp_path / "home" / "known")
+
+
+def test_settings_do_not_change() -> None:
+    with pytest.raises(pydantic.ValidationError, match="frozen"):
+        Settings().app_tag = "other"  # type: ignore[misc] # (the case)
+
+
+def test_without_workers_txt_the_head_is_alone(tmp_path: Path) -> None:
+    assert [node.name for node in load(tmp_path, {}).inventory().nodes] == ["head"]
+
+
+def test_the_inventory_is_of_head_and_workers_file(tmp_path: Path) -> None:
+    write(tmp_path, "10.0.0.7\nu@10.0.0.8:22\n", "conf/w")
+    environ = {"HEAD": "10.0.0.5", "WORKERS_FILE": "conf/w", "SSH_USER": "ubuntu", "SSH_PORT": "2222"}
+    nodes = load(tmp_path, environ).inventory().nodes
+    assert [(node.name, node.user, node.port, node.place) for node in nodes] == [
+        ("head", "ubuntu", 2222, "environment HEAD"),
+        ("10.0.0.7", "ubuntu", 2222, "conf/w:1"),
+        ("10.0.0.8", "u", 22, "conf/w:2"),
+    ]
+
+
+def test_workers_txt_is_read_where_it_is(tmp_path: Path) -> None:
+    nodes = load(write(tmp_path, "a\n", "workers.txt"), {}).inventory().nodes
+    assert [node.place for node in nodes] == ["HEAD", "workers.txt:1"]
+
+
+@pytest.mark.parametrize("name", ["workers.txt", "conf/w"])
+def test_a_workers_file_that_was_set_has_to_be_there(name: str, tmp_path: Path) -> None:
+    settings = load(tmp_path, {"WORKERS_FILE": name})
+    with pytest.raises(Mistake, match=rf"^{name}: cannot be read: No such file or directory\. List one host a line"):
+        settings.inventory()
+
+
+def test_a_workers_file_that_is_empty_is_no_single_machine(tmp_path: Path) -> None:
+    settings = load(write(tmp_path, "# none yet\n", "workers.txt"), {})
+    with pytest.raises(Mistake, match=r"^workers\.txt: lists no host"):
+        settings.inventory()
+
+
+PIECES = st.sampled_from(
+    [
+        *KEYS,
+        "=",
+        "=",
+        "\n",
+        "\n",
+        "\r\n",
+        " ",
+        "'",
+        '"',
+        "#",
+        "\\",
+        "export ",
+        "${X}",
+        "$(x)",
+        ";",
+        "-",
+        "1",
+        "8G",
+        "\0",
+    ]
+    + ["a", "é", "\ufeff", "AWS_X", "/a:/b", "--head", "u@h", "[", "local", "yes", "\x1b", "\u2028"]
+)
+
+
+def outcome(root: Path, environ: Mapping[str, str]) -> Settings | Mistake:
+    try:
+        return load(root, environ)
+    except Mistake as mistake:
+        return mistake
+
+
+@given(st.one_of(st.text(max_size=80), st.lists(PIECES, max_size=30).map("".join)))
+def test_whatever_is_in_the_file_is_read_or_refused(tmp_path_factory: pytest.TempPathFactory, text: str) -> None:
+    root = write(tmp_path_factory.getbasetemp(), text.encode(errors="replace").decode())
+    begun = time.process_time()
+    found = outcome(root, {})
+    assert time.process_time() - begun < 1
+    if isinstance(found, Mistake):
+        assert all(problem.place.startswith(".env") and problem.error.isprintable() for problem in found.problems)
+    else:
+        assert f"{found.head}{found.app_tag}{found.my_project_url}{found.workers_file}".isprintable()
+
+
+@given(st.sampled_from(KEYS), st.text(max_size=40))
+def test_whatever_is_in_the_environment_is_taken_or_refused(key: str, value: str) -> None:
+    found = outcome(Path("/nonexistent"), {key: value})
+    if isinstance(found, Mistake):
+        assert [problem.place for problem in found.problems] == [f"environment {key}"]
