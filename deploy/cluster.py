@@ -25,61 +25,61 @@ def _perform(c: Context, name: str, planner: Planner, **flags: Any) -> None:
 
 
 @task(help=HELP)
-def install(c: Context, only: str = "", json: bool = False) -> None:
+def install(c: Context, only: str | None = None, json: bool = False) -> None:
     """Install Docker on the head and on every worker, and start it."""
     _perform(c, "install", plans.install, only=only, json=json)
 
 
 @task(help=IMAGE)
-def pull(c: Context, only: str = "", json: bool = False, image: str = "") -> None:
+def pull(c: Context, only: str | None = None, json: bool = False, image: str = "") -> None:
     """Pull the published image onto every node, by its digest."""
     _perform(c, "pull", plans.pull, only=only, json=json, image=image)
 
 
 @task(help=IMAGE)
-def setup(c: Context, only: str = "", json: bool = False, image: str = "") -> None:
+def setup(c: Context, only: str | None = None, json: bool = False, image: str = "") -> None:
     """Install Docker and pull the image, on all nodes at once."""
     _perform(c, "setup", plans.setup, only=only, json=json, image=image)
 
 
 @task(help=IMAGE)
-def start(c: Context, only: str = "", json: bool = False, image: str = "") -> None:
+def start(c: Context, only: str | None = None, json: bool = False, image: str = "") -> None:
     """Start Ray on the head and the workers, until every node ran a task."""
     _perform(c, "start", plans.start, only=only, json=json, image=image)
 
 
 @task(help=IMAGE)
-def start_head(c: Context, only: str = "", json: bool = False, image: str = "") -> None:
+def start_head(c: Context, only: str | None = None, json: bool = False, image: str = "") -> None:
     """Start Ray on the head."""
     _perform(c, "start-head", plans.start_head, only=only, json=json, image=image)
 
 
 @task(help=IMAGE)
-def start_workers(c: Context, only: str = "", json: bool = False, image: str = "") -> None:
+def start_workers(c: Context, only: str | None = None, json: bool = False, image: str = "") -> None:
     """Start Ray on the workers of a running head."""
     _perform(c, "start-workers", plans.start_workers, only=only, json=json, image=image)
 
 
 @task(help=HELP)
-def status(c: Context, only: str = "", json: bool = False) -> None:
+def status(c: Context, only: str | None = None, json: bool = False) -> None:
     """Show each node's container, and whether Ray has the node alive."""
     _perform(c, "status", plans.status, only=only, json=json)
 
 
 @task(help=HELP)
-def stop_workers(c: Context, only: str = "", json: bool = False) -> None:
+def stop_workers(c: Context, only: str | None = None, json: bool = False) -> None:
     """Stop this cluster's containers on the workers."""
     _perform(c, "stop-workers", plans.stop_workers, only=only, json=json)
 
 
 @task(help=HELP)
-def stop_head(c: Context, only: str = "", json: bool = False) -> None:
+def stop_head(c: Context, only: str | None = None, json: bool = False) -> None:
     """Stop this cluster's container on the head."""
     _perform(c, "stop-head", plans.stop_head, only=only, json=json)
 
 
 @task(help=HELP)
-def stop(c: Context, only: str = "", json: bool = False) -> None:
+def stop(c: Context, only: str | None = None, json: bool = False) -> None:
     """Stop this cluster's containers: the workers', then the head's."""
     _perform(c, "stop", plans.stop, only=only, json=json)
 
@@ -91,7 +91,7 @@ def stop(c: Context, only: str = "", json: bool = False) -> None:
         "json": HELP["json"],
     }
 )
-def trust(c: Context, only: str = "", yes: bool = False, json: bool = False) -> None:
+def trust(c: Context, only: str | None = None, yes: bool = False, json: bool = False) -> None:
     """Show the host keys that known_hosts does not vouch for, and record them."""
     from deploy.trust import trust_hosts
 

@@ -48,7 +48,7 @@ NEXT = {
 class Flags:
     """What every task of a plan can be told."""
 
-    only: str = ""
+    only: str | None = None
     json: bool = False
     image: str = ""
 
@@ -63,7 +63,7 @@ def scope_of(flags: Flags) -> Scope:
         environ["IMAGE"] = flags.image
     settings = load(ROOT, environ)
     inventory = settings.inventory()
-    return Scope(settings, inventory, inventory.select(flags.only or None))
+    return Scope(settings, inventory, inventory.select(flags.only))
 
 
 def perform(c: Context, task: str, planner: Planner, flags: Flags = Flags()) -> None:  # noqa: B008 - frozen

@@ -13,7 +13,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import paramiko
-from fabric import Config, Connection
+from fabric import Connection
 from invoke.exceptions import CommandTimedOut
 
 from deploy.channel import docker_local, docker_over, http_local, http_over
@@ -184,10 +184,9 @@ class LocalHost(Host):
 class SshHost(Host):
     """A node behind SSH: one connection of Fabric's, for its shell, its engine and its ports."""
 
-    def __init__(self, node: Node, run: Run, config: Config) -> None:
+    def __init__(self, node: Node, run: Run) -> None:
         """Nothing is contacted before it is used."""
         super().__init__(node, run)
-        self._config = config
         self._connection: Connection | None = None
         self._connecting = threading.RLock()
 
@@ -196,7 +195,7 @@ class SshHost(Host):
         """The open connection; it is opened where it is not."""
         with self._connecting:
             if self._connection is None:
-                connection = connection_to(self.node, self._run.settings, self._run.known_hosts, self._config)
+                connection = connection_to(self.node, self._run.settings, self._run.known_hosts)
                 open_connection(connection)
                 self._connection = connection
             return self._connection

@@ -8,8 +8,6 @@ from collections.abc import Callable
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from fabric import Config
-
 from deploy.errors import Failure
 from deploy.hostkeys import load_known_hosts
 from deploy.hosts import Host, LocalHost, SshHost
@@ -79,15 +77,11 @@ class Run:
         """The registry."""
         return registry_of(self.settings)
 
-    @cached_property
-    def _config(self) -> Config:
-        return Config()
-
     def host(self, node: Node) -> Host:
         """Give the host of a node."""
         with self._lock:
             if node not in self._hosts:
-                self._hosts[node] = LocalHost(node, self) if node.local else SshHost(node, self, self._config)
+                self._hosts[node] = LocalHost(node, self) if node.local else SshHost(node, self)
             return self._hosts[node]
 
     def outcome(self, node: Node) -> Outcome:

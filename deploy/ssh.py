@@ -6,6 +6,7 @@ import logging
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import paramiko
@@ -31,7 +32,13 @@ USER_TIMEOUT = 15_000  # milliseconds that sent bytes may stay without an acknow
 logging.getLogger("paramiko").setLevel(logging.CRITICAL)
 
 
-def connection_to(node: Node, settings: Settings, known: KnownHosts, config: Config) -> Connection:
+@cache
+def fabric_config() -> Config:
+    """Give Fabric's configuration with `~/.ssh/config` read, once for all connections."""
+    return Config()
+
+
+def connection_to(node: Node, settings: Settings, known: KnownHosts) -> Connection:
     """Give a connection to a node, not yet open."""
     options: dict[str, Any] = {
         "banner_timeout": BANNER_TIMEOUT,
@@ -45,7 +52,7 @@ def connection_to(node: Node, settings: Settings, known: KnownHosts, config: Con
         node.address,
         user=node.user,
         port=node.port,
-        config=config,
+        config=fabric_config(),
         forward_agent=False,
         connect_timeout=CONNECT_TIMEOUT,
         connect_kwargs=options,

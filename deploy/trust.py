@@ -10,8 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fabric import Config
-
 from deploy.errors import Failure, Mistake, RaydockError
 from deploy.hostkeys import HostKeyRefused, known_hosts_file
 from deploy.known_hosts import KnownHosts, entry, fingerprint
@@ -92,7 +90,7 @@ def _shown(node: Node, settings: Settings, trusted: list[str]) -> Iterable[Shown
     for _ in range(HOPS):
         # What was just shown counts first, so that the next hop is reached and an old key does not stand before it.
         known = KnownHosts.parse("\n".join([*trusted, *mine]), "") + load_known_hosts(settings)
-        connection = connection_to(node, settings, known, Config())
+        connection = connection_to(node, settings, known)
         try:
             open_connection(connection)
         except HostKeyRefused as refused:

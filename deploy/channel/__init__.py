@@ -10,8 +10,9 @@ import requests
 
 from deploy.channel.api import NodeApi, NodeClient
 from deploy.channel.endings import hung_up, last_words, unreachable
+from deploy.channel.http import WireAdapter
 from deploy.channel.ssh import SshErrors, lost, refused
-from deploy.channel.wire import Wire, WireAdapter
+from deploy.channel.wire import Wire
 from deploy.errors import Mistake
 
 if TYPE_CHECKING:

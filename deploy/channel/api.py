@@ -11,7 +11,7 @@ from docker.constants import DEFAULT_DOCKER_API_VERSION, MINIMUM_DOCKER_API_VERS
 from docker.utils.proxy import ProxyConfig
 
 from deploy.channel.endings import START
-from deploy.channel.wire import WireAdapter
+from deploy.channel.http import WireAdapter
 from deploy.errors import Failure
 
 FIRST_ANSWER = 10.0  # seconds

@@ -1,19 +1,14 @@
-"""HTTP on wires: channels of an SSH connection, or sockets of this machine."""
+"""Wires: channels of an SSH connection, or sockets of this machine, as `http.client` wants them."""
 
 from __future__ import annotations
 
 import contextlib
-import http.client
 import io
 import socket
 import time
-import weakref
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
-import requests
-import urllib3
-from requests.adapters import HTTPAdapter
 from urllib3.util.wait import wait_for_read
 
 from deploy.channel.ssh import SshErrors, lost
@@ -25,7 +20,6 @@ if TYPE_CHECKING:
     End = paramiko.Channel | socket.socket
 
 PIECE = 128 * 1024  # bytes; what paramiko is given at once is copied again for every packet of it
-CHANNELS = 4  # kept open for the next request; sshd allows 10 sessions per connection (MaxSessions)
 
 
 class Wire:
@@ -109,8 +103,12 @@ class Wire:
         """Give a file to read from; it outlives `close`, as a socket's does."""
         if mode != "rb":
             raise AssertionError("only for reading bytes")
-        self._readers += 1
+        self.hold()
         return io.BufferedReader(Reader(self), 64 * 1024)
+
+    def hold(self) -> None:
+        """Keep it open for one reader more."""
+        self._readers += 1
 
     def release(self) -> None:
         """Have one reader less."""
@@ -160,90 +158,3 @@ class Reader(io.RawIOBase):
         if not self.closed:
             super().close()
             self._sock.release()
-
-
-Verdict = Callable[[Wire, OSError | http.client.HTTPException], Failure]
-
-
-class WireConnection(urllib3.connection.HTTPConnection):
-    """HTTP on a wire. Where the wire ends without an answer, `verdict` says why."""
-
-    wire: Wire
-
-    def __init__(self, *args: Any, opener: Callable[[], Wire], verdict: Verdict | None, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self.opener = opener
-        self.verdict = verdict
-
-    def request(self, *args: Any, **kwargs: Any) -> None:
-        """Send a request, to which nothing applies that was set for the one before."""
-        if self.sock is not None:
-            self.wire.deadline, self.wire.on_silence = None, None
-        super().request(*args, **kwargs)
-
-    def connect(self) -> None:
-        """Open a wire."""
-        self.wire = self.opener()
-        self.wire.settimeout(self.timeout)
-        self.sock = cast("socket.socket", self.wire)
-
-    def getresponse(self) -> urllib3.HTTPResponse:  # type: ignore[override]  # as urllib3 itself does
-        """Give the response, or the reason for which there is none."""
-        try:
-            return super().getresponse()
-        except (ConnectionError, http.client.BadStatusLine) as error:
-            if self.verdict is None:
-                raise
-            raise self.verdict(self.wire, error) from error
-
-    @property
-    def is_connected(self) -> bool:
-        """Whether the next request can use this connection."""
-        return self.sock is not None and self.wire.idle
-
-
-def wire_of(response: requests.Response) -> Wire:
-    """Give the wire from which the body of a response comes; what is set on it ends with that request."""
-    return cast("WireConnection", response.raw.connection).wire
-
-
-class WirePool(urllib3.HTTPConnectionPool):
-    """Connections on wires."""
-
-    ConnectionCls = WireConnection
-
-
-class WireAdapter(HTTPAdapter):
-    """Sends every request through wires of one opener; `timeout` is for each read, where a request has none."""
-
-    def __init__(self, opener: Callable[[], Wire], timeout: float, verdict: Verdict | None = None) -> None:
-        self._opener = opener
-        self._timeout = timeout
-        self._wires: weakref.WeakSet[Wire] = weakref.WeakSet()
-        self._wire_pool = WirePool(
-            "node", maxsize=CHANNELS, opener=self._open, verdict=verdict, blocksize=PIECE, timeout=timeout
-        )
-        super().__init__()
-
-    def _open(self) -> Wire:
-        wire = self._opener()
-        self._wires.add(wire)
-        return wire
-
-    def get_connection_with_tls_context(self, *_args: Any, **_kwargs: Any) -> WirePool:
-        """Give the pool, whatever the request."""
-        return self._wire_pool
-
-    def send(self, request: requests.PreparedRequest, *args: Any, **kwargs: Any) -> requests.Response:
-        """Send a request."""
-        if kwargs.get("timeout") is None:
-            kwargs["timeout"] = self._timeout
-        return super().send(request, *args, **kwargs)
-
-    def close(self) -> None:
-        """Close every wire, also those that are read from."""
-        super().close()
-        self._wire_pool.close()
-        for wire in list(self._wires):
-            wire.shutdown()
-            wire.drop()

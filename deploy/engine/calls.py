@@ -12,7 +12,7 @@ from urllib.parse import quote
 from docker.errors import create_api_error_from_http_exception
 from requests import HTTPError
 
-from deploy.channel.wire import wire_of
+from deploy.channel.http import wire_of
 from deploy.engine.failures import told
 from deploy.engine.streams import records
 

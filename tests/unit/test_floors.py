@@ -30,7 +30,7 @@ PURE = FLOORS[0] | FLOORS[1]
 
 # Who may import a library when the program runs; for types alone everybody may.
 DOORS = {
-    "fabric": {"hosts", "ssh", "group", "run", "trust"},
+    "fabric": {"hosts", "ssh", "group"},
     "paramiko": {"hosts", "ssh", "hostkeys"},
     "docker": {"channel", "engine", "dockerconfig", "practice"},
     "requests": {"channel", "engine", "ray_api", "practice"},
