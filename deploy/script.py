@@ -97,8 +97,7 @@ def login_line(late: Late[Any]) -> str:
     uri = next((needed for needed in lates(late.needs) if needed.name == "repository_uri"), None)
     registry = f"${{{uri.name}%%/*}}" if uri else "$registry"
     return (
-        f'docker --config "$memory" login --username AWS --password-stdin "{registry}" '
-        f'<<<"${password.name}" >/dev/null 2>&1'
+        f'docker --config "$memory" login --username AWS --password-stdin "{registry}" <<<"${password.name}" >/dev/null'
     )
 
 

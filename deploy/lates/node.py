@@ -26,7 +26,7 @@ NUM_WORKERS: Late[str] = Late(
 )
 GPUS: Late[str] = Late(
     "gpus",
-    "docker info -f '{{json .Runtimes}}' | grep -q nvidia && echo all || true",
+    "docker info -f '{{range $name, $_ := .Runtimes}}{{if eq $name \"nvidia\"}}all{{end}}{{end}}'",
     lambda site: "all" if "nvidia" in site.docker.facts().get("Runtimes", {}) else "",
 )
 
@@ -41,7 +41,7 @@ def route_source(site: Site, target: str) -> str:
 
 def source_shell(target: str) -> str:
     """Write how the script asks for the source address of the route to `target` (a shell word)."""
-    return f'route=$(ip -o route get {target}); route=${{route##* src }}; echo "${{route%% *}}"'
+    return f"ip -o route get {target} | grep -o ' src [^ ]*' | cut -c6-"
 
 
 def checked(site: Site, address: str) -> str:

@@ -263,9 +263,11 @@ class Push(Step):
             if isinstance(self.repository, Late)
             else str(self.repository).partition("/")[0]
         )
+        # The manifest names the image by its id.
         return (
             f'docker --config "$memory" login --username AWS --password-stdin "{registry}" '
-            f'<<<"${self.credentials.name}" && docker --config "$memory" push -q {name}'
+            f'<<<"${self.credentials.name}" >/dev/null; docker --config "$memory" manifest inspect {name} 2>/dev/null | '
+            f'grep -qF "$(docker image inspect -f \'{{{{.Id}}}}\' {name})" || docker --config "$memory" push -q {name}'
         )
 
     def done(self, site: Site) -> bool:
