@@ -66,8 +66,14 @@ def connection_to(node: Node, settings: Settings, known: KnownHosts) -> Connecti
 
 def open_connection(connection: Connection) -> None:
     """Open a connection; a `Failure` says what stands in the way."""
-    with connect_errors(connection):
-        connection.open()
+    try:
+        with connect_errors(connection):
+            connection.open()
+    except BaseException:
+        # Fabric closes what was opened to the end; sshd counts what waits for its login (MaxStartups).
+        for hop in hops(connection):
+            hop.client.close()
+        raise
     transport = connection.client.get_transport()
     if transport is None:
         raise Failure("SSH_LOST", "the connection was closed as soon as it was open", "Run the task again")

@@ -31,6 +31,10 @@ class Calls:
     def __init__(self, client: DockerClient) -> None:
         self.api = client.api
 
+    def close(self) -> None:
+        """End the connections to the engine."""
+        self.api.close()
+
     def ping(self) -> None:
         """Have the engine answer, or fail with `DOCKER_TIMEOUT` or `DOCKER_DOWN`."""
         with told("ask the engine"):
