@@ -65,11 +65,18 @@ def checked_shell(address: str) -> str:
 ANYWHERE = "192.0.2.1"
 
 
+# Ray takes 127.0.0.1 for a mistake and puts a reachable address of the machine in its place; not so its neighbour,
+# which Linux counts to the loopback as well.
+LOOPBACK = "127.0.0.2"
+
+
 def head_address(settings: Settings, *, alone: bool) -> Late[str]:
-    """Give the head's address for Ray: as set, else the source of its default route, loopback when alone."""
-    fixed = str(settings.head_address) if settings.head_address else "127.0.0.1" if alone else ""
-    if fixed:
+    """Give the head's address for Ray: as set, else loopback when alone, else the source of its default route."""
+    if settings.head_address:
+        fixed = str(settings.head_address)
         return Late("head_address", checked_shell(fixed), lambda site: checked(site, fixed), Place.HEAD)
+    if alone:
+        return Late("head_address", f"echo {LOOPBACK}", lambda _: LOOPBACK, Place.HEAD)
     return Late("head_address", source_shell(ANYWHERE), lambda site: route_source(site, ANYWHERE), Place.HEAD)
 
 

@@ -60,8 +60,9 @@ def node_values(scope: Scope, node: Node) -> NodeValues:
 def run_container(scope: Scope, node: Node) -> tuple[Step, ...]:
     """Give the steps of the document's `docker run`."""
     container = ray_container(scope.settings, node, node_values(scope, node))
-    lay = () if scope.settings.allow_unauthenticated else (LayToken(container.name, lates.token(scope.settings)),)
-    return (ClearName(container), Create(container), *lay, StartContainer(container.name))
+    # Without authentication too: by its fingerprint the workers of a former head are known.
+    lay = LayToken(container.name, lates.token(scope.settings))
+    return (ClearName(container), Create(container), lay, StartContainer(container.name))
 
 
 def start_head(scope: Scope) -> Plan:
