@@ -85,8 +85,20 @@ class Script:
             if place is Place.OPERATOR:
                 for step in steps:
                     self.write(f"# {step.document or step.title}", step.shell)
-            else:
-                self.block(chain.node, steps)
+                continue
+            for part in self.parts(steps):
+                self.block(chain.node, part)
+
+    def parts(self, steps: Sequence[Step]) -> Iterator[list[Step]]:
+        """Cut before each step with values that are yet to be found out: what comes before may be what gives them."""
+        part: list[Step] = []
+        for step in steps:
+            if part and any(late.at is not Place.NODE and late.name not in self.known for late in lates(step)):
+                yield part
+                part = []
+            part.append(step)
+        if part:
+            yield part
 
 
 def login_line(late: Late[Any]) -> str:

@@ -45,14 +45,27 @@ def project_commit(settings: Settings, image: str) -> Late[str]:
     url, ref = str(settings.my_project_url), settings.my_project_ref or "HEAD"
     if len(ref) == len(NO_COMMIT) and set(ref) <= set("0123456789abcdef"):
         return Late("commit", f"echo {ref}", lambda _: ref, Place.HEAD)
-    ask = ("env", "GIT_TERMINAL_PROMPT=0", "git", "ls-remote", "--", url, ref, f"{ref}^{{}}")
+    names = ref_names(ref)
+    ask = ("env", "GIT_TERMINAL_PROMPT=0", "git", "ls-remote", "--", url, *names)
     line = shlex.join(ask)
+    cases = "|".join(map(shlex.quote, names))
     # git on the head, and where it has none, the base image's: what asks must stand where the build will clone.
     shell = (
         f"if command -v git >/dev/null; then {line}; "
-        f"else docker run --rm --network host {shlex.quote(image)} {line}; fi | tail -n 1 | cut -f 1 | grep ."
+        f"else docker run --rm --network host {shlex.quote(image)} {line}; fi | "
+        f'while read -r commit name; do case "$name" in {cases}) echo "$commit";; esac; done '
+        "| tail -n 1 | grep ."
     )
-    return Late("commit", shell, lambda site: last_commit(refs(site, image, ask), f"{url} {ref}"), Place.HEAD)
+    return Late("commit", shell, lambda site: last_commit(refs(site, image, ask), names, url), Place.HEAD)
+
+
+def ref_names(ref: str) -> tuple[str, ...]:
+    """Give the full names that a ref may mean, the strongest last; what a tag stands for has a name of its own."""
+    if ref == "HEAD":
+        return (ref,)
+    if ref.startswith("refs/"):
+        return (ref, f"{ref}^{{}}")
+    return (f"refs/heads/{ref}", f"refs/tags/{ref}", f"refs/tags/{ref}^{{}}")
 
 
 def refs(site: Site, image: str, ask: tuple[str, ...]) -> str:
@@ -67,11 +80,12 @@ def refs(site: Site, image: str, ask: tuple[str, ...]) -> str:
         raise Failure("PROJECT_UNREACHABLE", failure.error, "Check MY_PROJECT_URL as seen from the head") from failure
 
 
-def last_commit(lines: str, asked: str) -> str:
-    """Give the commit of the last ref: a tag that is an object of its own has a second line, with its commit."""
-    commits = [line.split()[0] for line in lines.splitlines() if line.strip()]
+def last_commit(lines: str, names: tuple[str, ...], url: str) -> str:
+    """Give the commit of the last line with one of the names: git shows all that end like them, in their order."""
+    found = (line.split() for line in lines.splitlines())
+    commits = [words[0] for words in found if len(words) == 2 and words[1] in names]
     if not commits:
-        raise Failure("PROJECT_UNREACHABLE", f"there is no such ref: {asked}", "Correct MY_PROJECT_REF")
+        raise Failure("PROJECT_UNREACHABLE", f"{url} has none of {', '.join(names)}", "Correct MY_PROJECT_REF")
     return commits[-1]
 
 

@@ -140,7 +140,11 @@ def missing(site: Site, nodes: tuple[tuple[Node, Word], ...]) -> list[tuple[Site
         peer = site.peer(node)
         if not peer.standing:
             continue
-        where = peer.value(address)
+        try:
+            where = peer.value(address)
+        except Failure as failure:
+            peer.fail(failure)
+            continue
         if where in alive:
             peer.note(ray="alive", address=where)
         else:
