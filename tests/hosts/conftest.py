@@ -11,7 +11,7 @@ import pytest
 from docker import DockerClient
 from dotenv import dotenv_values
 
-from tests.hosts.observer import INVOKE, TOP, Done, Sandbox, command
+from tests.hosts.observer import INVOKE, NO_ENGINE, TOP, Done, Sandbox, command
 
 # How many of these tests pass. In CI a run of all of them in which fewer do has failed.
 HOST_TESTS = 0
@@ -19,8 +19,6 @@ HERE = Path(__file__).resolve().parent
 # These put up and take down practice hosts of their own, before the others share theirs.
 FIRST = ("test_sandbox.py", "test_demo.py")
 TIMEOUT = 60  # seconds for one test, without its fixtures
-# With the head behind SSH, the operator's side has no engine and needs none.
-NO_ENGINE = {"DOCKER_HOST": "unix:///nonexistent"}
 OURS = "raydock.cluster=sandbox"
 
 Invoke = Callable[..., Done]
@@ -66,11 +64,21 @@ def stopped(sandbox: Sandbox) -> Sandbox:
 
 
 @pytest.fixture
-def running(sandbox: Sandbox, invoke: Invoke) -> Sandbox:
+def running(sandbox: Sandbox, invoke: Invoke, started: set[str]) -> Sandbox:
     """The practice hosts with the cluster running on them, and no container of anybody else."""
     sandbox.clear(but=OURS)
-    invoke("cluster.start")
+    # What was started for a test before, and still runs, is not asked once more.
+    if not started or sandbox.running() != started:
+        invoke("cluster.start")
+        started.clear()
+        started.update(sandbox.running())
     return sandbox
+
+
+@pytest.fixture(scope="session")
+def started() -> set[str]:
+    """The ids of the containers that `running` gave last."""
+    return set()
 
 
 @pytest.fixture(scope="session")

@@ -21,6 +21,8 @@ TOP = Path(__file__).resolve().parents[2]
 INVOKE = Path(sys.executable).with_name("invoke")
 # What an engine tells of when a file of a container is read; it tells of everything else that is done, too.
 READING = frozenset({"archive-path", "mount", "unmount"})
+# With the head behind SSH, the operator's side has no engine and needs none.
+NO_ENGINE = {"DOCKER_HOST": "unix:///nonexistent"}
 EVENT_SLACK = 0.3  # seconds until an engine has told what it did
 
 
@@ -59,15 +61,15 @@ def command(
     env: Mapping[str, str | None] | None = None,
     *,
     exit: int | None = 0,
-    said: str | None = None,
+    folder: Path = TOP,
     timeout: float = 300,
 ) -> Done:
-    """Run a command in the checkout; `exit` is what it must end with (None: anything), `said` its standard input."""
+    """Run a command in a folder, without a terminal; `exit` is what it must end with (None: anything)."""
     ran = subprocess.run(
         [str(word) for word in argv],
-        cwd=TOP,
+        cwd=folder,
         env=operator(env),
-        input=said or "",
+        stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
         timeout=timeout,
@@ -131,7 +133,8 @@ class PracticeHost:
         moments = [f"{moment // 10**9}.{moment % 10**9:09d}" for moment in (since, time.time_ns())]
         told = self.docker("events", "--since", moments[0], "--until", moments[1], "--format", "{{json .}}")
         events = [json.loads(line) for line in told.splitlines()]
-        return {event["Action"] for event in events if event["timeNano"] >= since} - READING
+        # An exec's tells its command line, too.
+        return {event["Action"].partition(":")[0] for event in events if event["timeNano"] >= since} - READING
 
     def clear(self, *, but: str = "") -> None:
         """Remove every container, except those with a label."""
@@ -166,11 +169,15 @@ class Sandbox:
         """The workers."""
         return self.hosts[1:]
 
-    def actions(self, since: int) -> dict[str, set[str]]:
-        """Give what was done since a time in nanoseconds, by host; nothing where nothing was."""
+    def actions(self, since: int, *, but: Sequence[str] = ()) -> dict[str, set[str]]:
+        """Give what was done since a time in nanoseconds, by host; nothing where nothing was, apart from `but`."""
         time.sleep(EVENT_SLACK)
-        done = {host.name: host.actions(since) for host in self}
+        done = {host.name: host.actions(since) - set(but) for host in self}
         return {name: actions for name, actions in done.items() if actions}
+
+    def running(self) -> set[str]:
+        """Give the ids of the containers that run on any of them."""
+        return {name for host in self for name in host.docker("ps", "-q", "--no-trunc").split()}
 
     def clear(self, *, but: str = "") -> None:
         """Remove every container from every host, except those with a label."""

@@ -12,7 +12,7 @@ from typing import Any
 from deploy.errors import Failure
 from deploy.hostfile import parse_workers
 from deploy.inventory import Node, inventory, parse_head
-from deploy.plan import Late, Place, Word, parts_of
+from deploy.plan import Late, Place, Plan, Step, Word, parts_of
 from deploy.plans import Scope, start
 from deploy.ray import Container, all_labels
 from deploy.secret import Secret
@@ -115,17 +115,24 @@ class FakeDocker:
     def _named(self, name: str) -> Found:
         return next(found for found in self.held.values() if name in (found.name, found.id))
 
+    def _image(self, name: str) -> Image | None:
+        named = {key.removesuffix(":latest"): image for key, image in self.images.items()}
+        return named.get(name.removesuffix(":latest"))
+
     def has(self, image: str) -> bool:
-        return image in self.images
+        return self._image(image) is not None
 
     def image_id(self, image: str) -> str | None:
-        return self.images[image].id if image in self.images else None
+        found = self._image(image)
+        return found.id if found else None
 
     def image_labels(self, image: str) -> Mapping[str, str]:
-        return self.images[image].labels if image in self.images else {}
+        found = self._image(image)
+        return found.labels if found else {}
 
     def image_digests(self, image: str) -> Sequence[str]:
-        return self.images[image].digests if image in self.images else ()
+        found = self._image(image)
+        return found.digests if found else ()
 
     def pull(self, image: str, credentials: Credentials | None, say: Say) -> None:
         self.secrets.append(credentials)
@@ -304,6 +311,23 @@ class FakeSite:
         """Have late values found out already."""
         self._values |= values
 
+    def forget(self) -> None:
+        """Begin a new run."""
+        self._values.clear()
+        self.failure = None
+
+    def perform(self, steps: Sequence[Step]) -> list[str]:
+        """Do what is not done, until something fails; give what was changed."""
+        changed = []
+        try:
+            for step in steps:
+                if not step.done(self):
+                    step.apply(self)
+                    changed += [f"{self.node.name}: {step.title}"] if step.changes else []
+        except Failure as failure:
+            self.fail(failure)
+        return changed
+
     def reconnect(self) -> None:
         self.sessions += 1
 
@@ -334,6 +358,16 @@ class Cluster:
     @property
     def head(self) -> FakeSite:
         return self.sites["head"]
+
+    def perform(self, plan: Plan) -> list[str]:
+        """Perform a plan as a new run, one chain after the other, and give what it changed: `node: what was done`."""
+        changed = []
+        for one in self.sites.values():
+            one.forget()
+        for stage in plan.stages:
+            for chain in stage.chains if not (stage.after_head and self.head.failure) else ():
+                changed += self.sites[chain.node.name].perform(chain.steps)
+        return changed
 
 
 def site_of(of: Scope | None = None, name: str = "head") -> FakeSite:

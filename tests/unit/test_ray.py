@@ -273,7 +273,7 @@ GPU_WORDS = {
 def test_gpus_are_asked_for_where_there_are_some(wanted: str, found: str, words: str) -> None:
     variables = {"gpus": found, "image": "i", "head_address": "h", "run": "r", "shm_size": "1", "num_workers": "1"}
     line = create_line(container(gpus=wanted)).replace("docker create", "printf '%s\\n'", 1)
-    argv = bash(line, **variables).split("\n")
+    argv = bash(line, None, **variables).split("\n")
     at = argv.index("i", 1)
     assert " ".join(argv[:at][argv.index("RAY_USAGE_STATS_ENABLED=0") + 1 :]) == words
 
@@ -282,7 +282,7 @@ def test_every_word_of_the_line_reaches_docker_as_it_is() -> None:
     of = container("""one  #: resources='{"ssd": 1}'""", "one", container_env="""A='$(never) `never` "x"'""")
     variables = {"gpus": "", "image": "i", "head_address": "h", "address": "a", "run": "r", "shm_size": "1"}
     line = create_line(of).replace("docker create", "printf '%s\\0'", 1)
-    argv = bash(line, **variables, num_workers="4").split("\0")
+    argv = bash(line, None, **variables, num_workers="4").split("\0")
     assert 'A=$(never) `never` "x"' in argv
     assert f"raydock.asked={of.asked}" in argv
     assert argv[-2] == '--resources={"ssd":1}'

@@ -100,8 +100,8 @@ def test_the_first_failure_is_the_cause_and_stays() -> None:
 
 
 def test_what_was_done_is_a_change_also_where_something_failed_after_it() -> None:
+    assert not report(OK, "PULL_FAILED").changed
     made = report(OK, "PULL_FAILED")
-    assert not made.changed
     made.outcomes[1].done.append("install Docker")
     assert made.changed
     assert [node["changed"] for node in made.json()["nodes"]] == [False, True]

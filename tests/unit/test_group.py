@@ -1,0 +1,312 @@
+"""The group: chains at once, what they share, and that one node's failure stays its own."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+
+from deploy.errors import Failure
+from deploy.group import HostGroup
+from deploy.hosts import Host, Result
+from deploy.inventory import Node
+from deploy.plan import Chain, Late, Place, Plan, Stage, Step
+from deploy.run import Run
+from deploy.site import Site
+
+from .fakes import scope
+
+
+class FakeHost(Host):
+    """A node on which nothing is, and that counts how often it was closed."""
+
+    def __init__(self, node: Node, run: Run) -> None:
+        super().__init__(node, run)
+        self.closed = 0
+
+    def command(self, argv: tuple[str, ...], timeout: float) -> Result:
+        raise AssertionError((argv, timeout))
+
+    def http(self, port: int) -> Any:
+        raise AssertionError(port)
+
+    def close(self) -> None:
+        self.closed += 1
+
+    @property
+    def docker(self) -> Any:
+        raise AssertionError
+
+    @property
+    def is_root(self) -> bool:
+        raise AssertionError
+
+
+@dataclass(frozen=True)
+class Do(Step):
+    """A step that calls a function."""
+
+    what: Callable[[Any], object]
+    name: str = "do it"
+    value: Late[Any] | None = None
+
+    @property
+    def title(self) -> str:
+        return self.name
+
+    @property
+    def shell(self) -> str:
+        raise AssertionError
+
+    def done(self, site: Site) -> bool:
+        return site is None
+
+    def apply(self, site: Site) -> None:
+        self.what(site)
+
+
+class Look(Do):
+    """A step that changes nothing."""
+
+    changes = False
+
+
+class Quiet(Look):
+    """One that is not told either."""
+
+    told = False
+
+
+class Done(Do):
+    """A step that has nothing to do."""
+
+    def done(self, site: Site) -> bool:
+        return site is not None
+
+
+def run_of(workers: str, **values: Any) -> tuple[Run, list[tuple[str, str]]]:
+    """Give a run on hosts of the tests, and what it tells."""
+    said: list[tuple[str, str]] = []
+    run = Run(scope(workers, **values), lambda node, text: said.append((node.name, text)))
+    run._hosts = {node: FakeHost(node, run) for node in run.scope.inventory.nodes}
+    return run, said
+
+
+def closed(run: Run) -> dict[str, int]:
+    return {node.name: host.closed for node, host in run._hosts.items() if isinstance(host, FakeHost)}
+
+
+def plan(*stages: dict[Node, tuple[Step, ...]], after_head: bool = False) -> Plan:
+    return Plan(tuple(Stage(tuple(Chain(*item) for item in chains.items()), after_head) for chains in stages))
+
+
+def outcomes(run: Run) -> dict[str, str]:
+    return {node.name: outcome.word for node, outcome in run.outcomes.items()}
+
+
+def nothing(_: Any) -> None:
+    """Do nothing."""
+
+
+def fails(_: Any) -> None:
+    raise Failure("DISK_FULL", "no space left")
+
+
+def breaks(_: Any) -> None:
+    raise ZeroDivisionError
+
+
+FINE = Do(nothing)
+
+
+def test_one_nodes_failure_leaves_the_others_done() -> None:
+    run, _ = run_of("one\ntwo")
+    head, one, two = run.scope.inventory.nodes
+    HostGroup(run).perform(
+        plan({head: (FINE,), one: (Do(nothing, "a"), Do(fails, "b"), Do(breaks, "c")), two: (FINE,)})
+    )
+    assert outcomes(run) == {"head": "ok", "one": "failed", "two": "ok"}
+    assert (run.outcomes[one].done, run.outcomes[one].step) == (["a"], "b")
+    assert run.outcomes[two].done == ["do it"]
+
+
+def test_a_node_that_failed_is_left_alone_by_later_stages() -> None:
+    run, _ = run_of("one")
+    head, one = run.scope.inventory.nodes
+    HostGroup(run).perform(plan({head: (FINE,), one: (Do(fails),)}, {head: (FINE,), one: (Do(breaks),)}))
+    assert run.outcomes[head].done == ["do it", "do it"]
+    assert outcomes(run) == {"head": "ok", "one": "failed"}
+
+
+def test_a_bug_in_one_chain_is_raised_after_the_others_are_through() -> None:
+    run, _ = run_of("one\ntwo")
+    head, one, two = run.scope.inventory.nodes
+    with pytest.raises(ZeroDivisionError):
+        HostGroup(run).perform(plan({head: (FINE,), one: (Do(breaks),), two: (FINE,)}))
+    assert [run.outcomes[node].done for node in (head, two)] == [["do it"], ["do it"]]
+    assert all(closed(run).values())
+
+
+def test_a_bug_in_the_heads_chain_lets_nobody_wait() -> None:
+    run, _ = run_of("one")
+    head, one = run.scope.inventory.nodes
+    image = Late("image", "", lambda _: "found", Place.HEAD)
+    begun = time.monotonic()
+    with pytest.raises(ZeroDivisionError):
+        HostGroup(run).perform(plan({head: (Do(breaks),), one: (Do(lambda host: host.value(image)),)}))
+    assert time.monotonic() - begun < 5
+
+
+def test_stages_come_one_after_the_other() -> None:
+    run, _ = run_of("one\ntwo")
+    head, one, two = run.scope.inventory.nodes
+    order: list[str] = []
+    late = Do(lambda host: (time.sleep(0.02), order.append(host.node.name)))
+    HostGroup(run).perform(plan({one: (late,), two: (late,)}, {head: (Do(lambda host: order.append(host.node.name)),)}))
+    assert order[2:] == ["head"]
+
+
+@pytest.mark.parametrize("after_head", [True, False])
+def test_what_comes_after_the_head_is_skipped_where_the_head_failed(after_head: bool) -> None:
+    run, _ = run_of("one")
+    head, one = run.scope.inventory.nodes
+    HostGroup(run).perform(plan({head: (Do(fails),)}).then(plan({one: (FINE,)}, after_head=after_head)))
+    assert outcomes(run) == {"head": "failed", "one": "skipped" if after_head else "ok"}
+
+
+def test_workers_wait_for_what_only_the_head_can_tell() -> None:
+    run, _ = run_of("one\ntwo")
+    head, one, two = run.scope.inventory.nodes
+    order: list[str] = []
+
+    def found(host: Any) -> str:
+        order.append(f"found on {host.node.name}")
+        return "value"
+
+    image = Late("image", "", found, Place.HEAD)
+    install = Do(lambda _: (time.sleep(0.05), order.append("installed")))
+    use = Do(lambda host: order.append(host.value(image)), value=image)
+    HostGroup(run).perform(plan({one: (use,), two: (use,), head: (install, use)}))
+    assert order == ["installed", "found on head", "value", "value", "value"]
+    assert run.found("image") == "value"
+
+
+def test_what_the_operator_has_is_found_once_on_the_heads_behalf() -> None:
+    run, _ = run_of("one\ntwo")
+    asked: list[str] = []
+    uri = Late("uri", "", lambda host: asked.append(getattr(host, "node").name), Place.OPERATOR)  # noqa: B009 - a site
+    use = Do(lambda host: host.resolve(uri))
+    HostGroup(run).perform(plan({node: (use,) for node in run.scope.inventory.nodes}))
+    assert asked == ["head"]
+
+
+def test_what_a_node_has_is_found_on_each() -> None:
+    run, _ = run_of("one\ntwo")
+    size = Late("size", "", lambda host: f"of {host.node.name}")
+    seen: list[str] = []
+    use = Do(lambda host: seen.append(host.value(size) + host.value(size)))
+    HostGroup(run).perform(plan({node: (use,) for node in run.scope.inventory.nodes}))
+    assert sorted(seen) == ["of headof head", "of oneof one", "of twoof two"]
+
+
+def test_a_value_that_cannot_be_found_is_looked_for_once_and_fails_whoever_needs_it() -> None:
+    run, _ = run_of("one\ntwo")
+    head, one, two = run.scope.inventory.nodes
+    asked: list[int] = []
+
+    def absent(_: Any) -> str:
+        asked.append(1)
+        raise Failure("IMAGE_NOT_FOUND", "nobody has it")
+
+    image = Late("image", "", absent, Place.HEAD)
+    use = Do(lambda host: host.value(image), value=image)
+    HostGroup(run).perform(plan({head: (use,), one: (use,), two: (FINE,)}))
+    assert asked == [1]
+    problems = {node.name: outcome.problem.code for node, outcome in run.outcomes.items() if outcome.problem}
+    assert problems in (
+        {"head": "IMAGE_NOT_FOUND", "one": "HEAD_FAILED"},
+        # Where the worker asks before the head's failure is on record.
+        {"head": "IMAGE_NOT_FOUND", "one": "IMAGE_NOT_FOUND"},
+    )
+
+
+def test_workers_of_a_head_that_failed_say_so() -> None:
+    run, _ = run_of("one")
+    head, one = run.scope.inventory.nodes
+    image = Late("image", "", fails, Place.HEAD)
+    lost = Do(lambda _: (_ for _ in ()).throw(Failure("SSH_LOST", "gone")), "reach it")
+    use = Do(lambda host: host.value(image), value=image)
+    HostGroup(run).perform(plan({head: (lost, use), one: (use,)}))
+    problem = run.outcomes[one].problem
+    assert problem
+    assert (problem.code, problem.error) == ("HEAD_FAILED", "the head failed (SSH_LOST), and has what this node needs")
+
+
+@pytest.mark.parametrize("concurrency", [1, 3])
+def test_no_more_nodes_than_asked_are_worked_on_at_once(concurrency: int) -> None:
+    run, _ = run_of("\n".join(f"w{number}" for number in range(8)), concurrency=str(concurrency))
+    together = threading.Barrier(concurrency)
+    lock, active, most = threading.Lock(), [0], [0]
+
+    def work(_: Any) -> None:
+        with lock:
+            active[0] += 1
+            most[0] = max(most[0], active[0])
+        together.wait(5)
+        with lock:
+            active[0] -= 1
+
+    HostGroup(run).perform(plan({node: (Do(work),) for node in run.scope.inventory.nodes}))
+    assert most == [concurrency]
+    assert set(outcomes(run).values()) == {"ok"}
+
+
+def test_one_at_a_time_is_enough_for_workers_that_wait_for_the_head() -> None:
+    run, _ = run_of("one\ntwo", concurrency="1")
+    image = Late("image", "", lambda _: "value", Place.HEAD)
+    use = Do(lambda host: host.value(image), value=image)
+    head, *workers = run.scope.inventory.nodes
+    HostGroup(run).perform(plan({**{node: (use,) for node in workers}, head: (use,)}))
+    assert set(outcomes(run).values()) == {"ok"}
+
+
+def test_a_workers_connection_ends_with_its_chain_and_the_heads_with_the_run() -> None:
+    run, _ = run_of("one")
+    head, one = run.scope.inventory.nodes
+    seen: list[dict[str, int]] = []
+    HostGroup(run).perform(plan({head: (FINE,), one: (FINE,)}, {head: (Do(lambda _: seen.append(closed(run))),)}))
+    assert seen == [{"head": 0, "one": 1}]
+    assert closed(run)["head"] == 1
+
+
+def test_only_what_was_changed_is_on_record() -> None:
+    run, said = run_of("")
+    (head,) = run.scope.inventory.nodes
+    HostGroup(run).perform(plan({head: (Done(breaks, "a"), Look(nothing, "b"), Quiet(nothing, "c"), Do(nothing, "d"))}))
+    assert run.outcomes[head].done == ["d"]
+    assert said == [("head", "b …"), ("head", "d …"), ("head", "d: done in 0.0 s")]
+
+
+def test_a_node_without_steps_was_not_asked() -> None:
+    run, _ = run_of("one")
+    head, one = run.scope.inventory.nodes
+    HostGroup(run).perform(plan({head: (FINE,), one: ()}, {}))
+    assert outcomes(run) == {"head": "ok", "one": "skipped"}
+
+
+def test_a_step_may_put_a_failure_into_another_nodes_line() -> None:
+    run, _ = run_of("one")
+    head, one = run.scope.inventory.nodes
+    watch = Look(lambda host: host.peer(one).fail(Failure("RAY_NOT_JOINED", "no")))
+    HostGroup(run).perform(plan({head: (FINE,), one: (FINE,)}, {head: (watch,)}))
+    assert outcomes(run) == {"head": "ok", "one": "failed"}
+
+
+def test_fabrics_own_calls_are_refused() -> None:
+    run, _ = run_of("one")
+    with pytest.raises(NotImplementedError, match="perform a plan"):
+        HostGroup(run).run("true")

@@ -1,0 +1,362 @@
+"""Late values: what the script's line prints is what the run finds out."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from deploy import lates
+from deploy.errors import Failure
+from deploy.plan import Late, Place, quoted
+from deploy.plan import lates as all_lates
+
+from .fakes import DIGEST, LOGIN, Cluster, FakeSite, Image, bash, command_failed, program, scope, settings, site_of
+
+GIB = 2**30
+WORKER = "one  #: private=10.0.0.2\ntwo"
+ROUTE = "192.0.2.1 via 10.0.0.254 dev eth0 src 10.0.0.1 uid 0 \\    cache "
+HEAD_ADDRESS = lates.head_address(settings(), alone=False)
+TOKEN = lates.token(settings())
+
+
+def facts(**info: Any) -> Callable[[FakeSite], object]:
+    return lambda site: site.docker.info.update(info)
+
+
+def answers(**lines: str | Failure) -> Callable[[FakeSite], object]:
+    """Have a command answer; `ip_o_route` is the beginning of `ip -o route`."""
+    return lambda site: site.answers.update(
+        {key.replace("_o_", " -o ").replace("_", " "): line for key, line in lines.items()}
+    )
+
+
+def image(name: str, **values: Any) -> Callable[[FakeSite], object]:
+    return lambda site: site.docker.images.update({name: Image(**values)})
+
+
+@dataclass(frozen=True)
+class Case:
+    """A late value, the program that answers the script, what answers the run, and what both find out."""
+
+    late: Late[Any]
+    program: str
+    says: str
+    site: Callable[[FakeSite], object]
+    value: str
+    node: str = "head"
+    variables: dict[str, str] = field(default_factory=dict)
+
+
+BOTH: dict[str, Case] = {
+    "a third of the memory is shared": Case(
+        lates.SHM_SIZE, "docker", str(8 * GIB), facts(MemTotal=8 * GIB), str(8 * GIB * 33 // 100)
+    ),
+    "what does not divide is rounded down": Case(lates.SHM_SIZE, "docker", "101", facts(MemTotal=101), "33"),
+    "no more than 200 GB of memory is shared": Case(
+        lates.SHM_SIZE, "docker", str(2048 * GIB), facts(MemTotal=2048 * GIB), "200000000000"
+    ),
+    "a worker for each core": Case(lates.NUM_WORKERS, "docker", "48", facts(NCPU=48), "48"),
+    "all GPUs where the engine can give them": Case(
+        lates.GPUS,
+        "docker",
+        "all",
+        facts(Runtimes={"nvidia": {}, "runc": {}}),
+        "all",
+    ),
+    "no GPUs where it cannot": Case(lates.GPUS, "docker", "", facts(Runtimes={"runc": {}}), ""),
+    "the head's address is the source of its default route": Case(
+        HEAD_ADDRESS, "ip", ROUTE, answers(ip_o_route_get_192=ROUTE), "10.0.0.1"
+    ),
+    "of a route with nothing behind its source too": Case(
+        HEAD_ADDRESS,
+        "ip",
+        "192.0.2.1 dev eth0 src 10.0.0.1",
+        answers(ip_o_route="192.0.2.1 dev eth0 src 10.0.0.1\n"),
+        "10.0.0.1",
+    ),
+    "the head's address as it was set": Case(
+        lates.head_address(settings(head_address="10.9.9.9"), alone=False),
+        "ip",
+        "2: eth0    inet 10.9.9.9/24",
+        answers(ip_o_addr_show_to_10="2: eth0    inet 10.9.9.9/24"),
+        "10.9.9.9",
+    ),
+    # Ray puts another address in the place of 127.0.0.1.
+    "loopback for a head alone": Case(
+        lates.head_address(settings(), alone=True), "ip", "never asked", lambda _: None, "127.0.0.2"
+    ),
+    "a worker's address is private=": Case(
+        lates.node_address(scope(WORKER).inventory.workers[0], HEAD_ADDRESS),
+        "ip",
+        "2: eth0    inet 10.0.0.2/24",
+        answers(ip_o_addr_show_to_10="2: eth0    inet 10.0.0.2/24"),
+        "10.0.0.2",
+        "one",
+    ),
+    "else the source of its route to the head": Case(
+        lates.node_address(scope(WORKER).inventory.workers[1], HEAD_ADDRESS),
+        "ip",
+        "10.0.0.1 dev eth0 src 10.0.0.3 uid 0",
+        answers(ip_o_route_get_10="10.0.0.1 dev eth0 src 10.0.0.3 uid 0"),
+        "10.0.0.3",
+        "two",
+        {"head_address": "10.0.0.1"},
+    ),
+    "an image is published under the first 12 digits of its id": Case(
+        lates.image_tag("my-app"),
+        "docker",
+        f"sha256:{'0123456789ab' * 5}cdef",
+        image("my-app", id=f"sha256:{'0123456789ab' * 5}cdef"),
+        "0123456789ab",
+    ),
+    "the image that was built here, by its id": Case(
+        lates.wanted_image(settings(app_tag="team/app:1"), alone=True),
+        "docker",
+        "sha256:1d",
+        image("team/app:1", id="sha256:1d"),
+        "sha256:1d",
+    ),
+    "an image that is asked for by its digest": Case(
+        lates.wanted_image(settings(image=f"registry.test/a@{DIGEST}"), alone=False),
+        "docker",
+        "never asked",
+        lambda _: None,
+        f"registry.test/a@{DIGEST}",
+    ),
+    "an image that is asked for by its tag": Case(
+        lates.wanted_image(settings(image="rayproject/ray:2.60.0"), alone=False),
+        "docker",
+        f"other/ray@sha256:0\nrayproject/ray@{DIGEST}\n",
+        lambda site: site.docker.registry.update({"rayproject/ray:2.60.0": DIGEST}),
+        f"rayproject/ray@{DIGEST}",
+        variables={"memory": "/nowhere"},
+    ),
+    "a token's fingerprint": Case(
+        lates.run_id(TOKEN),
+        "docker",
+        "never asked",
+        lambda site: site.know(token="hunter2"),
+        hashlib.sha256(b"hunter2").hexdigest()[:12],
+        variables={"token": "hunter2"},
+    ),
+}
+
+
+@pytest.mark.parametrize("case", BOTH.values(), ids=BOTH)
+def test_both_faces_find_the_same(case: Case, tmp_path: Path) -> None:
+    (tmp_path / "says").write_text(case.says + "\n", encoding="utf-8")
+    path = program(tmp_path / "bin", case.program, f"cat {tmp_path}/says")
+    cluster = Cluster(scope(WORKER))
+    site = cluster.sites[case.node]
+    cluster.head.know(**{name: value for name, value in case.variables.items() if name == "head_address"})
+    case.site(site)
+    assert bash(case.late.shell, path, **case.variables) == case.value
+    assert site.value(case.late) == case.value
+
+
+def test_a_runtime_that_only_mentions_nvidia_gives_no_gpus() -> None:
+    site = site_of()
+    site.docker.info["Runtimes"] = {"runc": {"path": "/opt/nvidia/runc"}}
+    assert site.value(lates.GPUS) == ""
+    assert lates.GPUS.shell == (
+        """docker info -f '{{range $name, $_ := .Runtimes}}{{if eq $name "nvidia"}}all{{end}}{{end}}'"""
+    )
+
+
+REFUSED: dict[str, tuple[Late[Any], Callable[[FakeSite], object], str, str]] = {
+    "no route": (HEAD_ADDRESS, answers(ip_o_route="unreachable"), "head", "ADDRESS_MISMATCH no route to 192.0.2.1"),
+    "no address behind src": (
+        HEAD_ADDRESS,
+        answers(ip_o_route="192.0.2.1 src"),
+        "head",
+        "ADDRESS_MISMATCH no route to 192.0.2.1",
+    ),
+    "ip fails": (HEAD_ADDRESS, answers(ip_o_route=command_failed("no ip")), "head", "COMMAND_FAILED no ip"),
+    "HEAD_ADDRESS is another machine's": (
+        lates.head_address(settings(head_address="10.9.9.9"), alone=False),
+        answers(ip=""),
+        "head",
+        "ADDRESS_MISMATCH 10.9.9.9 is not an address of this node",
+    ),
+    "private= is another machine's": (
+        lates.node_address(scope(WORKER).inventory.workers[0], HEAD_ADDRESS),
+        answers(ip=""),
+        "one",
+        "ADDRESS_MISMATCH 10.0.0.2 is not an address of this node",
+    ),
+    "no such image on the head": (
+        lates.wanted_image(settings(), alone=True),
+        lambda _: None,
+        "head",
+        "IMAGE_NOT_FOUND the head's engine has no image my-app",
+    ),
+    "no such tag in the registry": (
+        lates.wanted_image(settings(image="rayproject/ray:9"), alone=False),
+        lambda _: None,
+        "head",
+        "IMAGE_NOT_FOUND the registry has no rayproject/ray:9",
+    ),
+    "nothing published": (
+        lates.wanted_image(settings(), alone=False),
+        lambda _: None,
+        "head",
+        "IMAGE_NOT_FOUND the registry has no registry.test/my-app:latest",
+    ),
+}
+
+
+@pytest.mark.parametrize(("late", "given", "node", "said"), REFUSED.values(), ids=REFUSED)
+def test_what_cannot_be_found_is_told(
+    late: Late[Any], given: Callable[[FakeSite], object], node: str, said: str
+) -> None:
+    site = site_of(scope(WORKER), node)
+    given(site)
+    with pytest.raises(Failure) as caught:
+        site.resolve(late)
+    assert f"{caught.value.code} {caught.value.error}" == said
+
+
+CURES = {"HEAD_ADDRESS": ("head", "Correct HEAD_ADDRESS"), "private=": ("one", "Correct private= at workers.txt:1")}
+
+
+@pytest.mark.parametrize(("node", "cure"), CURES.values(), ids=CURES)
+def test_a_foreign_address_is_corrected_where_it_was_written(node: str, cure: str) -> None:
+    of = scope(WORKER, head_address="10.9.9.9")
+    head = lates.head_address(of.settings, alone=False)
+    late = head if node == "head" else lates.node_address(of.inventory.workers[0], head)
+    with pytest.raises(Failure) as caught:
+        site_of(of, node).resolve(late)
+    assert caught.value.cure == cure
+
+
+@pytest.mark.parametrize("answer", ["exit 2", "echo unreachable"], ids=["ip fails", "a route without a source"])
+def test_the_script_ends_where_there_is_no_route(answer: str, tmp_path: Path) -> None:
+    path = program(tmp_path / "bin", "ip", answer)
+    assert bash(f'if address=$({HEAD_ADDRESS.shell}); then echo "went on with <$address>"; fi', path) == ""
+
+
+class TestTheWantedImage:
+    """What the running head has, else what was published last."""
+
+    PUBLISHED = lates.wanted_image(settings(), alone=False)
+    DOCKER = """
+case "$*" in
+  inspect*) printf '%s' "${running-}"; [ -n "${running-}" ] ;;
+  *pull*) [ "$*" = "--config /nowhere pull -q registry.test/my-app:latest" ] ;;
+  *) printf '%s\\n' "$digests" ;;
+esac"""
+
+    def test_a_running_head_decides_in_the_run(self) -> None:
+        site = site_of(scope("one"))
+        site.docker.hold("raydock-ray-head", raydock_image="registry.test/my-app@sha256:1")
+        assert site.value(self.PUBLISHED) == "registry.test/my-app@sha256:1"
+        assert site.registry.calls == []
+
+    def test_a_head_that_ended_decides_nothing(self) -> None:
+        site = site_of(scope("one"))
+        site.docker.hold("raydock-ray-head", "exited", raydock_image="registry.test/my-app@sha256:1")
+        site.docker.registry["registry.test/my-app:latest"] = DIGEST
+        assert site.value(self.PUBLISHED) == f"registry.test/my-app@{DIGEST}"
+        assert site.docker.secrets == [LOGIN]
+
+    FACES = {
+        "the running head's": (
+            {"running": "registry.test/my-app@sha256:1", "digests": "never asked"},
+            "registry.test/my-app@sha256:1",
+        ),
+        "the published one": ({"digests": f"registry.test/my-app@{DIGEST}"}, f"registry.test/my-app@{DIGEST}"),
+        "the published one under our repository": (
+            {"digests": f"mirror.test/my-app@sha256:0\nregistry.test/my-app@{DIGEST}"},
+            f"registry.test/my-app@{DIGEST}",
+        ),
+    }
+
+    @pytest.mark.parametrize(("variables", "value"), FACES.values(), ids=FACES)
+    def test_the_script_takes(self, variables: dict[str, str], value: str, tmp_path: Path) -> None:
+        path = program(tmp_path / "bin", "docker", self.DOCKER)
+        found = bash(self.PUBLISHED.shell, path, memory="/nowhere", repository_uri="registry.test/my-app", **variables)
+        assert found == value
+
+    NEEDS: dict[str, tuple[dict[str, str], bool, list[str]]] = {
+        "what ECR has": ({}, False, ["repository_uri", "registry_password"]),
+        "what a repository of one's own has": ({"repository_uri": "registry.test/app"}, False, ["registry_password"]),
+        "the same with nobody but the head": ({"repository_uri": "registry.test/app"}, True, ["registry_password"]),
+        "what the head built for itself": ({}, True, []),
+        "an image of somebody else's registry": ({"image": "rayproject/ray:2.60.0"}, False, []),
+        "an image of ECR": ({"image": "1.dkr.ecr.eu-west-1.amazonaws.com/a:1"}, False, ["registry_password"]),
+        "an image of our registry": (
+            {"image": "r.test/a:1", "repository_uri": "r.test/b"},
+            False,
+            ["registry_password"],
+        ),
+    }
+
+    @pytest.mark.parametrize(("values", "alone", "needed"), NEEDS.values(), ids=NEEDS)
+    def test_it_needs(self, values: dict[str, str], alone: bool, needed: list[str]) -> None:
+        late = lates.wanted_image(settings(**values), alone=alone)
+        assert [one.name for one in all_lates(late.needs)] == needed
+        assert late.at is Place.HEAD
+
+
+class TestTheToken:
+    """Ray's token is the running head's, else a new one."""
+
+    def test_a_new_one_is_64_hexadecimal_digits_and_never_the_same(self, tmp_path: Path) -> None:
+        path = program(tmp_path / "bin", "docker", "exit 1")
+        made = [bash(TOKEN.shell, path), bash(TOKEN.shell, path), site_of().value(TOKEN), site_of().value(TOKEN)]
+        assert [bool(re.fullmatch("[0-9a-f]{64}", token)) for token in made] == [True] * 4
+        assert len(set(made)) == 4
+
+    def test_the_running_heads_is_kept_in_the_run(self) -> None:
+        site = site_of()
+        site.docker.hold("raydock-ray-head")
+        site.docker.files["raydock-ray-head", "/run/ray-token"] = b"kept"
+        assert site.value(TOKEN) == "kept"
+
+    def test_the_running_heads_is_kept_in_the_script(self, tmp_path: Path) -> None:
+        (tmp_path / "ray-token").write_text("kept", encoding="utf-8")
+        path = program(
+            tmp_path / "bin",
+            "docker",
+            f"""case "$*" in
+  inspect*raydock-ray-head) echo true ;;
+  "cp raydock-ray-head:/run/ray-token -") tar -C {tmp_path} -cf - ray-token ;;
+esac""",
+        )
+        assert bash(TOKEN.shell, path) == "kept"
+
+    @pytest.mark.parametrize("state", ["exited", "created"])
+    def test_it_ends_with_the_head(self, state: str) -> None:
+        site = site_of()
+        site.docker.hold("raydock-ray-head", state)
+        site.docker.files["raydock-ray-head", "/run/ray-token"] = b"old"
+        assert site.value(TOKEN) != "old"
+
+
+class TestTheRegistry:
+    """What is asked of AWS, and what a repository of one's own spares us."""
+
+    def test_the_uri_is_the_configured_one(self) -> None:
+        assert lates.repository_uri(settings(repository_uri="registry.test:5000/app")) == "registry.test:5000/app"
+
+    def test_else_ecr_is_asked_for_it(self) -> None:
+        late = lates.repository_uri(settings(repository_name="team/app", region="eu-west-1"))
+        assert quoted(late) == '"$repository_uri"'
+        assert isinstance(late, Late)
+        assert (late.shell, late.at) == (
+            "aws ecr describe-repositories --region eu-west-1 --repository-names team/app "
+            "--query 'repositories[0].repositoryUri' --output text",
+            Place.OPERATOR,
+        )
+        assert site_of().value(late) == "registry.test/my-app"
+
+    def test_a_login_is_asked_for_on_the_operators_side(self) -> None:
+        late = lates.registry_password(settings())
+        assert (late.shell, late.at) == ("aws ecr get-login-password", Place.OPERATOR)
+        assert site_of().resolve(late) is LOGIN

@@ -1,0 +1,121 @@
+"""The report as a person reads it."""
+
+from __future__ import annotations
+
+import pytest
+
+from deploy.errors import Failure, Problem
+from deploy.inventory import Node
+from deploy.report import Outcome, Report
+from deploy.show import Screen, clean
+
+from .fakes import scope
+
+
+def report(workers: str = "", **failed: Failure) -> Report:
+    """Give a report on which all went well but for some workers, named `w1` and so on."""
+    outcomes = [Outcome(node, asked=True) for node in scope(workers).inventory.nodes]
+    for outcome in outcomes:
+        if outcome.node.name in failed:
+            outcome.fail(failed[outcome.node.name])
+    return Report("cluster.start", "ray", outcomes=outcomes, seconds=1.25)
+
+
+def shown(of: Report, capsys: pytest.CaptureFixture[str]) -> list[str]:
+    """Give the lines on the screen, without the blanks that fill a table's rows."""
+    Screen().report(of)
+    written = capsys.readouterr()
+    assert written.out == ""
+    return [line.rstrip() for line in written.err.splitlines()]
+
+
+def test_a_lone_machine_needs_no_table(capsys: pytest.CaptureFixture[str]) -> None:
+    assert shown(report(), capsys) == ["cluster.start: nothing to do in 1.2 s"]
+
+
+def test_nodes_stand_in_a_table_with_what_was_done(capsys: pytest.CaptureFixture[str]) -> None:
+    made = report("10.0.0.7\n10.0.0.8")
+    made.outcomes[0].done += ["pull the image", "start the container"]
+    made.outcomes[0].facts |= {"container": "running", "container_id": "c0ffeec0ffee", "ray": "alive"}
+    made.outcomes[2].asked = False
+    assert shown(made, capsys) == [
+        "node      outcome  container  id            ray    done",
+        "head      ok       running    c0ffeec0ffee  alive  pull the image, start the container",
+        "10.0.0.7  ok                                       -",
+        "cluster.start: done in 1.2 s",
+    ]
+
+
+def test_a_cause_is_told_once_with_its_nodes_its_code_and_the_next_move(capsys: pytest.CaptureFixture[str]) -> None:
+    gone = Failure("SSH_TIMEOUT", "no answer within 10 s", "Check its address in workers.txt")
+    made = report("w1\nw2\nw3", w1=gone, w3=gone, w2=Failure("DISK_FULL", "no space left"))
+    made.outcomes[2].done.append("install Docker")
+    assert shown(made, capsys) == [
+        "node  outcome      container  id  ray  done",
+        "head  ok                               -",
+        "w1    unreachable                      SSH_TIMEOUT",
+        "w2    failed                           install Docker, DISK_FULL",
+        "w3    unreachable                      SSH_TIMEOUT",
+        "w1, w3 SSH_TIMEOUT: no answer within 10 s",
+        "  → Check its address in workers.txt",
+        "w2 DISK_FULL: no space left",
+        "cluster.start: failed in 1.2 s",
+    ]
+
+
+def test_of_many_nodes_the_first_five_are_named(capsys: pytest.CaptureFixture[str]) -> None:
+    names = [f"w{number}" for number in range(1, 9)]
+    made = report("\n".join(names), **{name: Failure("DNS_FAIL", "no such host") for name in names})
+    assert "w1, w2, w3, w4, w5 and 3 more DNS_FAIL: no such host" in shown(made, capsys)
+
+
+def test_a_problem_that_is_no_nodes_stands_with_its_place(capsys: pytest.CaptureFixture[str]) -> None:
+    made = Report("build.image", problems=(Problem("CONFIG", "is empty", "Fill it", ".env:3"),))
+    assert shown(made, capsys) == [
+        ".env:3 CONFIG: is empty",
+        "  → Fill it",
+        "build.image: failed in 0.0 s",
+    ]
+
+
+def test_the_last_lines_of_a_container_that_ended_are_shown(capsys: pytest.CaptureFixture[str]) -> None:
+    made = report("w1", w1=Failure("RAY_EXITED", "it ended with 1"))
+    made.outcomes[1].facts["log_tail"] = [f"line {number}" for number in range(20)]
+    lines = shown(made, capsys)
+    at = lines.index("w1 RAY_EXITED: it ended with 1")
+    assert lines[at + 1 : at + 11] == [f"    line {number}" for number in range(10, 20)]
+
+
+def test_what_looks_like_markup_is_shown_as_it_is(capsys: pytest.CaptureFixture[str]) -> None:
+    failure = Failure("PULL_FAILED", "[red]no[/red] [/nope]", "Mend [it]")
+    of = report("[fe80::1]:2222")
+    of.outcomes[1].fail(failure)
+    of.outcomes[1].done.append("have [fe80::2]/app")
+    lines = shown(of, capsys)
+    assert lines[2].split() == ["[fe80::1]:2222", "failed", "have", "[fe80::2]/app,", "PULL_FAILED"]
+    assert lines[3:5] == ["[fe80::1]:2222 PULL_FAILED: [red]no[/red] [/nope]", "  → Mend [it]"]
+
+
+def test_progress_stands_behind_the_nodes_name(capsys: pytest.CaptureFixture[str]) -> None:
+    Screen().progress(Node("10.0.0.7", "10.0.0.7", role="worker"), "pull [1/2] \x1b[31m…")
+    assert capsys.readouterr().err == "10.0.0.7         pull [1/2] \\x1b[31m…\n"
+
+
+def test_a_long_line_is_not_broken(capsys: pytest.CaptureFixture[str]) -> None:
+    Screen().line("x " * 300)
+    assert capsys.readouterr().err.count("\n") == 1
+
+
+CONTROL = {
+    "a colour": ("\x1b[31mred", "\\x1b[31mred"),
+    "a title of the window": ("\x1b]0;own\x07", "\\x1b]0;own\\x07"),
+    "a return over what was written": ("100%\rdone", "100%\\x0ddone"),
+    "letters from right to left": ("\u202ecod", "\\x202ecod"),
+    "lines and tabs": ("a\n\tb", "a\n\tb"),
+    "letters of all kinds": ("Grüße ✓", "Grüße ✓"),
+}
+
+
+@pytest.mark.parametrize(("text", "seen"), CONTROL.values(), ids=CONTROL)
+def test_no_control_character_of_a_node_reaches_the_terminal(text: str, seen: str) -> None:
+    assert clean(text) == seen

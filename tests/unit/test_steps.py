@@ -1,0 +1,886 @@
+"""The steps, each by its question and its action, and what each refuses."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import pytest
+
+from deploy.errors import Failure
+from deploy.inventory import Node
+from deploy.plan import Late, Place, Step, Word
+from deploy.probes import PROBED_PATH
+from deploy.ray import TOKEN_PATH, Container
+from deploy.steps.cluster import AwaitGcs, HeadRuns, Join, Probe, ReachGcs, ShowRay
+from deploy.steps.containers import ClearName, Create, LayToken, ShowContainer, StartContainer, StopContainers
+from deploy.steps.images import CA_BUNDLE, Build, CreateRepository, HaveBase, Login, MakeRoot, Pull, Push, Tag
+from deploy.steps.setup import InstallDocker, JoinDockerGroup, MakeStateFolder, StartDocker, system_of
+
+from .fakes import DIGEST, LOGIN, Cluster, FakeSite, Image, Row, command_failed, containers, scope
+
+Given = Callable[[FakeSite], object]
+
+WORKERS = "one  #: private=10.0.0.2\ntwo  #: private=10.0.0.3"
+SCOPE = scope(WORKERS)
+HEAD, ONE, TWO = SCOPE.inventory.nodes
+CREDENTIALS: Late[Any] = Late("registry_password", "", lambda _: LOGIN, Place.OPERATOR)
+IMAGE = f"registry.test/my-app@{DIGEST}"
+KNOWN = {"image": IMAGE, "head_address": "10.0.0.1", "token": "hunter2", "run": "r1"}
+
+
+def cluster(of: Any = SCOPE) -> Cluster:
+    """Give a cluster whose late values are known."""
+    made = Cluster(of)
+    made.head.know(**KNOWN)
+    for name, address in (("head", "10.0.0.1"), ("one", "10.0.0.2"), ("two", "10.0.0.3")):
+        made.sites[name].know(address=address, shm_size="1", num_workers="1", gpus="")
+    return made
+
+
+def site(name: str = "head") -> FakeSite:
+    return cluster().sites[name]
+
+
+def nothing(_: FakeSite) -> None:
+    """Leave a node as it is."""
+
+
+def answer(**lines: str | Failure) -> Given:
+    """Have commands answer; `id_un` is `id -un`."""
+    return lambda one: one.answers.update({key.replace("_", " "): line for key, line in lines.items()})
+
+
+def images(**named: Image) -> Given:
+    return lambda one: one.docker.images.update({name.replace("_", "-"): image for name, image in named.items()})
+
+
+def failed(step: Step, one: FakeSite) -> str:
+    """Give the code and the error of a step that refuses."""
+    with pytest.raises(Failure) as caught:
+        step.apply(one)
+    return f"{caught.value.code} {caught.value.error}"
+
+
+# --- questions and actions -------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Case:
+    """A step, a node on which it is to do, and what its action does there."""
+
+    step: Step
+    given: Given
+    calls: Sequence[tuple[str, ...] | str]
+
+
+OS_RELEASE = 'NAME="Ubuntu"\nID=ubuntu\nID_LIKE=debian\n'
+APT = "sudo env DEBIAN_FRONTEND=noninteractive apt-get -o DPkg::Lock::Timeout=120 -y"
+URI = "registry.test/my-app"
+BUILD = Build("my-app", "FROM base", Late("recipe", "", lambda _: "abc123", Place.OPERATOR))
+
+# What is asked of the engine, in order; of what is asked of the shell, the lines.
+ENGINE: dict[str, Case] = {
+    "pull": Case(Pull(IMAGE), nothing, [("pull", IMAGE)]),
+    "have the base": Case(HaveBase("base"), nothing, [("pull", "base")]),
+    "have a root that can be pulled": Case(
+        MakeRoot("raydock/root", "python:3"),
+        nothing,
+        [("pull", "python:3"), ("tag", "python:3", "raydock/root", "latest")],
+    ),
+    "build": Case(BUILD, nothing, [("build", "my-app")]),
+    "build what was built of something else": Case(
+        BUILD, images(my_app=Image(labels={"raydock.recipe": "other"})), [("build", "my-app")]
+    ),
+    "tag": Case(Tag("my-app", URI, "latest"), images(my_app=Image()), [("tag", "my-app", URI, "latest")]),
+    "tag what bore another image": Case(
+        Tag("my-app", URI, "latest"),
+        lambda one: one.docker.images.update({"my-app": Image("sha256:new"), f"{URI}:latest": Image("sha256:old")}),
+        [("tag", "my-app", URI, "latest")],
+    ),
+    "create": Case(Create(containers(SCOPE)["one"]), nothing, [("create", "raydock-ray-worker")]),
+    "lay the token": Case(
+        LayToken("raydock-ray-head", Late("token", "", lambda _: "", Place.HEAD)),
+        lambda one: one.docker.hold("raydock-ray-head", "created"),
+        [("put_file", "raydock-ray-head", "/run/ray-token", "1000")],
+    ),
+    "start": Case(
+        StartContainer("raydock-ray-head"),
+        lambda one: one.docker.hold("raydock-ray-head", "created"),
+        [("start", "raydock-ray-head")],
+    ),
+    "stop": Case(
+        StopContainers("ray", "head"),
+        lambda one: one.docker.hold("raydock-ray-head", raydock_cluster="ray", raydock_role="head"),
+        [("stop", "raydock-ray-head", "45"), ("remove", "raydock-ray-head")],
+    ),
+    "remove what has ended": Case(
+        StopContainers("ray", "worker"),
+        lambda one: one.docker.hold("old", "exited", raydock_cluster="ray", raydock_role="worker"),
+        [("remove", "old")],
+    ),
+}
+
+
+@pytest.mark.parametrize("case", ENGINE.values(), ids=ENGINE)
+def test_after_its_action_a_step_is_done(case: Case) -> None:
+    one = site()
+    case.given(one)
+    assert not case.step.done(one)
+    assert one.docker.calls == []
+    case.step.apply(one)
+    assert one.docker.calls == case.calls
+    assert case.step.done(one)
+
+
+def without_docker(one: FakeSite) -> object:
+    one.answers |= {"sh -c": command_failed(), "cat /etc/os-release": OS_RELEASE}
+    return one
+
+
+SHELL: dict[str, Case] = {
+    "install Docker": Case(
+        InstallDocker(),
+        without_docker,
+        ["cat /etc/os-release", "sudo true", f"{APT} install docker.io"],
+    ),
+    "start Docker": Case(
+        StartDocker(),
+        answer(docker=command_failed()),
+        [
+            "sudo service docker start",
+            "sudo sh -c 'for _ in $(seq 60); do docker version >/dev/null 2>&1 && exit; sleep 0.5; done; "
+            "docker version'",
+        ],
+    ),
+    "join the group": Case(JoinDockerGroup(), answer(id="ubuntu\n"), ["id -un", "sudo usermod -a -G docker ubuntu"]),
+    "make the folder": Case(
+        MakeStateFolder("blue"),
+        answer(test=command_failed()),
+        ["sudo install -d -m 2770 -g docker /var/lib/raydock/blue"],
+    ),
+}
+
+
+@pytest.mark.parametrize("case", SHELL.values(), ids=SHELL)
+def test_the_action_runs(case: Case) -> None:
+    one = site()
+    case.given(one)
+    assert not case.step.done(one)
+    one.commands.clear()
+    case.step.apply(one)
+    assert one.commands == case.calls
+
+
+def test_old_package_lists_are_fetched_before_a_second_try() -> None:
+    one = site()
+    without_docker(one)
+    one.answers |= {f"{APT[5:]} install": command_failed("Unable to locate package docker.io")}
+    assert failed(InstallDocker(), one) == "APT_FAILED Unable to locate package docker.io"
+    assert one.commands[-3:] == [f"{APT} install docker.io", f"{APT} update", f"{APT} install docker.io"]
+
+
+DONE: dict[str, tuple[Step, Given]] = {
+    "Docker is installed": (InstallDocker(), nothing),
+    "Docker runs": (StartDocker(), nothing),
+    "the user is in the group": (
+        JoinDockerGroup(),
+        lambda one: one.answers.update({"id -un": "ubuntu\n", "id -nG ubuntu": "ubuntu sudo docker\n"}),
+    ),
+    "the user is root": (JoinDockerGroup(), answer(id="root\n")),
+    "the folder is there": (MakeStateFolder("ray"), nothing),
+    "the image is there": (Pull(IMAGE), lambda one: one.docker.images.update({IMAGE: Image()})),
+    "a login is made with each pull": (Login(Late("image", "", lambda _: IMAGE), CREDENTIALS), nothing),
+    "the base is there": (HaveBase("base"), images(base=Image())),
+    "the root is there": (MakeRoot("root", "python:3"), images(root=Image())),
+    "it was built of the same": (BUILD, images(my_app=Image(labels={"raydock.recipe": "abc123"}))),
+    "the repository is there": (CreateRepository("my-app", None), nothing),
+    "the tag is this image's": (
+        Tag("my-app", URI, "latest"),
+        lambda one: one.docker.images.update({"my-app": Image(), f"{URI}:latest": Image()}),
+    ),
+    "the container is there": (
+        Create(containers(SCOPE)["one"]),
+        lambda one: one.docker.hold("raydock-ray-worker", "created"),
+    ),
+    "the container has a token": (
+        LayToken("raydock-ray-head", Late("token", "", lambda _: "new", Place.HEAD)),
+        lambda one: one.docker.files.update({("raydock-ray-head", TOKEN_PATH): b"kept"}),
+    ),
+    "the container runs": (StartContainer("a"), lambda one: one.docker.hold("a")),
+    "nothing of ours is there": (StopContainers("ray", "head"), nothing),
+    "the head's port is open": (AwaitGcs("raydock-ray-head", "10.0.0.1", 6379), nothing),
+    "the head can be reached": (ReachGcs("10.0.0.1", 6379), nothing),
+    "the head runs": (HeadRuns("raydock-ray-head"), lambda one: one.docker.hold("raydock-ray-head")),
+}
+
+
+@pytest.mark.parametrize(("step", "given"), DONE.values(), ids=DONE)
+def test_nothing_is_to_do_where(step: Step, given: Given) -> None:
+    one = site()
+    given(one)
+    assert step.done(one)
+    assert (one.docker.calls, one.registry.calls) == ([], [])
+
+
+REFUSALS: dict[str, tuple[Step, Given, str]] = {
+    "Docker, on another system": (
+        InstallDocker(),
+        lambda one: one.answers.update({"cat /etc/os-release": "ID=fedora\n"}),
+        "OS_UNSUPPORTED not a Debian or an Ubuntu",
+    ),
+    "Docker, where sudo asks": (
+        InstallDocker(),
+        lambda one: (without_docker(one), one.answers.update({"true": command_failed()})),
+        "SUDO_PASSWORD_NEEDED sudo asks for a password",
+    ),
+    "Docker, where apt is locked": (
+        InstallDocker(),
+        lambda one: (
+            without_docker(one),
+            one.answers.update({"env": command_failed("E: Could not get lock /var/lib/dpkg")}),
+        ),
+        "APT_LOCKED E: Could not get lock /var/lib/dpkg",
+    ),
+    "Docker, where the link breaks": (
+        InstallDocker(),
+        lambda one: (without_docker(one), one.answers.update({"env": Failure("SSH_LOST", "gone")})),
+        "SSH_LOST gone",
+    ),
+    "an engine that does not answer": (
+        StartDocker(),
+        answer(sh=command_failed("Cannot connect")),
+        "DOCKER_DOWN Cannot connect",
+    ),
+    "an engine, where the link breaks": (StartDocker(), answer(sh=Failure("SSH_LOST", "gone")), "SSH_LOST gone"),
+    "a base image that nobody has": (
+        HaveBase("base"),
+        lambda one: one.docker.broken.update(pull=Failure("IMAGE_NOT_FOUND", "no")),
+        "BASE_IMAGE_ABSENT base is not on the head, and no registry has it",
+    ),
+    "an image that cannot be pulled": (
+        Pull(IMAGE),
+        lambda one: one.docker.broken.update(pull=Failure("REGISTRY_AUTH", "denied")),
+        "REGISTRY_AUTH denied",
+    ),
+    "a head that cannot be reached": (
+        ReachGcs("10.0.0.1", 6379),
+        nothing,
+        "GCS_UNREACHABLE the head's 10.0.0.1:6379 cannot be reached from this node",
+    ),
+    "a head that is not there": (
+        HeadRuns("raydock-ray-head"),
+        nothing,
+        "HEAD_NOT_RUNNING no running container raydock-ray-head",
+    ),
+    "a container that is not there": (ShowContainer("a"), nothing, "NOT_RUNNING no container a"),
+    "a container that ended": (
+        ShowContainer("a"),
+        lambda one: (one.docker.hold("a", "exited"), one.docker.tails.update(a=["first", "Killed"])),
+        "RAY_EXITED a ended with 3: Killed",
+    ),
+    "a container that ended without a word": (
+        ShowContainer("a"),
+        lambda one: one.docker.hold("a", "exited"),
+        "RAY_EXITED a ended with 3: it wrote nothing",
+    ),
+}
+
+
+@pytest.mark.parametrize(("step", "given", "said"), REFUSALS.values(), ids=REFUSALS)
+def test_it_is_told_with_its_code(step: Step, given: Given, said: str) -> None:
+    one = site()
+    given(one)
+    assert failed(step, one) == said
+
+
+def test_a_new_session_has_the_group() -> None:
+    one = site()
+    assert JoinDockerGroup.ends_session
+    JoinDockerGroup().apply(one)
+    assert one.sessions == 2
+
+
+SYSTEMS = {
+    "Ubuntu": (OS_RELEASE, {"ubuntu", "debian"}),
+    "Debian": ("ID=debian\nVERSION_ID='12'\n", {"debian"}),
+    "one that is like several": ('ID="pop"\nID_LIKE="ubuntu debian"\n', {"pop", "ubuntu", "debian"}),
+    "one that says nothing": ("", set()),
+}
+
+
+@pytest.mark.parametrize(("text", "names"), SYSTEMS.values(), ids=SYSTEMS)
+def test_a_system_calls_itself(text: str, names: set[str]) -> None:
+    assert system_of(text) == names
+
+
+# --- images ----------------------------------------------------------------------------------------------------
+
+
+def test_a_pull_brings_its_own_login() -> None:
+    one = site()
+    Pull(IMAGE, CREDENTIALS).apply(one)
+    Pull("rayproject/ray").apply(one)
+    assert one.docker.secrets == [LOGIN, None]
+
+
+def test_the_lines_of_a_pull_are_told() -> None:
+    one = site()
+    Pull(IMAGE).apply(one)
+    assert one.said == [f"pulled {IMAGE}"]
+
+
+def test_a_root_that_cannot_be_pulled_is_made_on_the_node_and_told() -> None:
+    one = site()
+    one.docker.broken["pull"] = Failure("REGISTRY_UNREACHABLE", "no route")
+    step = MakeRoot("raydock/root", "python:3")
+    step.apply(one)
+    assert one.said == ["python:3 cannot be pulled (REGISTRY_UNREACHABLE): making a Debian bookworm root instead"]
+    (line,) = one.commands
+    assert line.startswith("bash -ec 'set -o pipefail\nas_root() { ")
+    assert "mmdebstrap --quiet" in line
+
+
+def test_a_build_takes_the_machines_certificates_where_it_is_asked_to() -> None:
+    one = site()
+    one.answers[f"cat {CA_BUNDLE}"] = "-----BEGIN"
+    replace(BUILD, with_ca_bundle=True).apply(one)
+    assert one.docker.contexts == [{"Dockerfile": b"FROM base", "ca-certificates.crt": b"-----BEGIN"}]
+    assert one.docker.images["my-app"].labels == {"raydock.recipe": "abc123"}
+
+
+def test_a_repository_is_created_once() -> None:
+    one = site()
+    one.registry.there = False
+    step = CreateRepository("my-app", None)
+    assert not step.done(one)
+    step.apply(one)
+    assert step.done(one)
+    assert one.registry.calls == ["create"]
+
+
+PUSH = Push(URI, "latest", CREDENTIALS)
+PUSHED: dict[str, tuple[str | None, tuple[str, ...], bool]] = {
+    "this image is there": (DIGEST, (f"{URI}@{DIGEST}",), True),
+    "another image is there": ("sha256:other", (f"{URI}@{DIGEST}",), False),
+    "this image is there, known from another repository": (DIGEST, (f"mirror.test/a@{DIGEST}",), False),
+    "nothing is there": (None, (), False),
+}
+
+
+@pytest.mark.parametrize(("there", "digests", "done"), PUSHED.values(), ids=PUSHED)
+def test_the_registry_is_asked_before_a_push(there: str | None, digests: tuple[str, ...], done: bool) -> None:
+    one = site()
+    one.docker.images[f"{URI}:latest"] = Image(digests=digests)
+    if there:
+        one.docker.registry[f"{URI}:latest"] = there
+    assert PUSH.done(one) is done
+    assert one.facts == ({"digest": DIGEST, "uri": f"{URI}:latest"} if done else {})
+    assert one.docker.secrets == [LOGIN]
+
+
+def test_a_push_gives_the_digest_that_the_registry_has() -> None:
+    one = site()
+    PUSH.apply(one)
+    assert one.docker.calls == [("push", URI, "latest")]
+    assert one.facts == {"digest": DIGEST, "uri": f"{URI}:latest"}
+    assert one.docker.secrets == [LOGIN]
+
+
+# --- containers ------------------------------------------------------------------------------------------------
+
+ROLES = {"head": ("head", "raydock-ray-head"), "one": ("worker", "raydock-ray-worker")}
+
+
+def labels(container: Container, **other: str) -> dict[str, str]:
+    """Give the labels of a running container that is the wanted one, but for some."""
+    wanted = {
+        "raydock_cluster": "ray",
+        "raydock_spec": container.spec,
+        "raydock_asked": container.asked,
+        "raydock_image": IMAGE,
+        "raydock_head": "10.0.0.1:6379",
+        "raydock_run": "r1",
+    }
+    return wanted | other
+
+
+def clearing(node: str = "one", of: Any = SCOPE) -> tuple[ClearName, FakeSite, str]:
+    """Give the step, its node, and the name."""
+    container = containers(of)[node]
+    return ClearName(container), cluster(of).sites[node], container.name
+
+
+def other_spec(**values: Any) -> dict[str, str]:
+    before = containers(scope(WORKERS, **values))["one"]
+    return {"raydock_spec": before.spec, "raydock_asked": before.asked}
+
+
+@pytest.mark.parametrize("node", ROLES)
+def test_a_free_name_is_clear(node: str) -> None:
+    step, one, _ = clearing(node)
+    assert step.done(one)
+    step.apply(one)
+    assert one.docker.calls == []
+
+
+@pytest.mark.parametrize("node", ROLES)
+def test_the_wanted_container_keeps_its_name(node: str) -> None:
+    step, one, name = clearing(node)
+    one.docker.hold(name, **labels(step.container))
+    assert step.done(one)
+
+
+# The state of a container, how its labels differ, and what is done with it.
+STALE: dict[str, tuple[str, dict[str, str], list[tuple[str, ...]]]] = {
+    "the wanted one that ended": ("exited", {}, [("remove", "raydock-ray-worker")]),
+    "the wanted one that was only created": ("created", {}, [("remove", "raydock-ray-worker")]),
+    "one of ours that is dead": ("dead", other_spec(num_workers="3"), [("remove", "raydock-ray-worker")]),
+    "a running worker of a former head": (
+        "running",
+        {"raydock_run": "r0"},
+        [("stop", "raydock-ray-worker", "45"), ("remove", "raydock-ray-worker")],
+    ),
+    "a running worker of a head at another address": (
+        "running",
+        {"raydock_head": "10.0.0.9:6379"},
+        [("stop", "raydock-ray-worker", "45"), ("remove", "raydock-ray-worker")],
+    ),
+}
+
+
+@pytest.mark.parametrize(("state", "other", "calls"), STALE.values(), ids=STALE)
+def test_what_is_stale_goes_and_is_told(state: str, other: dict[str, str], calls: list[tuple[str, ...]]) -> None:
+    step, one, name = clearing()
+    one.docker.hold(name, state, **labels(step.container, **other))
+    assert not step.done(one)
+    step.apply(one)
+    assert one.docker.calls == calls
+    assert one.said == [f"removing the stale container c0ffeec0ffee ({state})"]
+    assert step.done(one)
+
+
+FOREIGN = {"another cluster's": {"raydock_cluster": "blue"}, "nobody's": {}}
+
+
+@pytest.mark.parametrize("state", ["running", "exited"])
+@pytest.mark.parametrize("given", FOREIGN.values(), ids=FOREIGN)
+def test_a_container_that_is_not_ours_is_not_touched(given: dict[str, str], state: str) -> None:
+    step, one, name = clearing()
+    one.docker.hold(name, state, **given)
+    assert not step.done(one)
+    assert failed(step, one) == f"NAME_CONFLICT the container {name} is not one of ours"
+    assert one.docker.calls == []
+
+
+CHANGED: dict[str, tuple[str, dict[str, str], str]] = {
+    "one key": ("one", other_spec(num_workers="3"), "NUM_WORKERS"),
+    "two keys": ("one", other_spec(shm_size="1G", gpus="all"), "GPUS, SHM_SIZE"),
+    "the image": ("one", {"raydock_image": "other@sha256:1"}, "the image"),
+    "a key and the image": (
+        "one",
+        {**other_spec(num_workers="3"), "raydock_image": "other@sha256:1"},
+        "NUM_WORKERS, the image",
+    ),
+    "the head's own address": ("head", {"raydock_head": "10.0.0.9:6379"}, "the head's address"),
+    "a spec that nobody can read": ("one", {"raydock_spec": "v0:1", "raydock_asked": ""}, "spec"),
+}
+
+
+@pytest.mark.parametrize(("node", "other", "named"), CHANGED.values(), ids=CHANGED)
+def test_a_running_container_of_ours_is_never_replaced(node: str, other: dict[str, str], named: str) -> None:
+    step, one, name = clearing(node)
+    one.docker.hold(name, **labels(step.container, **other))
+    assert not step.done(one)
+    assert failed(step, one) == f"SPEC_CHANGED {name} runs with another {named}; it was left as it is"
+    assert one.docker.calls == []
+    assert (one.facts["container"], one.facts["container_id"]) == ("running", "c0ffeec0ffee")
+
+
+def test_a_created_container_has_its_labels_and_late_values() -> None:
+    one = site("one")
+    Create(containers(SCOPE)["one"]).apply(one)
+    found = one.docker.held["raydock-ray-worker"]
+    assert found.image == IMAGE
+    assert found.labels["raydock.head"] == "10.0.0.1:6379"
+    assert found.labels["raydock.run"] == "r1"
+    assert found.labels["raydock.asked"] == containers(SCOPE)["one"].asked
+
+
+def test_a_token_is_laid_for_the_images_user() -> None:
+    one = site()
+    one.docker.hold("raydock-ray-head", "created")
+    LayToken("raydock-ray-head", Late("token", "", lambda _: "", Place.HEAD)).apply(one)
+    assert one.docker.files == {("raydock-ray-head", "/run/ray-token"): b"hunter2"}
+    assert one.docker.calls == [("put_file", "raydock-ray-head", "/run/ray-token", "1000")]
+
+
+NOTED: dict[str, tuple[Step, str | None, dict[str, Any]]] = {
+    "a running one": (
+        StartContainer("a"),
+        "running",
+        {"container": "running", "container_id": "c0ffeec0ffee", "spec": "v1:1", "digest": DIGEST},
+    ),
+    "one that ended": (
+        StartContainer("a"),
+        "exited",
+        {"container": "exited", "container_id": "c0ffeec0ffee", "spec": "v1:1", "digest": DIGEST},
+    ),
+    "none": (StartContainer("a"), None, {"container": "absent", "container_id": None, "spec": None, "digest": None}),
+    "none to stop": (
+        StopContainers("ray", "head"),
+        None,
+        {"container": "absent", "container_id": None, "spec": None, "digest": None},
+    ),
+}
+
+
+@pytest.mark.parametrize(("step", "state", "facts"), NOTED.values(), ids=NOTED)
+def test_a_container_is_noted_for_the_report(step: Step, state: str | None, facts: dict[str, Any]) -> None:
+    one = site()
+    if state:
+        one.docker.hold("a", state, raydock_spec="v1:1", raydock_image=IMAGE)
+    step.done(one)
+    assert one.facts == facts
+
+
+NOT_OURS: dict[str, dict[str, str]] = {
+    "without labels": {},
+    "of another cluster": {"raydock_cluster": "blue", "raydock_role": "worker"},
+    "of another role": {"raydock_cluster": "ray", "raydock_role": "head"},
+}
+
+
+@pytest.mark.parametrize("given", NOT_OURS.values(), ids=NOT_OURS)
+def test_a_stop_touches_only_what_bears_both_labels(given: dict[str, str]) -> None:
+    one = site()
+    one.docker.hold("precious", **given)
+    step = StopContainers("ray", "worker")
+    assert step.done(one)
+    step.apply(one)
+    assert one.docker.calls == []
+
+
+def test_the_last_lines_of_a_container_that_ended_are_kept() -> None:
+    one = site()
+    one.docker.hold("a", "exited")
+    one.docker.tails["a"] = [str(number) for number in range(30)]
+    failed(ShowContainer("a"), one)
+    assert one.facts["log_tail"] == [str(number) for number in range(10, 30)]
+    assert (one.facts["container"], one.facts["ray"]) == ("exited", "absent")
+
+
+# --- the cluster -----------------------------------------------------------------------------------------------
+
+
+class Clock:
+    """Time that passes only while somebody sleeps; `then` happens at its second."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+        self.then: list[tuple[float, Callable[[], object]]] = []
+
+    def monotonic(self) -> float:
+        return self.now
+
+    def sleep(self, seconds: float) -> None:
+        self.now += seconds
+        for at, happens in [one for one in self.then if self.now >= 1000 + one[0]]:
+            self.then.remove((at, happens))
+            happens()
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    made = Clock()
+    monkeypatch.setattr("deploy.steps.cluster.time", made)
+    return made
+
+
+AWAIT = AwaitGcs("raydock-ray-head", "10.0.0.1", 6379)
+
+
+def test_the_heads_port_is_waited_for(clock: Clock) -> None:
+    one = site()
+    one.docker.hold("raydock-ray-head")
+    one.answers["timeout 3 bash"] = command_failed("refused")
+    clock.then.append((7, one.answers.clear))
+    AWAIT.apply(one)
+    assert 1007 <= clock.now < 1008
+
+
+AWAITED: dict[str, tuple[Given, str, float]] = {
+    "a head whose container ends": (
+        lambda one: one.docker.hold("raydock-ray-head", "exited"),
+        "RAY_EXITED raydock-ray-head ended with 3: it wrote nothing",
+        0,
+    ),
+    "a head whose container is gone": (nothing, "HEAD_FAILED raydock-ray-head is gone", 0),
+    "a head that does not open its port": (
+        lambda one: one.docker.hold("raydock-ray-head"),
+        "HEAD_FAILED port 6379 is not open after 30 s",
+        30,
+    ),
+}
+
+
+@pytest.mark.parametrize(("given", "said", "seconds"), AWAITED.values(), ids=AWAITED)
+def test_the_wait_for_the_port_ends_with(given: Given, said: str, seconds: float, clock: Clock) -> None:
+    one = site()
+    given(one)
+    one.answers["timeout 3 bash"] = command_failed("refused")
+    assert failed(AWAIT, one) == said
+    assert clock.now == pytest.approx(1000 + seconds, abs=0.5)
+
+
+ADDRESS: Late[str] = Late("address", "", lambda _: "never asked")
+NODES: tuple[tuple[Node, Word], ...] = ((HEAD, ADDRESS), (ONE, ADDRESS), (TWO, ADDRESS))
+JOIN = Join("raydock-ray-head", "raydock-ray-worker", NODES)
+PROBE = Probe("raydock-ray-head", NODES)
+SHOW = ShowRay("raydock-ray-head", NODES)
+ALL = (Row("10.0.0.1", node_id="a"), Row("10.0.0.2", node_id="b"), Row("10.0.0.3", node_id="c"))
+
+
+def running(*rows: Row) -> Cluster:
+    """Give a cluster whose containers run, and what Ray's list has."""
+    made = cluster()
+    made.head.ray.lists = [rows]
+    for name, one in made.sites.items():
+        one.docker.hold("raydock-ray-head" if name == "head" else "raydock-ray-worker")
+    return made
+
+
+def failures(of: Cluster) -> dict[str, str]:
+    return {name: one.failure.code for name, one in of.sites.items() if one.failure}
+
+
+def test_all_nodes_are_alive_and_noted_with_rays_address() -> None:
+    made = running(*ALL)
+    assert JOIN.done(made.head)
+    assert [one.facts for one in made.sites.values()] == [
+        {"ray": "alive", "address": address} for address in ("10.0.0.1", "10.0.0.2", "10.0.0.3")
+    ]
+
+
+def test_a_node_that_ray_has_dead_is_not_alive() -> None:
+    assert not JOIN.done(running(*ALL[:2], Row("10.0.0.3", alive=False)).head)
+
+
+def test_nodes_that_failed_before_are_not_waited_for() -> None:
+    made = running(*ALL[:2])
+    made.sites["two"].fail(Failure("PULL_FAILED", "no"))
+    assert JOIN.done(made.head)
+
+
+def test_a_node_that_comes_late_is_waited_for(clock: Clock) -> None:
+    made = running(*ALL[:2])
+    clock.then.append((20, lambda: setattr(made.head.ray, "lists", [ALL])))
+    JOIN.apply(made.head)
+    assert failures(made) == {}
+    assert 1020 <= clock.now < 1021
+
+
+def test_a_node_whose_container_ends_fails_alone_and_at_once(clock: Clock) -> None:
+    made = running(*ALL[:2])
+    made.sites["two"].docker.hold("raydock-ray-worker", "exited")
+    JOIN.apply(made.head)
+    assert failures(made) == {"two": "RAY_EXITED"}
+    assert clock.now < 1003
+
+
+ABSENT: dict[str, tuple[Given, str, float]] = {
+    "its container is gone": (lambda one: one.docker.held.clear(), "NOT_RUNNING", 3),
+    "its container ended": (lambda one: one.docker.hold("raydock-ray-worker", "exited"), "RAY_EXITED", 3),
+    "it cannot be reached any more": (
+        lambda one: one.docker.broken.update(find=Failure("SSH_LOST", "gone")),
+        "SSH_LOST",
+        3,
+    ),
+    "it runs and does not join": (nothing, "RAY_NOT_JOINED", 95),
+}
+
+
+@pytest.mark.parametrize(("given", "code", "seconds"), ABSENT.values(), ids=ABSENT)
+def test_a_node_that_is_not_there_fails_with_its_own_cause(
+    given: Given, code: str, seconds: float, clock: Clock
+) -> None:
+    made = running(*ALL[:2])
+    given(made.sites["two"])
+    JOIN.apply(made.head)
+    assert failures(made) == {"two": code}
+    assert clock.now < 1000 + seconds
+
+
+def test_a_head_that_is_not_there_is_looked_for_by_its_own_name(clock: Clock) -> None:
+    made = running(*ALL[1:])
+    JOIN.apply(made.head)
+    assert failures(made) == {"head": "RAY_NOT_JOINED"}
+    assert made.head.failure
+    assert "docker logs raydock-ray-head" in made.head.failure.cure
+    assert clock.now > 1090
+
+
+PROBED: dict[str, tuple[bytes | None, bool]] = {
+    "no task ran yet": (None, False),
+    "a task ran on each": (b"a\nb\nc", True),
+    "a task ran on each, and on some that are gone": (b"a\nb\nc\nx", True),
+    "one is new": (b"a\nb", False),
+    "the record is unreadable": (b"\xff\xfe", False),
+}
+
+
+@pytest.mark.parametrize(("record", "done"), PROBED.values(), ids=PROBED)
+def test_a_node_is_probed_once_in_its_life(record: bytes | None, done: bool) -> None:
+    made = running(*ALL)
+    if record is not None:
+        made.head.docker.files["raydock-ray-head", PROBED_PATH] = record
+    assert PROBE.done(made.head) is done
+
+
+def test_dead_nodes_are_not_probed() -> None:
+    made = running(ALL[0], Row("10.0.0.2", alive=False, node_id="b"))
+    made.head.docker.files["raydock-ray-head", PROBED_PATH] = b"a"
+    assert PROBE.done(made.head)
+
+
+SILENT: dict[str, tuple[list[str], dict[str, str]]] = {
+    "nobody": ([], {}),
+    "one worker": (["10.0.0.3"], {"two": "NODE_NOT_SCHEDULABLE"}),
+    "the head": (["10.0.0.1"], {"head": "NODE_NOT_SCHEDULABLE"}),
+    "a node that nobody asked about": (["10.0.0.99"], {}),
+}
+
+
+@pytest.mark.parametrize(("addresses", "failing"), SILENT.values(), ids=SILENT)
+def test_a_node_that_runs_no_task_fails_alone(addresses: list[str], failing: dict[str, str]) -> None:
+    made = running(*ALL)
+    made.head.docker.answer = (0, f"a warning of Ray's\n{json.dumps(addresses)}\n")
+    PROBE.apply(made.head)
+    assert failures(made) == failing
+    assert made.head.docker.calls == [("exec", "raydock-ray-head", "python")]
+
+
+def test_a_node_keeps_the_failure_that_it_had() -> None:
+    made = running(*ALL)
+    made.sites["two"].fail(Failure("PULL_FAILED", "no"))
+    made.head.docker.answer = (0, '["10.0.0.3"]')
+    PROBE.apply(made.head)
+    assert failures(made) == {"two": "PULL_FAILED"}
+
+
+def test_a_probe_that_breaks_is_the_heads_failure() -> None:
+    made = running(*ALL)
+    made.head.docker.answer = (1, "Traceback …\nConnectionError")
+    assert failed(PROBE, made.head) == "HEAD_FAILED the probe task ended with 1: Traceback …\nConnectionError"
+
+
+LISTED: dict[str, tuple[tuple[Row, ...], str, str]] = {
+    "dead": (
+        (*ALL[:2], Row("10.0.0.3", alive=False)),
+        "dead",
+        "its container runs, and Ray has it dead",
+    ),
+    "unknown": (ALL[:2], "absent", "its container runs, and Ray does not know it"),
+}
+
+
+@pytest.mark.parametrize(("rows", "word", "said"), LISTED.values(), ids=LISTED)
+def test_a_status_tells_what_ray_has_of_a_node(rows: tuple[Row, ...], word: str, said: str) -> None:
+    made = running(*rows)
+    assert not SHOW.done(made.head)
+    SHOW.apply(made.head)
+    two = made.sites["two"]
+    assert two.failure
+    assert (two.failure.code, two.failure.error) == ("RAY_NOT_JOINED", said)
+    assert (two.facts["ray"], two.facts["address"]) == (word, "10.0.0.3")
+    assert failures(made) == {"two": "RAY_NOT_JOINED"}
+
+
+@pytest.mark.parametrize("step", [JOIN, SHOW], ids=["start", "status"])
+def test_a_node_whose_address_cannot_be_found_fails_alone(step: Step, clock: Clock) -> None:
+    def lost(_: Any) -> str:
+        raise Failure("SSH_LOST", "gone")
+
+    assert clock
+    made = running(*ALL)
+    step = replace(step, nodes=((HEAD, ADDRESS), (ONE, Late("elsewhere", "", lost)), (TWO, ADDRESS)))  # type: ignore[type-var]
+    assert step.done(made.head)
+    assert failures(made) == {"one": "SSH_LOST"}
+
+
+# --- the lines -------------------------------------------------------------------------------------------------
+
+ASKING: Late[str] = Late("image", "", lambda _: "")
+LINES: dict[str, tuple[Step, str]] = {
+    "pull": (
+        Pull(ASKING),
+        'docker image inspect "$image" >/dev/null 2>&1 || docker --config "$memory" pull -q "$image"',
+    ),
+    "login": (
+        Login(ASKING, CREDENTIALS),
+        'docker image inspect "$image" >/dev/null 2>&1 || docker --config "$memory" login --username AWS '
+        '--password-stdin "${image%%/*}" <<<"$registry_password"',
+    ),
+    "start Docker": (
+        StartDocker(),
+        "as_root docker version >/dev/null 2>&1 || { as_root service docker start; "
+        "for _ in {1..60}; do as_root docker version >/dev/null 2>&1 && break; sleep 0.5; done; "
+        "as_root docker version >/dev/null; }",
+    ),
+    "join the group": (
+        JoinDockerGroup(),
+        '[ "$(id -u)" = 0 ] || id -nG "$(id -un)" | grep -qw docker || as_root usermod -a -G docker "$(id -un)"',
+    ),
+    "make the folder": (
+        MakeStateFolder("blue"),
+        "[ -d /var/lib/raydock/blue ] || as_root install -d -m 2770 -g docker /var/lib/raydock/blue",
+    ),
+    "create the repository": (
+        CreateRepository("team/app", "eu-west-1"),
+        "aws ecr describe-repositories --region eu-west-1 --repository-names team/app >/dev/null 2>&1 || "
+        "aws ecr create-repository --region eu-west-1 --repository-name team/app "
+        "--image-tag-mutability IMMUTABLE_WITH_EXCLUSION "
+        "--image-tag-mutability-exclusion-filters filterType=WILDCARD,filter=latest "
+        "--image-scanning-configuration scanOnPush=true",
+    ),
+    "start the container": (
+        StartContainer("a"),
+        "[ \"$(docker inspect -f '{{.State.Running}}' a)\" = true ] || docker start a >/dev/null",
+    ),
+    "find the head": (
+        HeadRuns("a"),
+        "[ -n \"$(docker ps -q --filter name=^/a$)\" ] || { echo 'the head does not run' >&2; exit 1; }",
+    ),
+    "reach the head": (
+        ReachGcs("10.0.0.1", 6379),
+        'timeout 3 bash -c \'</dev/tcp/"$0"/"$1"\' 10.0.0.1 6379 2>/dev/null || '
+        "{ echo 'the head cannot be reached from here' >&2; exit 1; }",
+    ),
+    "show the container": (ShowContainer("a"), "docker ps -a --filter name=^/a$"),
+    "show Ray": (SHOW, "docker exec raydock-ray-head ray status"),
+}
+
+
+@pytest.mark.parametrize(("step", "line"), LINES.values(), ids=LINES)
+def test_the_line_of_a_step_is(step: Step, line: str) -> None:
+    assert step.shell == line
+
+
+STEPS = [*(step for step, _ in DONE.values()), JOIN, PROBE, SHOW, ShowContainer("a"), PUSH]
+
+
+@pytest.mark.parametrize("step", STEPS, ids=lambda step: type(step).__name__)
+def test_a_step_says_what_it_does(step: Step) -> None:
+    assert step.title
+    assert step.title[0].islower()
+    assert step.shell
+
+
+LOOKING = {Login, AwaitGcs, ReachGcs, HeadRuns, Join, Probe, ShowRay, ShowContainer}
+
+
+@pytest.mark.parametrize("step", STEPS, ids=lambda step: type(step).__name__)
+def test_a_step_that_only_looks_is_no_change(step: Step) -> None:
+    assert step.changes is (type(step) not in LOOKING)
