@@ -92,11 +92,14 @@ class Script:
     def parts(self, steps: Sequence[Step]) -> Iterator[list[Step]]:
         """Cut before each step with values that are yet to be found out: what comes before may be what gives them."""
         part: list[Step] = []
+        known = set(self.known)
         for step in steps:
-            if part and any(late.at is not Place.NODE and late.name not in self.known for late in lates(step)):
+            new = {late.name for late in lates(step) if late.at is not Place.NODE} - known
+            if part and new:
                 yield part
                 part = []
             part.append(step)
+            known |= new
         if part:
             yield part
 

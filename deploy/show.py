@@ -67,7 +67,9 @@ def table(report: Report) -> Table:
             "" if facts[key] in ("unknown", None) else str(facts[key]) for key in ("container", "container_id", "ray")
         ]
         did = ", ".join(filter(None, [*outcome.done, outcome.problem.code if outcome.problem else ""])) or "-"
-        shown.add_row(outcome.node.name, Text(outcome.word, STYLES[outcome.word]), *known, clean(did))
+        # As Text: in a string rich reads [fe80::1] as its own markup.
+        name, word = Text(outcome.node.name), Text(outcome.word, STYLES[outcome.word])
+        shown.add_row(name, word, *map(Text, known), Text(clean(did)))
     return shown
 
 

@@ -17,7 +17,7 @@ from tests.hosts.observer import INVOKE, NO_ENGINE, TOP, Done, Sandbox, command
 HOST_TESTS = 0
 HERE = Path(__file__).resolve().parent
 # These put up and take down practice hosts of their own, before the others share theirs.
-FIRST = ("test_sandbox.py", "test_demo.py")
+FIRST = ("test_sandbox.py", "test_demo.py", "test_one_machine.py")
 TIMEOUT = 60  # seconds for one test, without its fixtures
 OURS = "raydock.cluster=sandbox"
 

@@ -187,9 +187,9 @@ def test_the_token_is_in_the_containers_and_nowhere_else(invoke: Invoke, running
 
 
 def where_on_disk(host: PracticeHost, secret: str, since: str) -> list[str]:
-    """Name the files of a host, written in the minute before a moment or later, that hold a secret."""
+    """Name the files of a host, made or written in the minute before a moment or later, that hold a secret."""
     recent = (datetime.fromisoformat(since) - timedelta(minutes=1)).isoformat()
-    search = f"find / /var/lib/docker /dev/shm -xdev -type f -newermt '{recent}' -print0"
+    search = f"find / /var/lib/docker /dev/shm -xdev -type f -newerct '{recent}' -print0"
     return host.shell(f"{search} | xargs -0r grep -lsF -- '{secret}'; true").splitlines()
 
 

@@ -98,11 +98,12 @@ TASKS = ["build.base", "build", "publish", "cluster.setup", "cluster.start", "cl
 @pytest.mark.parametrize("task", TASKS)
 def test_a_plan_is_printed_without_a_word_to_any_host(invoke: Invoke, sandbox: Sandbox, task: str) -> None:
     begun = datetime.now(UTC).replace(tzinfo=None)
-    script = invoke("--dry", task).out
+    planted = {"AWS_SECRET_ACCESS_KEY": "planted-key", "AWS_SESSION_TOKEN": "planted-token"}
+    script = invoke("--dry", task, env=planted).out
     assert [host.box.logs(since=begun) for host in sandbox] == [b"", b"", b""]
     assert script.startswith("#!/usr/bin/env bash\n")
     subprocess.run(["bash", "-n"], input=script, text=True, check=True)
-    assert dotenv_values(TOP / "conf/sandbox.env")["AWS_SECRET_ACCESS_KEY"] not in script.replace("sandbox-", "")
+    assert "planted" not in script
 
 
 def test_the_script_brings_up_the_cluster(invoke: Invoke, stopped: Sandbox, typed: Typed) -> None:
@@ -149,7 +150,7 @@ def test_the_scripts_build_and_publish_the_image(
 ) -> None:
     head, env = stopped.head, {"ENVIRONMENT": environment(APP_TAG="raydock-script", REPOSITORY_NAME="raydock-script")}
     typed("build", env)
-    assert head.docker("image", "inspect", "-f", "{{.RepoTags}}", "raydock-script") == "[raydock-script:latest]"
+    assert "raydock-script:latest" in head.docker("image", "inspect", "-f", "{{.RepoTags}}", "raydock-script")
     assert not invoke("build", "--json", env=env).report["changed"]
     typed("publish", env)
     published = invoke("publish", "--json", env=env).report
@@ -172,5 +173,6 @@ def test_the_script_pulls_the_image_where_it_is_absent(invoke: Invoke, stopped: 
     since = time.time_ns()
     assert not invoke("cluster.setup", "--json").report["changed"]
     typed("cluster.setup")
-    assert stopped.actions(since) == {}
+    # By a pull the script finds out what the tag stands for.
+    assert stopped.actions(since, but=("pull",)) == {}
     assert left_behind(stopped) == []

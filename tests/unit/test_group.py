@@ -112,6 +112,16 @@ def nothing(_: Any) -> None:
     """Do nothing."""
 
 
+def slowly(what: Callable[[Any], object]) -> Callable[[Any], object]:
+    """Take long enough for others to come first, if they do not wait."""
+
+    def act(host: Any) -> None:
+        time.sleep(0.05)
+        what(host)
+
+    return act
+
+
 def fails(_: Any) -> None:
     raise Failure("DISK_FULL", "no space left")
 
@@ -165,7 +175,7 @@ def test_stages_come_one_after_the_other() -> None:
     run, _ = run_of("one\ntwo")
     head, one, two = run.scope.inventory.nodes
     order: list[str] = []
-    late = Do(lambda host: (time.sleep(0.02), order.append(host.node.name)))
+    late = Do(slowly(lambda host: order.append(host.node.name)))
     HostGroup(run).perform(plan({one: (late,), two: (late,)}, {head: (Do(lambda host: order.append(host.node.name)),)}))
     assert order[2:] == ["head"]
 
@@ -188,7 +198,7 @@ def test_workers_wait_for_what_only_the_head_can_tell() -> None:
         return "value"
 
     image = Late("image", "", found, Place.HEAD)
-    install = Do(lambda _: (time.sleep(0.05), order.append("installed")))
+    install = Do(slowly(lambda _: order.append("installed")))
     use = Do(lambda host: order.append(host.value(image)), value=image)
     HostGroup(run).perform(plan({one: (use,), two: (use,), head: (install, use)}))
     assert order == ["installed", "found on head", "value", "value", "value"]
@@ -198,9 +208,9 @@ def test_workers_wait_for_what_only_the_head_can_tell() -> None:
 def test_what_the_operator_has_is_found_once_on_the_heads_behalf() -> None:
     run, _ = run_of("one\ntwo")
     asked: list[str] = []
-    uri = Late("uri", "", lambda host: asked.append(getattr(host, "node").name), Place.OPERATOR)  # noqa: B009 - a site
+    uri = Late("uri", "", lambda host: asked.append(host.node.name), Place.OPERATOR)
     use = Do(lambda host: host.resolve(uri))
-    HostGroup(run).perform(plan({node: (use,) for node in run.scope.inventory.nodes}))
+    HostGroup(run).perform(plan(dict.fromkeys(run.scope.inventory.nodes, (use,))))
     assert asked == ["head"]
 
 
@@ -209,7 +219,7 @@ def test_what_a_node_has_is_found_on_each() -> None:
     size = Late("size", "", lambda host: f"of {host.node.name}")
     seen: list[str] = []
     use = Do(lambda host: seen.append(host.value(size) + host.value(size)))
-    HostGroup(run).perform(plan({node: (use,) for node in run.scope.inventory.nodes}))
+    HostGroup(run).perform(plan(dict.fromkeys(run.scope.inventory.nodes, (use,))))
     assert sorted(seen) == ["of headof head", "of oneof one", "of twoof two"]
 
 
@@ -270,7 +280,7 @@ def test_one_at_a_time_is_enough_for_workers_that_wait_for_the_head() -> None:
     image = Late("image", "", lambda _: "value", Place.HEAD)
     use = Do(lambda host: host.value(image), value=image)
     head, *workers = run.scope.inventory.nodes
-    HostGroup(run).perform(plan({**{node: (use,) for node in workers}, head: (use,)}))
+    HostGroup(run).perform(plan({**dict.fromkeys(workers, (use,)), head: (use,)}))
     assert set(outcomes(run).values()) == {"ok"}
 
 

@@ -12,6 +12,11 @@ from deploy.show import Screen, clean
 from .fakes import scope
 
 
+@pytest.fixture(autouse=True)
+def wide(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "120")
+
+
 def report(workers: str = "", **failed: Failure) -> Report:
     """Give a report on which all went well but for some workers, named `w1` and so on."""
     outcomes = [Outcome(node, asked=True) for node in scope(workers).inventory.nodes]

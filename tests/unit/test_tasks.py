@@ -1,0 +1,348 @@
+"""The tasks: what the prompt offers, how little it loads, and what a dry run prints."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from invoke.program import Program
+from invoke.tasks import Task
+
+import tasks
+from deploy import desk
+from deploy.errors import Failure
+
+from .fakes import TOP
+
+NAMES = sorted(tasks.namespace.task_names)
+HEAVY = ("pydantic", "dotenv", "docker", "boto3", "botocore", "fabric", "paramiko", "rich", "requests")
+
+
+def task(name: str) -> Task[Callable[..., object]]:
+    found = tasks.namespace[name]
+    assert isinstance(found, Task)
+    return found
+
+
+# --- what the prompt offers ------------------------------------------------------------------------------------
+
+
+def test_every_task_of_the_contract_that_there_is_has_its_name() -> None:
+    assert [name for name in NAMES if "_" in name] == []
+    for name in (
+        *("build.base", "build.dockerfile", "build.image", "publish.image", "publish.repository"),
+        *("cluster.install", "cluster.pull", "cluster.setup", "cluster.trust", "cluster.status", "job.run"),
+        *("cluster.start", "cluster.start-head", "cluster.start-workers"),
+        *("cluster.stop", "cluster.stop-head", "cluster.stop-workers", "sandbox.up", "sandbox.down"),
+    ):
+        assert name in NAMES
+
+
+def test_build_and_publish_need_no_second_word() -> None:
+    assert (tasks.namespace["build"], tasks.namespace["publish"]) == (task("build.image"), task("publish.image"))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_task_says_in_one_imperative_line_what_the_operator_gets(name: str) -> None:
+    text = (task(name).__doc__ or "").strip()
+    assert re.fullmatch(r"[A-Z][a-z]+ [^\n]+\.", text), text
+    assert not text.split()[0].endswith("s"), "an order, not a description"
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_task_has_help_for_each_of_its_flags(name: str) -> None:
+    missing = [argument.names for argument in task(name).get_arguments() if not argument.help]
+    assert missing == []
+
+
+EVERY_DAY = [name for name in NAMES if name.partition(".")[0] in ("build", "publish", "cluster", "job")]
+
+
+@pytest.mark.parametrize("name", [name for name in EVERY_DAY if name != "build.dockerfile"])
+def test_a_program_can_read_what_came_of_a_task(name: str) -> None:
+    assert "json" in {argument.name for argument in task(name).get_arguments()}
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if name.startswith("cluster.")])
+def test_a_task_of_the_cluster_can_be_for_some_nodes_only(name: str) -> None:
+    assert "only" in {argument.name for argument in task(name).get_arguments()}
+
+
+@pytest.mark.parametrize("name", sorted(desk.NEXT))
+def test_the_next_move_of_a_task_is_one_that_there_is(name: str) -> None:
+    assert name in {*NAMES, "build", "publish"}
+    first = desk.NEXT[name].removeprefix("invoke ").split()[0]
+    assert first in {*NAMES, "build", "publish"}
+
+
+# --- how little it loads ---------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def copy(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Give a copy of what Raydock is made of, without anybody's settings."""
+    folder = tmp_path_factory.mktemp("copy")
+    for name in ("tasks.py", "Dockerfile.template"):
+        shutil.copy(TOP / name, folder)
+    for name in ("deploy", "conf/base"):
+        shutil.copytree(TOP / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+    return folder
+
+
+LOADED = f"""\
+import sys
+from invoke.program import Program
+for words in (["--list"], ["--help", "cluster.start"], ["--help", "build"]):
+    Program().run(["invoke", *words], exit=False)
+print("loaded:", sorted({set(HEAVY)!r} & set(sys.modules)))
+"""
+
+
+def test_the_list_and_the_help_load_nothing_heavy_and_no_settings(copy: Path, tmp_path: Path) -> None:
+    for name in ("tasks.py", "deploy"):
+        (tmp_path / name).symlink_to(copy / name)
+    (tmp_path / ".env").write_bytes(b"NOT A SETTING\n=\xff\n'")
+    done = subprocess.run(
+        [sys.executable, "-c", LOADED],
+        cwd=tmp_path,
+        env={"PATH": "/usr/bin:/bin"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.endswith("loaded: []\n")
+    assert "cluster.start-workers" in done.stdout
+    assert "--image" in done.stdout
+
+
+# --- dry runs --------------------------------------------------------------------------------------------------
+
+SETTINGS = {
+    "MY_PROJECT_URL": "https://git.test/team/app.git",
+    "HEAD": "ubuntu@10.0.0.1",
+    "WORKERS_FILE": "hosts.txt",
+    "REGION": "eu-west-1",
+    "AWS_SECRET_ACCESS_KEY": "hunter2-of-aws",
+}
+
+
+def test_a_dry_run_prints_scripts_and_contacts_nobody(copy: Path) -> None:
+    (copy / "hosts.txt").write_text("ubuntu@10.0.0.7\n10.0.0.8\n", encoding="utf-8")
+    done = subprocess.run(
+        [sys.executable, "-m", "invoke", "--dry", "build", "publish", "cluster.start", "cluster.stop"],
+        cwd=copy,
+        env={"PATH": "/nowhere", **SETTINGS},  # nobody's ssh, docker or aws is found
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    parts = done.stdout.split("#!/usr/bin/env bash\n")
+    names = [part.partition(":")[0] for part in parts[1:]]
+    assert (parts[0], names) == ("", ["# build.image", "# publish.image", "# cluster.start", "# cluster.stop"])
+    assert "hunter2" not in done.stdout
+    checked = subprocess.run(["/bin/bash", "-n"], input=done.stdout, capture_output=True, text=True, check=False)
+    assert (checked.returncode, checked.stderr) == (0, "")
+
+
+@pytest.fixture
+def invoke(copy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:
+    """Give `invoke WORD…` in this process, in a folder of its own; it gives the exit code."""
+    (tmp_path / "Dockerfile.template").symlink_to(copy / "Dockerfile.template")
+    (tmp_path / "conf").mkdir()
+    (tmp_path / "conf" / "base").symlink_to(copy / "conf" / "base")
+    monkeypatch.setattr(desk, "ROOT", tmp_path)
+    monkeypatch.chdir(tmp_path)
+
+    def run(*words: str, **settings: str) -> int:
+        with monkeypatch.context() as patched:
+            patched.setattr("os.environ", {"PATH": "/nowhere", "HOME": str(tmp_path), **settings})
+            try:
+                Program(namespace=tasks.namespace).run(["invoke", *words])
+            except SystemExit as end:
+                return int(end.code or 0)
+        return 0
+
+    return run
+
+
+Screen = pytest.CaptureFixture[str]
+
+DRY: dict[str, tuple[tuple[str, ...], dict[str, str], list[str]]] = {
+    "the head is this machine unless something else is said": (
+        ("cluster.start",),
+        {},
+        ["on_0() { bash -s; }  # head", "--label raydock.role=head", "ray start --head --block"],
+    ),
+    "the image of the command line": (
+        ("cluster.pull", "--image", "rayproject/ray:2.58.0"),
+        {"IMAGE": "rayproject/ray:2.60.0"},
+        ["pull -q rayproject/ray:2.58.0"],
+    ),
+    "the image of the settings": (
+        ("cluster.pull",),
+        {"IMAGE": "rayproject/ray:2.60.0"},
+        ["pull -q rayproject/ray:2.60.0"],
+    ),
+    "the base": (("build.base",), {"RAY_VERSION": "2.58.0"}, ['"ray[default]==2.58.0"']),
+    "a repository": (("publish.repository",), {"REPOSITORY_NAME": "a/b"}, ["create-repository --repository-name a/b"]),
+}
+
+
+@pytest.mark.parametrize(("words", "given", "lines"), DRY.values(), ids=DRY)
+def test_a_dry_run_follows_the_settings(
+    words: tuple[str, ...], given: dict[str, str], lines: list[str], invoke: Callable[..., int], capsys: Screen
+) -> None:
+    assert invoke("--dry", *words, **given) == 0
+    printed = capsys.readouterr()
+    assert printed.err == ""
+    assert [line for line in lines if line not in printed.out] == []
+
+
+def test_a_dry_run_may_be_for_some_nodes_only(invoke: Callable[..., int], capsys: Screen) -> None:
+    Path("hosts.txt").write_text("10.0.0.7\n10.0.0.8\n", encoding="utf-8")
+    assert invoke("--dry", "cluster.stop", "--only", "10.0.0.8", WORKERS_FILE="hosts.txt") == 0
+    marks = [line for line in capsys.readouterr().out.splitlines() if line.startswith("# ---")]
+    assert marks == ["# --- 10.0.0.8"]
+
+
+def test_the_dockerfile_can_be_seen(invoke: Callable[..., int], capsys: Screen) -> None:
+    assert (
+        invoke("build.dockerfile", MY_PROJECT_URL="https://git.test/a.git", MY_PROJECT_INSTALLATION_SCRIPT="make") == 0
+    )
+    lines = capsys.readouterr().out.splitlines()
+    assert "RUN /bin/sh -e -c make" in lines
+    assert "      org.opencontainers.image.revision=<my-project-commit>" in lines
+
+
+WRONG: dict[str, tuple[tuple[str, ...], dict[str, str], str]] = {
+    "a setting": (("cluster.status",), {"REDIS_PORT": "0"}, "CONFIG"),
+    "a setting that is missing": (("build",), {}, "CONFIG"),
+    "an inventory that is not there": (("cluster.status",), {"WORKERS_FILE": "nope.txt"}, "INVENTORY"),
+    "a node that there is not": (("cluster.status", "--only", "nope"), {}, "USAGE"),
+    "no node": (("cluster.status", "--only", ""), {}, "USAGE"),
+    "a setting, in a dry run": (("--dry", "cluster.start"), {"REDIS_PORT": "0"}, "CONFIG"),
+}
+
+
+@pytest.mark.parametrize(("words", "given", "code"), WRONG.values(), ids=WRONG)
+def test_a_mistake_is_exit_2_and_a_document_all_the_same(
+    words: tuple[str, ...], given: dict[str, str], code: str, invoke: Callable[..., int], capsys: Screen
+) -> None:
+    assert invoke(*words, "--json", **given) == 2
+    printed = capsys.readouterr()
+    document = json.loads(printed.out)
+    assert (document["ok"], document["exit"], document["nodes"]) == (False, 2, [])
+    assert {error["code"] for error in document["errors"]} == {code}
+    assert code in printed.err
+    assert "Traceback" not in printed.err
+
+
+# --- performed -------------------------------------------------------------------------------------------------
+
+
+class Performs:
+    """Stands for the group: what comes of each node is the test's."""
+
+    what: Callable[[Any], object]
+
+    def __init__(self, run: Any) -> None:
+        self.run = run
+
+    def perform(self, _: Any) -> None:
+        for outcome in self.run.outcomes.values():
+            outcome.asked = True
+        type(self).what(self.run)
+
+
+@pytest.fixture
+def performed(monkeypatch: pytest.MonkeyPatch) -> type[Performs]:
+    made = type("Made", (Performs,), {"what": staticmethod(lambda _: None)})
+    monkeypatch.setattr("deploy.group.HostGroup", made)
+    return made
+
+
+def fail(name: str, code: str) -> Callable[[Any], object]:
+    def what(run: Any) -> None:
+        for node, outcome in run.outcomes.items():
+            if node.name == name:
+                outcome.fail(Failure(code, "no"), "a step")
+
+    return staticmethod(what)
+
+
+def interrupted(_: Any) -> None:
+    raise KeyboardInterrupt
+
+
+ENDS: dict[str, tuple[Callable[[Any], object], int]] = {
+    "all went well": (staticmethod(lambda _: None), 0),
+    "a worker failed": (fail("one", "DISK_FULL"), 3),
+    "the head failed": (fail("head", "DISK_FULL"), 1),
+    "a worker was unreachable": (fail("one", "SSH_TIMEOUT"), 4),
+    "we were refused": (fail("one", "HOST_KEY_CHANGED"), 6),
+    "somebody interrupted it": (staticmethod(interrupted), 130),
+}
+
+
+@pytest.mark.parametrize(("what", "code"), ENDS.values(), ids=ENDS)
+def test_the_process_ends_with_the_reports_code(
+    what: Callable[[Any], object], code: int, invoke: Callable[..., int], performed: type[Performs], capsys: Screen
+) -> None:
+    Path("workers.txt").write_text("one\ntwo\n", encoding="utf-8")
+    performed.what = what
+    assert invoke("cluster.start", "--json") == code
+    printed = capsys.readouterr()
+    (line,) = printed.out.splitlines()
+    document = json.loads(line)
+    assert (document["exit"], document["ok"], document["task"]) == (code, code == 0, "cluster.start")
+    assert [node["node"] for node in document["nodes"]] == ["head", "one", "two"]
+
+
+def test_of_several_tasks_the_first_that_fails_ends_the_line(
+    invoke: Callable[..., int], performed: type[Performs], capsys: Screen
+) -> None:
+    performed.what = fail("head", "DISK_FULL")
+    assert invoke("cluster.install", "--json", "cluster.status", "--json") == 1
+    assert [json.loads(line)["task"] for line in capsys.readouterr().out.splitlines()] == ["cluster.install"]
+
+
+def test_a_bug_of_ours_is_not_told_as_a_failure(invoke: Callable[..., int], performed: type[Performs]) -> None:
+    def bug(_: Any) -> None:
+        raise ZeroDivisionError
+
+    performed.what = staticmethod(bug)
+    with pytest.raises(ZeroDivisionError):
+        invoke("cluster.install")
+
+
+FIRST = {
+    "one machine alone": ({}, ["no workers.txt: one machine, the head alone"]),
+    "what the environment decided": (
+        {"APP_TAG": "app", "CLUSTER_NAME": "blue"},
+        ["from the environment: APP_TAG, CLUSTER_NAME", "no workers.txt: one machine, the head alone"],
+    ),
+}
+
+
+@pytest.mark.parametrize(("given", "lines"), FIRST.values(), ids=FIRST)
+def test_the_first_lines_say_what_the_command_line_does_not(
+    given: dict[str, str], lines: list[str], invoke: Callable[..., int], performed: type[Performs], capsys: Screen
+) -> None:
+    assert performed
+    assert invoke("cluster.status", **given) == 0
+    assert capsys.readouterr().err.splitlines()[: len(lines)] == lines
+
+
+def test_only_the_document_is_on_stdout(invoke: Callable[..., int], performed: type[Performs], capsys: Screen) -> None:
+    assert performed
+    assert invoke("cluster.status") == 0
+    assert capsys.readouterr().out == ""
