@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import paramiko
 
-from deploy.errors import Failure
+from deploy.errors import Failure, Mistake
 from deploy.known_hosts import Kind, KnownHosts, fingerprint
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ def load_known_hosts(settings: Settings) -> KnownHosts:
         except FileNotFoundError:
             continue
         except OSError as error:
-            raise Failure("CONFIG", f"{file} cannot be read: {error.strerror}", "Correct SSH_KNOWN_HOSTS") from error
+            raise Mistake.of("CONFIG", f"{file} cannot be read: {error.strerror}", "Correct SSH_KNOWN_HOSTS") from error
     return known
 
 

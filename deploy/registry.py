@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import binascii
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 from deploy.errors import Failure
@@ -55,14 +55,15 @@ class Ecr:
 
     def create(self) -> None:
         """Create the repository: tags immutable except `latest`, images scanned on push."""
-        with aws_errors("ecr:CreateRepository"):
-            answer = self._ecr().create_repository(
+        client = self._ecr()
+        with aws_errors("ecr:CreateRepository"), suppress(client.exceptions.RepositoryAlreadyExistsException):
+            # Somebody else may have made it since it was asked for.
+            client.create_repository(
                 repositoryName=self._settings.repository_name,
                 imageTagMutability="IMMUTABLE_WITH_EXCLUSION",
                 imageTagMutabilityExclusionFilters=[{"filterType": "WILDCARD", "filter": "latest"}],
                 imageScanningConfiguration={"scanOnPush": True},
             )
-        self._repository = answer["repository"]
 
     def uri(self) -> str:
         """Give the repository's URI; `IMAGE_NOT_FOUND` where there is no such repository."""

@@ -33,6 +33,10 @@ to() {
 """.strip()
 
 
+# AWS settings that are no secret.
+OPEN_KEYS = ("AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_ECR", "AWS_PROFILE", "AWS_REGION", "AWS_DEFAULT_REGION")
+
+
 @dataclass
 class Script:
     """The script while it is written: its lines, and the variables that the operator's side has so far."""
@@ -163,9 +167,7 @@ def script(task: str, scope: Scope, plan: Plan) -> str:
     hosts = [f"{body.host(node)}() {{ {reach(scope, node)}; }}  # {node.name}" for node in nodes]
     text = "\n".join((*hosts, *body.lines))
     aws = [
-        f"export AWS_ENDPOINT_URL={shlex.quote(value.reveal())}"
-        for key, value in scope.settings.aws.items()
-        if key == "AWS_ENDPOINT_URL"
+        f"export {key}={shlex.quote(value.reveal())}" for key, value in scope.settings.aws.items() if key in OPEN_KEYS
     ]
     check = f"for tool in {' '.join(['bash', *tools(text)])}; do\n" + (
         '  command -v "$tool" >/dev/null || { echo "$tool is not installed here" >&2; exit 1; }\ndone'

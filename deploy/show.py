@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from deploy.report import Outcome, Report
 
 STYLES = {"ok": "green", "failed": "red", "unreachable": "red", "skipped": "dim"}
+PIPE_WIDTH = 160  # columns of a table that is piped
 SHOWN = 5  # names that one line lists
 
 
@@ -23,7 +24,9 @@ class Screen:
 
     def __init__(self) -> None:
         """Ask the terminal what it can do; a pipe gets plain lines."""
-        self._console = Console(file=sys.stderr, highlight=False, soft_wrap=True)
+        # What reads a pipe has no width of its own.
+        width = None if sys.stderr.isatty() else PIPE_WIDTH
+        self._console = Console(file=sys.stderr, highlight=False, soft_wrap=True, width=width)
 
     def line(self, text: str, style: str = "") -> None:
         """Write one line."""
@@ -47,6 +50,7 @@ class Screen:
     def problem(self, who: str, problem: Problem, outcome: Outcome | None) -> None:
         """Write a problem: who has it, its code, its cause, the next move."""
         words = [who, problem.place if not outcome else "", problem.code]
+        words += [f"({outcome.step})"] if outcome and outcome.step else []
         self.line(f"{' '.join(filter(None, words))}: {problem.error}", "red")
         for line in (outcome.facts["log_tail"] if outcome else ())[-10:]:
             self.line(f"    {line}", "dim")

@@ -8,7 +8,7 @@ from deploy import lates
 from deploy.plan import Chain, Plan, Stage, Step, Word, phrase
 from deploy.plans.scope import Scope, on_all, on_head
 from deploy.ray import NodeValues, ray_container
-from deploy.steps.cluster import AwaitGcs, HeadRuns, Join, Probe, ReachGcs, ShowRay
+from deploy.steps.cluster import AwaitGcs, FindAddress, HeadRuns, Join, Probe, ReachGcs, ShowRay
 from deploy.steps.containers import ClearName, Create, LayToken, ShowContainer, StartContainer, StopContainers
 from deploy.steps.images import Login, Pull
 from deploy.steps.setup import InstallDocker, JoinDockerGroup, MakeStateFolder, StartDocker
@@ -82,7 +82,12 @@ def start_on_workers(scope: Scope) -> Plan:
     chains = tuple(
         Chain(
             node,
-            (*have_image(scope), ReachGcs(head, settings.redis_port), *run_container(scope, node)),
+            (
+                *have_image(scope),
+                ReachGcs(head, settings.redis_port),
+                FindAddress(lates.node_address(node, head)),
+                *run_container(scope, node),
+            ),
         )
         for node in scope.workers
     )
@@ -113,8 +118,9 @@ def start(scope: Scope) -> Plan:
 
 def status(scope: Scope) -> Plan:
     """Look at each node's container, and then at Ray's node list."""
-    look = on_all(scope, lambda node: (ShowContainer(scope.container(node.role)),))
     nodes = addresses(scope, scope.head + scope.workers)
+    address = dict(nodes)
+    look = on_all(scope, lambda node: (ShowContainer(scope.container(node.role)), FindAddress(address[node])))
     ask = Stage((Chain(scope.inventory.head, (ShowRay(scope.container("head"), nodes),)),), after_head=True)
     return Plan((*look.stages, ask))
 

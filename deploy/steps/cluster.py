@@ -132,6 +132,31 @@ class HeadRuns(Step):
         raise Failure("HEAD_NOT_RUNNING", f"no running container {self.name}", "Start it: invoke cluster.start")
 
 
+@dataclass(frozen=True)
+class FindAddress(Step):
+    """Find the node's address for Ray on its own connection, before the head is asked about it."""
+
+    changes: ClassVar[bool] = False
+    told: ClassVar[bool] = False
+
+    address: Word
+
+    @property
+    def title(self) -> str:
+        return "find the address"
+
+    @property
+    def shell(self) -> str:
+        return f"echo address {quoted(self.address)}"
+
+    def done(self, site: Site) -> bool:
+        site.note(address=site.value(self.address))
+        return True
+
+    def apply(self, site: Site) -> None:
+        """Nothing: see `done`."""
+
+
 def missing(site: Site, nodes: tuple[tuple[Node, Word], ...]) -> list[tuple[Site, str]]:
     """Give the nodes, among those that nothing failed on, that Ray does not have alive, and note those it has."""
     alive = {node.address for node in site.ray.nodes() if node.alive}

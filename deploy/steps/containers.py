@@ -59,7 +59,7 @@ class ClearName(Step):
         return (
             f'[ -z "$(docker ps -aq --filter name=^/{name}$)" ] || '
             f"[ \"$(docker inspect -f '{{{{.State.Running}}}} {fields}' {name})\" = true\\ {wanted.replace(' ', chr(92) + ' ')} ] || "
-            f'docker rm "$(docker ps -aq {stale})" || '
+            f'docker rm "$(docker ps -aq {stale})" 2>/dev/null || '
             f"{{ echo '{name} runs with another spec or is not ours: nothing was touched' >&2; exit 1; }}"
         )
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import shlex
+import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -11,13 +13,14 @@ import pytest
 from docker import DockerClient
 from dotenv import dotenv_values
 
-from tests.hosts.observer import INVOKE, NO_ENGINE, TOP, Done, Sandbox, command
+from tests.hosts.observer import INVOKE, NO_ENGINE, TOP, Done, PracticeHost, Sandbox, command
 
 # How many of these tests pass. In CI a run of all of them in which fewer do has failed.
 HOST_TESTS = 0
 HERE = Path(__file__).resolve().parent
-# These put up and take down practice hosts of their own, before the others share theirs.
+# These want practice hosts of their own, or none; the others share theirs after them.
 FIRST = ("test_sandbox.py", "test_demo.py", "test_one_machine.py")
+BASE = ("raydock/python-root", "ray-project/deploy")
 TIMEOUT = 60  # seconds for one test, without its fixtures
 OURS = "raydock.cluster=sandbox"
 
@@ -42,11 +45,23 @@ def practice_hosts(client: DockerClient, invoke: Invoke) -> Iterator[Sandbox]:
     up = command([INVOKE, "sandbox.up", "--prepared", "--workers", "2"], own, timeout=600)
     found = Sandbox.of(client)
     found.clear()
+    give_base(client, found.head)
     for task in ("build.base", "build", "publish"):
         invoke(task, timeout=600)
     yield found
     if "up already" not in up.err:
         command([INVOKE, "sandbox.down"], own)
+
+
+def give_base(client: DockerClient, head: PracticeHost) -> None:
+    """Give the head what this machine's engine has of the base image: `build.base` decides what it is worth."""
+    here = [image for image in BASE if client.images.list(image)]
+    if here and not head.docker("images", "-q", here[-1]):
+        save = shlex.join(["docker", "save", *here])
+        load = shlex.join(["docker", "exec", "-i", str(head.box.name), "docker", "load"])
+        subprocess.run(
+            ["bash", "-o", "pipefail", "-c", f"{save} | {load}"], check=True, capture_output=True, timeout=300
+        )
 
 
 @pytest.fixture(scope="module")

@@ -67,8 +67,8 @@ PLANS: dict[str, tuple[Planner, Scope, list[str]]] = {
         scope(WORKERS),
         [
             f"head: Login Pull {RUN} AwaitGcs",
-            f"then one: Login Pull ReachGcs {RUN}",
-            f"then two: Login Pull ReachGcs {RUN}",
+            f"then one: Login Pull ReachGcs FindAddress {RUN}",
+            f"then two: Login Pull ReachGcs FindAddress {RUN}",
             "then head: Join Probe",
         ],
     ),
@@ -76,7 +76,7 @@ PLANS: dict[str, tuple[Planner, Scope, list[str]]] = {
     "cluster.start, of one worker": (
         plans.start,
         scope(WORKERS, only="two"),
-        ["head: HeadRuns", f"then two: Login Pull ReachGcs {RUN}", "then head: Join Probe"],
+        ["head: HeadRuns", f"then two: Login Pull ReachGcs FindAddress {RUN}", "then head: Join Probe"],
     ),
     "cluster.start, of the head": (
         plans.start,
@@ -87,12 +87,12 @@ PLANS: dict[str, tuple[Planner, Scope, list[str]]] = {
     "cluster.start-workers": (
         plans.start_workers,
         scope("one"),
-        ["head: HeadRuns", f"then one: Login Pull ReachGcs {RUN}", "then head: Join Probe"],
+        ["head: HeadRuns", f"then one: Login Pull ReachGcs FindAddress {RUN}", "then head: Join Probe"],
     ),
     "cluster.status": (
         plans.status,
         scope("one"),
-        ["head: ShowContainer", "one: ShowContainer", "then head: ShowRay"],
+        ["head: ShowContainer FindAddress", "one: ShowContainer FindAddress", "then head: ShowRay"],
     ),
     "cluster.stop": (
         plans.stop,

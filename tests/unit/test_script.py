@@ -180,6 +180,18 @@ def test_hosts_come_one_after_the_other_and_the_head_first() -> None:
     assert marks == ["# --- head", "# --- 10.0.0.7:2222", "# --- 10.0.0.8", "# --- head"]
 
 
+@pytest.mark.parametrize("name", ["image", "head_address", "token", "run", "repository_uri", "registry_password"])
+def test_what_all_nodes_share_is_found_out_once(name: str) -> None:
+    lines = written("cluster.start", SSH).splitlines()
+    assert len([line for line in lines if line.startswith(f"{name}=$(")]) == 1
+
+
+def test_a_new_session_follows_where_the_user_joins_a_group() -> None:
+    lines = written("cluster.setup", SSH).splitlines()
+    joins = [at for at, line in enumerate(lines) if "usermod -a -G docker" in line and not line.startswith("#")]
+    assert [lines[at + 1] for at in joins] == ["LINES"] * 3
+
+
 TOOLS = {
     "cluster.stop": ("this machine alone", "bash"),
     "cluster.install": ("behind SSH, with ECR", "bash ssh"),

@@ -762,11 +762,15 @@ def test_a_node_that_runs_no_task_fails_alone(addresses: list[str], failing: dic
     assert made.head.docker.calls == [("exec", "raydock-ray-head", "python")]
 
 
-def test_a_node_keeps_the_failure_that_it_had() -> None:
+def never(_: Any) -> str:
+    raise AssertionError("a node that failed was asked")
+
+
+def test_a_node_that_failed_before_is_not_asked_and_keeps_its_failure() -> None:
     made = running(*ALL)
     made.sites["two"].fail(Failure("PULL_FAILED", "no"))
     made.head.docker.answer = (0, '["10.0.0.3"]')
-    PROBE.apply(made.head)
+    Probe("raydock-ray-head", (*NODES[:2], (TWO, Late("unknown", "", never)))).apply(made.head)
     assert failures(made) == {"two": "PULL_FAILED"}
 
 
