@@ -55,15 +55,14 @@ class Script:
 
     def assign(self, late: Late[Any]) -> None:
         """Have the operator's side find out a value, once."""
-        if late.name in self.known or late.at is Place.NODE:
+        if late.name in self.known or late.at is Place.NODE or not late.shell:
             return
         if late.at is Place.OPERATOR:
             self.write(f"{late.name}=$({late.shell})")
         else:
             variables = [needed.name for needed in lates(late.needs) if needed.name in self.known]
             call = " ".join(("to", self.host(self.scope.inventory.head), *variables))
-            login = [login_line(late)] if "$memory" in late.shell else []
-            self.write(f"{late.name}=$({call} <<'LINES'", *login, late.shell, "LINES", ")")
+            self.write(f"{late.name}=$({call} <<'LINES'", late.shell, "LINES", ")")
         self.known.add(late.name)
 
     def block(self, node: Node, steps: Sequence[Step]) -> None:
@@ -71,7 +70,7 @@ class Script:
         found = list(dict.fromkeys(late for step in steps for late in lates(step)))
         for late in found:
             self.assign(late)
-        variables = sorted({late.name for late in found if late.at is not Place.NODE})
+        variables = sorted({late.name for late in found} & self.known)
         self.write(" ".join(("to", self.host(node), *variables)) + " <<'LINES'")
         assigned: set[str] = set()
         for step in steps:
@@ -98,7 +97,7 @@ class Script:
         part: list[Step] = []
         known = set(self.known)
         for step in steps:
-            new = {late.name for late in lates(step) if late.at is not Place.NODE} - known
+            new = {late.name for late in lates(step) if late.at is not Place.NODE and late.shell} - known
             if part and new:
                 yield part
                 part = []
@@ -106,18 +105,6 @@ class Script:
             known |= new
         if part:
             yield part
-
-
-def login_line(late: Late[Any]) -> str:
-    """Write the login that finding out this value needs."""
-    password = next((needed for needed in lates(late.needs) if needed.name == "registry_password"), None)
-    if password is None:
-        return ":"
-    uri = next((needed for needed in lates(late.needs) if needed.name == "repository_uri"), None)
-    registry = f"${{{uri.name}%%/*}}" if uri else "$registry"
-    return (
-        f'docker --config "$memory" login --username AWS --password-stdin "{registry}" <<<"${password.name}" >/dev/null'
-    )
 
 
 def sessions(steps: Sequence[Step]) -> Iterator[tuple[Place, list[Step]]]:

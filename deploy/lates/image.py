@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from deploy.errors import Failure
 from deploy.image import ImageRef
-from deploy.lates.registry import registry_password, repository_uri
-from deploy.plan import Late, Place, phrase, quoted
+from deploy.lates.registry import docker_cli, logged_in, registry_password, repository_uri
+from deploy.plan import Late, Place, Word, phrase, quoted
 from deploy.ray import container_name
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ def wanted_image(settings: Settings, *, alone: bool) -> Late[str]:
 def given_image(settings: Settings, image: str) -> Late[str]:
     """Give the image that the operator named, by its digest."""
     login = login_for(settings, image)
-    shell = f"echo {shlex.quote(image)}" if "@" in image else published_shell(shlex.quote(image), repository_of(image))
+    shell = f"echo {shlex.quote(image)}" if "@" in image else published_shell(image, repository_of(image), login)
 
     def resolve(site: Site) -> str:
         return by_digest(site, image, site.resolve(login) if login else None)
@@ -64,19 +64,19 @@ def published_image(settings: Settings) -> Late[str]:
     needs: tuple[Late[Any], ...] = (uri, login) if isinstance(uri, Late) else (login,)
     return Late(
         "image",
-        f"{running} 2>/dev/null | grep . || {{ {published_shell(quoted(latest), quoted(uri))}; }}",
+        f"{running} 2>/dev/null | grep . || {{ {published_shell(latest, uri, login)}; }}",
         resolve,
         Place.HEAD,
         needs=needs,
     )
 
 
-def published_shell(tag: str, repository: str) -> str:
+def published_shell(tag: Word, repository: Word, login: Late[Any] | None) -> str:
     """Write how the script asks for a tag's digest: of a pull, which every node needs anyway."""
     digests = "{{range .RepoDigests}}{{println .}}{{end}}"
     return (
-        f'docker --config "$memory" pull -q {tag} >/dev/null && '
-        f"docker image inspect -f '{digests}' {tag} | grep -F {repository}@"
+        f"{logged_in(login, tag)}{docker_cli(login)} pull -q {quoted(tag)} >/dev/null && "
+        f"docker image inspect -f '{digests}' {quoted(tag)} | grep -F {quoted(repository)}@"
     )
 
 
@@ -109,7 +109,7 @@ def login_for(settings: Settings, image: str) -> Late[Credentials | None] | None
     """Give the login that an image of this name needs: ours for our own registry, none for another's."""
     host = image.partition("/")[0]
     ours = bool(settings.repository_uri) and str(settings.repository_uri).partition("/")[0] == host
-    return registry_password(settings) if ours or ".dkr.ecr." in host else None
+    return registry_password(settings, image) if ours or ".dkr.ecr." in host else None
 
 
 def local_image(site: Site, tag: str) -> str:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from deploy.errors import Failure
+from deploy.lates.registry import docker_cli, logged_in
 from deploy.plan import Late, Place, Step, Word, quoted
 
 if TYPE_CHECKING:
@@ -35,8 +36,7 @@ class Login(Step):
     def shell(self) -> str:
         return (
             f"docker image inspect {quoted(self.image)} >/dev/null 2>&1 || "
-            f'docker --config "$memory" login --username AWS --password-stdin "${{{self.image.name}%%/*}}" '
-            f'<<<"${self.credentials.name}"'
+            f"{logged_in(self.credentials, self.image).removesuffix(' && ') or ':'}"
         )
 
     def done(self, site: Site) -> bool:
@@ -63,7 +63,7 @@ class Pull(Step):
     @property
     def shell(self) -> str:
         image = quoted(self.image)
-        return f'docker image inspect {image} >/dev/null 2>&1 || docker --config "$memory" pull -q {image}'
+        return f"docker image inspect {image} >/dev/null 2>&1 || {docker_cli(self.credentials)} pull -q {image}"
 
     def done(self, site: Site) -> bool:
         return site.docker.has(site.value(self.image))
@@ -257,17 +257,11 @@ class Push(Step):
 
     @property
     def shell(self) -> str:
-        name = f"{quoted(self.repository)}:{quoted(self.tag)}"
-        registry = (
-            f"${{{self.repository.name}%%/*}}"
-            if isinstance(self.repository, Late)
-            else str(self.repository).partition("/")[0]
-        )
+        name, docker = f"{quoted(self.repository)}:{quoted(self.tag)}", docker_cli(self.credentials)
         # The manifest names the image by its id.
         return (
-            f'docker --config "$memory" login --username AWS --password-stdin "{registry}" '
-            f'<<<"${self.credentials.name}" >/dev/null; docker --config "$memory" manifest inspect {name} 2>/dev/null | '
-            f'grep -qF "$(docker image inspect -f \'{{{{.Id}}}}\' {name})" || docker --config "$memory" push -q {name}'
+            f"{logged_in(self.credentials, self.repository)}{{ {docker} manifest inspect {name} 2>/dev/null | "
+            f"grep -qF \"$(docker image inspect -f '{{{{.Id}}}}' {name})\" || {docker} push -q {name}; }}"
         )
 
     def done(self, site: Site) -> bool:

@@ -280,7 +280,14 @@ esac"""
     @pytest.mark.parametrize(("variables", "value"), FACES.values(), ids=FACES)
     def test_the_script_takes(self, variables: dict[str, str], value: str, tmp_path: Path) -> None:
         path = program(tmp_path / "bin", "docker", self.DOCKER)
-        found = bash(self.PUBLISHED.shell, path, memory="/nowhere", repository_uri="registry.test/my-app", **variables)
+        found = bash(
+            self.PUBLISHED.shell,
+            path,
+            memory="/nowhere",
+            registry_password="x",
+            repository_uri="registry.test/my-app",
+            **variables,
+        )
         assert found == value
 
     NEEDS: dict[str, tuple[dict[str, str], bool, list[str]]] = {

@@ -406,9 +406,6 @@ def ends_well(machines: Machines, text: str) -> None:
     assert [secret for secret in (PLANTED, PASSWORD) if secret in words] == []
 
 
-NO_ECR = pytest.mark.xfail(
-    reason="the login of a registry that is not ECR's, or not the settings', is written for none"
-)
 RUNS: dict[str, Any] = {
     "build.base, with a root image": ("build.base", SSH, ["raydock/python-root"]),
     "build.image, with a base image": ("build.image", SSH, ["ray-project/deploy"]),
@@ -421,9 +418,11 @@ RUNS: dict[str, Any] = {
 UNABLE: dict[str, Any] = {
     "build.base": ("build.base", SSH, []),
     "build.image": ("build.image", SSH, []),
-    "cluster.pull, of a registry of one's own": pytest.param("cluster.pull", OWN, [], marks=NO_ECR),
-    "cluster.pull, of another repository of ECR": pytest.param(
-        "cluster.pull", scope("10.0.0.8", image="1.dkr.ecr.eu-west-1.amazonaws.com/a:1"), [], marks=NO_ECR
+    "cluster.pull, of a registry of one's own": ("cluster.pull", OWN, []),
+    "cluster.pull, of another repository of ECR": (
+        "cluster.pull",
+        scope("10.0.0.8", image="1.dkr.ecr.eu-west-1.amazonaws.com/a:1"),
+        [],
     ),
 }
 
@@ -436,7 +435,7 @@ def test_a_script_works(task: str, of: Scope, images: list[str], machines: Machi
 
 NOT_ASKED: dict[str, Any] = {
     "cluster.start-head, of a public image": ("cluster.start-head", PUBLIC, []),
-    "publish.image, to a registry of one's own": pytest.param("publish.image", OWN, ["my-app"], marks=NO_ECR),
+    "publish.image, to a registry of one's own": ("publish.image", OWN, ["my-app"]),
 }
 
 

@@ -26,7 +26,7 @@ Given = Callable[[FakeSite], object]
 WORKERS = "one  #: private=10.0.0.2\ntwo  #: private=10.0.0.3"
 SCOPE = scope(WORKERS)
 HEAD, ONE, TWO = SCOPE.inventory.nodes
-CREDENTIALS: Late[Any] = Late("registry_password", "", lambda _: LOGIN, Place.OPERATOR)
+CREDENTIALS: Late[Any] = Late("registry_password", "aws", lambda _: LOGIN, Place.OPERATOR)
 IMAGE = f"registry.test/my-app@{DIGEST}"
 KNOWN = {"image": IMAGE, "head_address": "10.0.0.1", "token": "hunter2", "run": "r1"}
 
@@ -820,12 +820,12 @@ ASKING: Late[str] = Late("image", "", lambda _: "")
 LINES: dict[str, tuple[Step, str]] = {
     "pull": (
         Pull(ASKING),
-        'docker image inspect "$image" >/dev/null 2>&1 || docker --config "$memory" pull -q "$image"',
+        'docker image inspect "$image" >/dev/null 2>&1 || docker pull -q "$image"',
     ),
     "login": (
         Login(ASKING, CREDENTIALS),
         'docker image inspect "$image" >/dev/null 2>&1 || docker --config "$memory" login --username AWS '
-        '--password-stdin "${image%%/*}" <<<"$registry_password"',
+        '--password-stdin "${image%%/*}" <<<"$registry_password" >/dev/null',
     ),
     "start Docker": (
         StartDocker(),
