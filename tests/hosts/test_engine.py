@@ -18,6 +18,7 @@ import docker
 import paramiko
 import pytest
 import requests
+from dotenv import dotenv_values
 
 from deploy.channel import docker_local, docker_over, http_local, http_over
 from deploy.channel.endings import START
@@ -52,15 +53,19 @@ class Machine:
 
 
 @pytest.fixture(scope="session")
-def connection() -> Iterator[paramiko.SSHClient]:
-    if not (ROOT / "conf/sandbox.env").exists():
-        pytest.skip("no practice hosts: invoke sandbox.up")
+def connection(practice_hosts: object) -> Iterator[paramiko.SSHClient]:  # noqa: ARG001 - they must be up
+    client = to_head()
+    yield client
+    client.close()
+
+
+def to_head() -> paramiko.SSHClient:
+    host, _, port = str(dotenv_values(ROOT / "conf/sandbox.env")["HEAD"]).rpartition("@")[2].partition(":")
     client = paramiko.SSHClient()
     client.load_host_keys(str(RUN / "known_hosts"))
     client.set_missing_host_key_policy(paramiko.RejectPolicy())
-    client.connect("127.0.0.1", 22000, "ubuntu", key_filename=str(RUN / "id_ed25519"), allow_agent=False)
-    yield client
-    client.close()
+    client.connect(host, int(port), "ubuntu", key_filename=str(RUN / "id_ed25519"), allow_agent=False)
+    return client
 
 
 def transport(connection: paramiko.SSHClient) -> paramiko.Transport:
@@ -77,12 +82,7 @@ def head(connection: paramiko.SSHClient) -> Iterator[Machine]:
         assert out.channel.recv_exit_status() == 0, err.read().decode()
         return said
 
-    try:
-        client = docker_over(lambda: transport(connection).open_session(timeout=10))
-    except Failure as failure:
-        if failure.code != "DOCKER_ABSENT":
-            raise
-        pytest.skip("the practice hosts are bare: invoke sandbox.up")
+    client = docker_over(lambda: transport(connection).open_session(timeout=10))
     machine = Machine(Engine(client), shell)
     if not (had := machine.engine.has(DEBIAN)):
         client.images.load(docker_local(None).api.get_image(DEBIAN))
@@ -94,9 +94,6 @@ def head(connection: paramiko.SSHClient) -> Iterator[Machine]:
 
 @pytest.fixture(scope="session")
 def local() -> Iterator[Machine]:
-    if not Path("/var/run/docker.sock").exists():
-        pytest.skip("no engine here: script/bootstrap")
-
     def shell(line: str) -> str:
         return subprocess.run(("/bin/bash", "-c", line), check=True, capture_output=True, text=True).stdout
 
@@ -432,7 +429,7 @@ def soon(holds: Callable[[], bool]) -> bool:
 
 
 def test_a_client_uses_one_channel_and_closes_it() -> None:
-    connection = second_connection()
+    connection = to_head()
     client = docker_over(lambda: transport(connection).open_session(timeout=10))
     for _ in range(20):
         client.ping()
@@ -457,17 +454,8 @@ def test_a_channel_that_has_closed_is_not_used_again(connection: paramiko.SSHCli
     client.close()
 
 
-def second_connection() -> paramiko.SSHClient:
-    if not (ROOT / "conf/sandbox.env").exists():
-        pytest.skip("no practice hosts: invoke sandbox.up")
-    client = paramiko.SSHClient()
-    client.load_host_keys(str(RUN / "known_hosts"))
-    client.connect("127.0.0.1", 22000, "ubuntu", key_filename=str(RUN / "id_ed25519"), allow_agent=False)
-    return client
-
-
 def test_a_connection_that_is_lost_is_no_engine_that_is_down(head: Machine) -> None:
-    client = second_connection()
+    client = to_head()
     engine = Engine(docker_over(lambda: transport(client).open_session(timeout=10)))
     engine.create(container(command=("sleep", "600")), words)
     engine.start("raydock-engine-test-created")
@@ -481,7 +469,7 @@ def test_a_connection_that_is_lost_is_no_engine_that_is_down(head: Machine) -> N
 
 
 def test_sessions_that_sshd_refuses_are_told() -> None:
-    client = second_connection()
+    client = to_head()
     try:
         held = [transport(client).open_session(timeout=10) for _ in range(10)]
         refused = refusal(lambda: docker_over(lambda: transport(client).open_session(timeout=10)))
