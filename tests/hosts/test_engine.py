@@ -428,6 +428,7 @@ def soon(holds: Callable[[], bool]) -> bool:
     return held
 
 
+@pytest.mark.usefixtures("practice_hosts")
 def test_a_client_uses_one_channel_and_closes_it() -> None:
     connection = to_head()
     client = docker_over(lambda: transport(connection).open_session(timeout=10))
@@ -468,6 +469,7 @@ def test_a_connection_that_is_lost_is_no_engine_that_is_down(head: Machine) -> N
         head.engine.api.remove_container("raydock-engine-test-created", force=True)
 
 
+@pytest.mark.usefixtures("practice_hosts")
 def test_sessions_that_sshd_refuses_are_told() -> None:
     client = to_head()
     try:

@@ -8,7 +8,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -95,12 +94,17 @@ def left_behind(sandbox: Sandbox) -> list[str]:
 TASKS = ["build.base", "build", "publish", "cluster.setup", "cluster.start", "cluster.status", "cluster.stop"]
 
 
+def logins(sandbox: Sandbox) -> list[int]:
+    """Count what each sshd let in; the end of an earlier connection may be told late, its beginning not."""
+    return [host.box.logs().count(b"Accepted publickey") for host in sandbox]
+
+
 @pytest.mark.parametrize("task", TASKS)
 def test_a_plan_is_printed_without_a_word_to_any_host(invoke: Invoke, sandbox: Sandbox, task: str) -> None:
-    begun = datetime.now(UTC).replace(tzinfo=None)
+    before = logins(sandbox)
     planted = {"AWS_SECRET_ACCESS_KEY": "planted-key", "AWS_SESSION_TOKEN": "planted-token"}
     script = invoke("--dry", task, env=planted).out
-    assert [host.box.logs(since=begun) for host in sandbox] == [b"", b"", b""]
+    assert logins(sandbox) == before
     assert script.startswith("#!/usr/bin/env bash\n")
     subprocess.run(["bash", "-n"], input=script, text=True, check=True)
     assert "planted" not in script
