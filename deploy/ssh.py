@@ -33,9 +33,10 @@ logging.getLogger("paramiko").setLevel(logging.CRITICAL)
 
 
 @cache
-def fabric_config() -> Config:
-    """Give Fabric's configuration with `~/.ssh/config` read, once for all connections."""
-    return Config()
+def ssh_config() -> paramiko.SSHConfig:
+    """Give what `~/.ssh/config` and the system's say, read once for all connections."""
+    found: paramiko.SSHConfig = Config().base_ssh_config
+    return found
 
 
 def connection_to(node: Node, settings: Settings, known: KnownHosts) -> Connection:
@@ -52,7 +53,8 @@ def connection_to(node: Node, settings: Settings, known: KnownHosts) -> Connecti
         node.address,
         user=node.user,
         port=node.port,
-        config=fabric_config(),
+        # One of its own: a Connection writes into it, which empties it for a moment to all who share it.
+        config=Config(ssh_config=ssh_config()),
         forward_agent=False,
         connect_timeout=CONNECT_TIMEOUT,
         connect_kwargs=options,

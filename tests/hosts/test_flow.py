@@ -167,11 +167,12 @@ def test_the_folder_of_a_program_is_shipped_without_secrets(
 # ---- Ray's token
 
 
-def test_the_token_is_in_the_containers_and_nowhere_else(invoke: Invoke, running: Sandbox) -> None:
+def test_the_token_is_in_the_containers_and_nowhere_else(invoke: Invoke, running: Sandbox, tmp_path: Path) -> None:
+    (tmp_path / "program.py").write_text("print('ran')\n")
     said = [
         invoke("cluster.start", "--json"),
         invoke("cluster.status", "--json"),
-        invoke("job.run", "examples/pi.py", "--", "1000"),
+        invoke("job.run", tmp_path / "program.py"),
         invoke("--dry", "cluster.start"),
     ]
     (token,) = {host.docker("exec", ours(host), "cat", TOKEN) for host in running}
@@ -289,15 +290,15 @@ def test_without_aws_credentials_nothing_is_done(
     refused = invoke("publish", "--json", env={"ENVIRONMENT": nobody, "HOME": str(tmp_path)}, exit=6)
     assert stopped.actions(since) == {}
     assert [error["code"] for error in refused.report["errors"]] == ["AWS_NO_CREDS"]
-    assert refused.err.count("AWS_NO_CREDS: no AWS credentials") == 1
+    assert refused.err.count("no AWS credentials") == 1
     assert not refused.report["changed"]
 
 
 def test_a_name_of_ours_that_somebody_else_bears_is_left_alone(invoke: Invoke, stopped: Sandbox) -> None:
-    worker = stopped.workers[0]
-    image = worker.docker("images", "-q", "--no-trunc").split()[0]
-    worker.docker("run", "--detach", "--name", WORKER, image, "sleep", "600")
-    before = worker.containers()[WORKER]["Id"]
-    refused = invoke("cluster.start", "--json", exit=3)
-    assert refused.node(worker.node)["code"] == "NAME_CONFLICT"
-    assert worker.containers(running=True)[WORKER]["Id"] == before
+    head = stopped.head
+    head.docker("run", "--detach", "--name", HEAD, "raydock-example", "sleep", "600")
+    before, since = head.containers()[HEAD], time.time_ns()
+    refused = invoke("cluster.start", "--json", exit=1)
+    assert refused.node("head")["code"] == "NAME_CONFLICT"
+    assert stopped.actions(since) == {}
+    assert head.containers(running=True)[HEAD]["State"] == before["State"]
