@@ -8,7 +8,7 @@ from invoke.context import Context
 from invoke.tasks import task
 
 from deploy import plans
-from deploy.desk import Flags, perform
+from deploy.desk import Flags, mistakes_told, perform, scope_of
 
 JSON = {"json": "print one JSON document on stdout, whatever happens"}
 
@@ -22,10 +22,9 @@ def image(c: Context, json: bool = False) -> None:
 @task
 def dockerfile(c: Context) -> None:  # noqa: ARG001 - Invoke gives it
     """Print the Dockerfile that `build` uses, rendered from Dockerfile.template."""
-    from deploy.desk import scope_of
-
-    text, _ = plans.dockerfile(scope_of(Flags()))
-    sys.stdout.write(text.replace(plans.NO_COMMIT, "<my-project-commit>") + "\n")
+    with mistakes_told("build.dockerfile"):
+        text, _ = plans.dockerfile(scope_of(Flags()))
+        sys.stdout.write(text.replace(plans.NO_COMMIT, "<my-project-commit>") + "\n")
 
 
 @task(help=JSON)

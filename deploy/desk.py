@@ -140,6 +140,17 @@ def tell(report: Report, flags: Flags) -> None:
         screen.line(f"next: {NEXT[report.task]}", "dim")
 
 
+@contextmanager
+def mistakes_told(task: str) -> Iterator[None]:
+    """Tell what an operator can mend in the block as every report does, and end with its exit code."""
+    from deploy.report import Report
+
+    try:
+        yield
+    except RaydockError as error:
+        tell(Report(task, problems=error.problems), Flags())
+
+
 @dataclass
 class Head:
     """The running head of the cluster."""

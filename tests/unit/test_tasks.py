@@ -223,6 +223,15 @@ def test_the_dockerfile_can_be_seen(invoke: Callable[..., int], capsys: Screen) 
     assert "      org.opencontainers.image.revision=<my-project-commit>" in lines
 
 
+def test_a_dockerfile_that_cannot_be_made_is_told_without_a_traceback(
+    invoke: Callable[..., int], capsys: Screen
+) -> None:
+    assert invoke("build.dockerfile") == 2
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert "MY_PROJECT_URL is not set" in printed.err
+
+
 WRONG: dict[str, tuple[tuple[str, ...], dict[str, str], str]] = {
     "a setting": (("cluster.status",), {"REDIS_PORT": "0"}, "CONFIG"),
     "a setting that is missing": (("build",), {}, "CONFIG"),
