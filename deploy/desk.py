@@ -66,11 +66,16 @@ def scope_of(flags: Flags) -> Scope:
     return Scope(settings, inventory, inventory.select(flags.only))
 
 
+def dry(c: Context) -> bool:
+    """Tell whether nothing shall be done: `--dry` is looked at here only."""
+    return bool(c.config.run.dry)
+
+
 def perform(c: Context, task: str, planner: Planner, flags: Flags = Flags()) -> None:  # noqa: B008 - frozen
     """Perform a task's plan, or with `--dry` print it as a script; ends the process where it did not go well.
 
     Args:
-        c: Invoke's context; its `--dry` is looked at here only.
+        c: Invoke's context.
         task: the task's name, for the report.
         planner: what makes the plan.
         flags: what the task was told.
@@ -82,7 +87,7 @@ def perform(c: Context, task: str, planner: Planner, flags: Flags = Flags()) -> 
         scope = scope_of(flags)
         report.cluster = scope.settings.cluster_name
         plan = planner(scope)
-        if c.config.run.dry:
+        if dry(c):
             from deploy.script import script
 
             sys.stdout.write(script(task, scope, plan))

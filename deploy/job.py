@@ -38,14 +38,15 @@ Say = Callable[[str], object]
 )
 def run(c: Context, file: str, folder: str = "", json: bool = False) -> None:
     """Run a program on the cluster, with its output live, and end with its exit code."""
+    from deploy.desk import dry
     from deploy.parcel import arguments_after_dashes
 
     arguments = arguments_after_dashes(sys.argv)
-    if c.config.run.dry:
-        print(by_hand(file, folder, arguments))
-        return
     course = Course()
     with _ended(course):
+        if dry(c):
+            print(by_hand(file, folder, arguments))
+            return
         _run(c, course, file, folder, arguments, _writer(sys.stderr if json else sys.stdout))
     _tell(course, json=json)
     if course.exit:
@@ -66,10 +67,11 @@ class Course:
 
 def by_hand(file: str, folder: str, arguments: Sequence[str]) -> str:
     """Give the command that does the same, typed on the head."""
+    from deploy.desk import Flags, scope_of
     from deploy.parcel import entrypoint, locate
 
     root, program = locate(file, folder)
-    head = '"$(docker ps --quiet --filter label=raydock.role=head)"'
+    head = scope_of(Flags()).container("head")
     there = shlex.quote(str(root))
     return f"docker exec {head} ray job submit --working-dir {there} -- {entrypoint(program, arguments)}"
 

@@ -10,6 +10,8 @@ from invoke.context import Context
 from invoke.exceptions import Exit
 from invoke.tasks import task
 
+from deploy.desk import dry
+
 
 @task(
     help={
@@ -17,10 +19,12 @@ from invoke.tasks import task
         "prepared": "Hosts that have Docker already.",
     }
 )
-def up(_c: Context, workers: str = "2", prepared: bool = False) -> None:
+def up(c: Context, workers: str = "2", prepared: bool = False) -> None:
     """Have practice hosts on this machine, and what a cluster finds around it."""
     from deploy.practice import operate
 
+    if _dry(c):
+        return
     changed = _perform(operate.up, workers=workers, prepared=prepared)
     _say(f"the sandbox is up: head and {workers} workers" if changed else "the sandbox is up already: nothing to do")
     step = "build.base" if prepared else "cluster.install"
@@ -28,12 +32,21 @@ def up(_c: Context, workers: str = "2", prepared: bool = False) -> None:
 
 
 @task
-def down(_c: Context) -> None:
+def down(c: Context) -> None:
     """Remove the practice hosts and all that came with them; images stay."""
     from deploy.practice import operate
 
+    if _dry(c):
+        return
     _say("the sandbox is gone" if _perform(operate.down) else "there is no sandbox: nothing to do")
     _say("next: invoke sandbox.up")
+
+
+def _dry(c: Context) -> bool:
+    """Say what a dry run of practice hosts can say."""
+    if dry(c):
+        _say("practice hosts stand for no line of the document: there is no script, and nothing was done")
+    return dry(c)
 
 
 def _perform(operation: Callable[..., bool], **wanted: Any) -> bool:

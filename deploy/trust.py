@@ -46,11 +46,11 @@ class Shown:
 
 def trust_hosts(c: Context, flags: Flags, *, yes: bool) -> None:
     """Show the keys in one table, ask once, record them."""
-    from deploy.desk import scope_of, tell
+    from deploy.desk import dry, scope_of, tell
     from deploy.show import Screen
 
     report = Report("cluster.trust")
-    if c.config.run.dry:
+    if dry(c):
         print("ssh-keyscan -H HOST >> ~/.ssh/known_hosts  # for each host; compare the fingerprints first")
         return
     screen = Screen()

@@ -214,6 +214,30 @@ def test_a_dry_run_may_be_for_some_nodes_only(invoke: Callable[..., int], capsys
     assert marks == ["# --- 10.0.0.8"]
 
 
+NO_LINE = {
+    "practice hosts": (("sandbox.up",), ""),
+    "no practice hosts": (("sandbox.down",), ""),
+    "a program": (
+        ("job.run", "prog.py"),
+        "docker exec raydock-ray-head ray job submit --working-dir {here} -- python prog.py\n",
+    ),
+}
+
+
+@pytest.mark.parametrize(("words", "line"), NO_LINE.values(), ids=NO_LINE)
+def test_a_dry_run_of_what_has_no_script_does_nothing(
+    words: tuple[str, ...],
+    line: str,
+    invoke: Callable[..., int],
+    capsys: Screen,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("docker.from_env", lambda **_: pytest.fail("an engine was asked"))
+    Path("prog.py").touch()
+    assert invoke("--dry", *words) == 0
+    assert capsys.readouterr().out == line.format(here=Path.cwd())
+
+
 def test_the_dockerfile_can_be_seen(invoke: Callable[..., int], capsys: Screen) -> None:
     assert (
         invoke("build.dockerfile", MY_PROJECT_URL="https://git.test/a.git", MY_PROJECT_INSTALLATION_SCRIPT="make") == 0
