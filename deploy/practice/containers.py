@@ -72,7 +72,7 @@ def create(client: DockerClient, wanted: Container) -> None:
         environment=dict(wanted.environment),
         labels={LABEL: "1", SPEC_LABEL: wanted.spec},
         ports=[wanted.port],
-        volumes=[wanted.volume],
+        volumes=list(wanted.volumes),
         host_config=_host_config(client, wanted, free_port(wanted.published)),
         networking_config={"EndpointsConfig": {NETWORK: endpoint}},
     )
@@ -86,6 +86,7 @@ def _host_config(client: DockerClient, wanted: Container, port: int) -> dict[str
         binds=[f"{volume}:{place}" for volume, place in wanted.mounts.items()],
         extra_hosts=dict(wanted.names),
         network_mode=NETWORK,
+        tmpfs={folder: f"exec,suid,dev,mode={mode}" for folder, mode in wanted.in_memory.items()},
         ulimits=[Ulimit(name="nofile", soft=OPEN_FILES, hard=OPEN_FILES)],
         **(_as_a_host() if wanted.is_host else {}),
     )

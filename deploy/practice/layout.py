@@ -25,11 +25,17 @@ SSH_PORT = 22
 ECR_PORT = 5000
 FIRST_PUBLISHED = 22000
 MOST_WORKERS = 200
+ENGINE_FILES = "/var/lib/docker"
+# The head's images take 3 GB, Ray and its store 1 GB: what is left is this machine's own.
+MEMORY_PER_HOST = 6 << 30
 
 
 @dataclass(frozen=True)
 class Container:
-    """One container as it is wanted; its port is published on loopback, at `published` if that is free."""
+    """One container as it is wanted; its port is published on loopback, at `published` if that is free.
+
+    `in_memory` has the folders that are not on disk, each with its mode.
+    """
 
     name: str
     image: str
@@ -39,7 +45,8 @@ class Container:
     environment: Mapping[str, str]
     mounts: Mapping[str, str]
     names: Mapping[str, str]
-    volume: str
+    volumes: tuple[str, ...]
+    in_memory: Mapping[str, str]
     is_host: bool
 
     @property
@@ -83,14 +90,19 @@ def services(image: str, subnet: IPv4Network) -> Container:
         environment={"REGISTRY": REGISTRY, "ACCOUNT": ACCOUNT, "AWS_DEFAULT_REGION": REGION},
         mounts={AUTHORITY: "/srv/ca"},
         names={},
-        volume="/var/lib/registry",
+        volumes=("/var/lib/registry",),
+        in_memory={},
         is_host=False,
     )
 
 
-def hosts(image: str, subnet: IPv4Network, *, workers: int, public_key: str) -> tuple[Container, ...]:
-    """Give the practice hosts: the head, then the workers."""
+def hosts(image: str, subnet: IPv4Network, *, workers: int, public_key: str, memory: int) -> tuple[Container, ...]:
+    """Give the practice hosts: the head, then the workers.
+
+    Where this machine's `memory`, in bytes, is plenty, the hosts' engines keep their images there.
+    """
     around = services_address(subnet)
+    roomy = memory >= (workers + 1) * MEMORY_PER_HOST
     return tuple(
         Container(
             name=f"{PREFIX}-worker-{number}" if number else HEAD,
@@ -101,7 +113,8 @@ def hosts(image: str, subnet: IPv4Network, *, workers: int, public_key: str) -> 
             environment={"AUTHORIZED_KEY": public_key, "NAMESERVER": around},
             mounts={AUTHORITY: f"/etc/docker/certs.d/{REGISTRY}:ro"},
             names={REGISTRY: around},
-            volume="/var/lib/docker",
+            volumes=() if roomy else (ENGINE_FILES,),
+            in_memory={ENGINE_FILES: "710", "/tmp": "1777"} if roomy else {},  # noqa: S108 - the host's own
             is_host=True,
         )
         for number in range(workers + 1)

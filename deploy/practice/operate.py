@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
 from ipaddress import IPv4Network
 
@@ -28,7 +29,8 @@ def up(*, workers: str, prepared: bool, say: Say) -> bool:
         subnet = engine.ensure_network(client)
         engine.ensure_authority(client)
         services = layout.services(services_image, subnet)
-        hosts = layout.hosts(host_image, subnet, workers=number, public_key=public_key)
+        memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+        hosts = layout.hosts(host_image, subnet, workers=number, public_key=public_key, memory=memory)
         changed = _reconcile(client, (services, *hosts), say)
         ready.wait(client, (services, *hosts))
         if changed:

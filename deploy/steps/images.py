@@ -116,7 +116,7 @@ class MakeRoot(Step):
             "{ as_root apt-get update >&2; "
             "as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends mmdebstrap >&2; }\n"
             "as_root mmdebstrap --quiet --variant=minbase --include=ca-certificates,git,python3,python3-venv "
-            f"{self.suite} - | docker import --message mmdebstrap - {self.image} >/dev/null"
+            f'--customize-hook=\'rm -rf "$1"/usr/share/doc "$1"/usr/share/man "$1"/usr/share/locale\' {self.suite} - | docker import --message mmdebstrap - {self.image} >/dev/null'
         )
 
     @property
