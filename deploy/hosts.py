@@ -23,7 +23,7 @@ from deploy.plan import Late, Place, Word, parts_of
 from deploy.ray import TOKEN_PATH, container_name
 from deploy.ray_api import RayApi
 from deploy.secret import Secret
-from deploy.ssh import CHANNEL_TIMEOUT, connection_to, open_connection
+from deploy.ssh import CHANNEL_TIMEOUT, close_connection, connection_to, open_connection
 
 if TYPE_CHECKING:
     import requests
@@ -254,10 +254,8 @@ class SshHost(Host):
             for name in ("docker", "ray"):
                 self.__dict__.pop(name, None)
             connection, self._connection = self._connection, None
-        hop: Any = connection
-        while hop is not None and not isinstance(hop, str):
-            hop.close()
-            hop = hop.gateway
+        if connection:
+            close_connection(connection)
 
 
 def _utf8(text: str) -> str:

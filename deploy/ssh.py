@@ -72,9 +72,7 @@ def open_connection(connection: Connection) -> None:
         with connect_errors(connection):
             connection.open()
     except BaseException:
-        # Fabric closes what was opened to the end; sshd counts what waits for its login (MaxStartups).
-        for hop in hops(connection):
-            hop.client.close()
+        close_connection(connection)
         raise
     transport = connection.client.get_transport()
     if transport is None:
@@ -84,10 +82,25 @@ def open_connection(connection: Connection) -> None:
         transport.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, USER_TIMEOUT)
 
 
+def close_connection(connection: Connection) -> None:
+    """Close a connection and those to its jump hosts, open or half open.
+
+    Fabric's own close leaves the jump hosts', and what waits for its login, which sshd counts (MaxStartups).
+    """
+    for hop in hops(connection):
+        hop.close()
+        hop.client.close()
+
+
+def stuck_at(connection: Connection) -> Connection:
+    """Give the hop that a connection did not get beyond: the first one from here that is not open."""
+    way = [*hops(connection)][::-1]
+    return next((hop for hop in way if not hop.is_connected), connection)
+
+
 @contextmanager
 def connect_errors(connection: Connection) -> Iterator[None]:
     """Turn what goes wrong while connecting into a `Failure`."""
-    where = f"{connection.host}:{connection.port}"
     try:
         yield
     except Failure:
@@ -95,13 +108,15 @@ def connect_errors(connection: Connection) -> Iterator[None]:
     except paramiko.PasswordRequiredException as error:
         raise Failure("KEY_ENCRYPTED", "the SSH key has a passphrase", "Load it: ssh-add, or set SSH_KEY") from error
     except paramiko.AuthenticationException as error:
+        hop = stuck_at(connection)
         raise Failure(
             "SSH_AUTH_REFUSED",
-            f"{where} refuses {connection.user}'s key",
+            f"{hop.host}:{hop.port} refuses {hop.user}'s key",
             "Set SSH_USER and SSH_KEY, or add the key to its authorized_keys",
         ) from error
     except (paramiko.SSHException, OSError, EOFError) as error:
-        raise network_failure(error, where) from error
+        hop = stuck_at(connection)
+        raise network_failure(error, f"{hop.host}:{hop.port}") from error
 
 
 def network_failure(error: BaseException, where: str) -> Failure:

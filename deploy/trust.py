@@ -14,7 +14,7 @@ from deploy.errors import Failure, Mistake, RaydockError
 from deploy.hostkeys import HostKeyRefused, known_hosts_file
 from deploy.known_hosts import KnownHosts, entry, fingerprint
 from deploy.report import Outcome, Report
-from deploy.ssh import connection_to, open_connection
+from deploy.ssh import close_connection, connection_to, open_connection
 
 if TYPE_CHECKING:
     import paramiko
@@ -106,7 +106,7 @@ def _shown(node: Node, settings: Settings, trusted: list[str]) -> Iterable[Shown
         else:
             return
         finally:
-            connection.close()
+            close_connection(connection)
 
 
 def _show(shown: Sequence[Shown], line: object) -> None:

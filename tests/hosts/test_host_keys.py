@@ -280,6 +280,18 @@ def test_a_changed_key_is_refused_on_every_hop(
     assert f"for {where}," in refused["error"]
 
 
+def test_a_login_that_the_jump_host_refuses_is_told_of_the_jump_host(
+    invoke: Invoke, sandbox: Sandbox, desk: Desk, behind: PracticeHost, tmp_path: Path
+) -> None:
+    jump = sandbox.workers[1]
+    config = tmp_path / ".ssh/config"
+    config.write_text(config.read_text().replace("ubuntu@", "nobody@"))
+    desk.know(known(sandbox) | {behind.address: key_of(behind)})
+    refused = invoke("cluster.install", "--json", env=desk.env, exit=6).node(behind.address)
+    assert refused["code"] == "SSH_AUTH_REFUSED"
+    assert refused["error"] == f"127.0.0.1:{jump.port} refuses nobody's key"
+
+
 def test_trust_shows_every_hop_and_records_them_all(
     invoke: Invoke, sandbox: Sandbox, desk: Desk, behind: PracticeHost
 ) -> None:
