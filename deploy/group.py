@@ -37,7 +37,7 @@ class HostGroup(Group):  # type: ignore[misc]  # Fabric has no types
         try:
             for stage in plan.stages:
                 if stage.after_head and self._run.outcomes[self._run.scope.inventory.head].problem:
-                    return
+                    continue
                 self._stage(stage)
         finally:
             self._run.close()

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from deploy.plan import Late, Place, lates
+from deploy.shell import AS_ROOT
 
 if TYPE_CHECKING:
     from deploy.inventory import Node
@@ -23,14 +24,14 @@ to() {
   {
     echo 'set -euo pipefail'
     [ $# = 0 ] || declare -p "$@"
-    echo 'as_root() { if [ "$(id -u)" = 0 ]; then "$@"; else sudo -n "$@"; fi; }'
+    echo '<as-root>'
     echo 'memory=$(mktemp -d -p /dev/shm) && trap '\''rm -rf "$memory"'\'' EXIT'
     echo '{'
     cat
     echo '} </dev/null'
   } | "$host"
 }
-""".strip()
+""".strip().replace("<as-root>", AS_ROOT)
 
 
 # AWS settings that are no secret.

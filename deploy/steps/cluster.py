@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import shlex
 import time
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
@@ -232,6 +231,15 @@ class Join(Step):
             peer.fail(failure)
 
 
+def addresses_in(output: str) -> set[str] | None:
+    """Read the probe's last line, a JSON list of addresses; None where it is anything else."""
+    try:
+        found = json.loads((output.strip().splitlines() or [""])[-1])
+    except ValueError:
+        return None
+    return set(found) if isinstance(found, list) and all(isinstance(one, str) for one in found) else None
+
+
 @dataclass(frozen=True)
 class Probe(Step):
     """Have every node run a task."""
@@ -252,14 +260,15 @@ class Probe(Step):
     def done(self, site: Site) -> bool:
         """Tell whether each node that Ray has alive ran one already; the record stands in the head's container."""
         recorded = (site.docker.get_file(self.head, PROBED_PATH) or b"").decode("ascii", "replace").split()
-        return {node.node_id for node in site.ray.nodes() if node.alive} <= set(recorded)
+        alive = {node.node_id for node in site.ray.nodes() if node.alive}
+        return bool(alive) and alive <= set(recorded)
 
     def apply(self, site: Site) -> None:
         """Run it; `NODE_NOT_SCHEDULABLE` for each node that did not answer within 20 s."""
         code, output = site.docker.exec(self.head, ("python", "-c", PROBE), PROBE_DEADLINE)
-        if code:
+        silent = addresses_in(output) if code == 0 else None
+        if silent is None:
             raise Failure("HEAD_FAILED", f"the probe task ended with {code}: {output.strip()[-300:]}")
-        silent = set(json.loads(output.strip().splitlines()[-1]))
         for node, address in self.nodes:
             peer = site.peer(node)
             if peer.standing and peer.value(address) in silent:
@@ -294,7 +303,7 @@ class ShowRay(Step):
         return not missing(site, self.nodes)
 
     def apply(self, site: Site) -> None:
-        known: Mapping[str, bool] = {node.address: node.alive for node in site.ray.nodes()}
+        known = {node.address for node in site.ray.nodes()}
         for peer, address in missing(site, self.nodes):
             peer.note(ray="dead" if address in known else "absent", address=address)
             peer.fail(

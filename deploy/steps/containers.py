@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from deploy.errors import Failure
-from deploy.plan import Late, Step, quoted
-from deploy.ray import STOP_GRACE, TOKEN_PATH, Container, changed_keys, create_line
+from deploy.plan import Late, Step, Word, quoted
+from deploy.ray import STOP_GRACE, TOKEN_PATH, Container, all_labels, changed_keys, create_line
 
 if TYPE_CHECKING:
     from deploy.site import Found, Site
@@ -31,10 +31,15 @@ def note_container(site: Site, found: Found | None) -> None:
     )
 
 
-def identity(container: Container, site: Site) -> Mapping[str, str]:
-    """Give the labels by which the wanted container is known on this node."""
-    values = {**dict(container.labels), "raydock.cluster": container.cluster, "raydock.spec": container.spec}
-    return {key: site.value(values[key]) for key in IDENTITY}
+def identity(container: Container) -> Mapping[str, Word]:
+    """Give the labels by which the wanted container is known."""
+    labels = dict(all_labels(container))
+    return {key: labels[key] for key in IDENTITY}
+
+
+def identity_on(site: Site, container: Container) -> Mapping[str, str]:
+    """Give them as they are on a node."""
+    return {key: site.value(value) for key, value in identity(container).items()}
 
 
 @dataclass(frozen=True)
@@ -51,9 +56,7 @@ class ClearName(Step):
     def shell(self) -> str:
         name = self.container.name
         fields = " ".join(f'{{{{index .Config.Labels "{key}"}}}}' for key in IDENTITY)
-        values = {**dict(self.container.labels), "raydock.cluster": self.container.cluster}
-        values["raydock.spec"] = self.container.spec
-        wanted = " ".join(quoted(values[key]) for key in IDENTITY)
+        wanted = " ".join(map(quoted, identity(self.container).values()))
         mine = f"--filter name=^/{name}$ --filter label=raydock.cluster={self.container.cluster}"
         stale = f"{mine} --filter status=created --filter status=exited --filter status=dead"
         return (
@@ -67,7 +70,7 @@ class ClearName(Step):
         found = site.docker.find(self.container.name)
         if found is None:
             return True
-        wanted = identity(self.container, site)
+        wanted = identity_on(site, self.container)
         return found.running and all(found.labels.get(key) == value for key, value in wanted.items())
 
     def apply(self, site: Site) -> None:
@@ -90,7 +93,7 @@ class ClearName(Step):
 
     def former(self, found: Found, site: Site) -> bool:
         """Tell whether a running worker belongs to a head that is gone."""
-        wanted = identity(self.container, site)
+        wanted = identity_on(site, self.container)
         return self.container.role == "worker" and any(
             found.labels.get(key) != wanted[key] for key in ("raydock.head", "raydock.run")
         )

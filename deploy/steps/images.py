@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from deploy.errors import Failure
 from deploy.lates.registry import docker_cli, logged_in
 from deploy.plan import Late, Place, Step, Word, quoted
+from deploy.shell import AS_ROOT, apt_install
 
 if TYPE_CHECKING:
     from deploy.site import Site
@@ -111,10 +112,7 @@ class MakeRoot(Step):
     def made(self) -> str:
         """The lines that make the root of the distribution's packages."""
         return (
-            "command -v mmdebstrap >/dev/null || "
-            "as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends mmdebstrap >&2 || "
-            "{ as_root apt-get update >&2; "
-            "as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends mmdebstrap >&2; }\n"
+            f"command -v mmdebstrap >/dev/null || {apt_install('--no-install-recommends', 'mmdebstrap')}\n"
             "as_root mmdebstrap --quiet --variant=minbase --include=ca-certificates,git,python3,python3-venv "
             f'--customize-hook=\'rm -rf "$1"/usr/share/doc "$1"/usr/share/man "$1"/usr/share/locale\' {self.suite} - | docker import --message mmdebstrap - {self.image} >/dev/null'
         )
@@ -135,8 +133,7 @@ class MakeRoot(Step):
             site.docker.pull(self.pulled, None, site.say)
         except Failure as failure:
             site.say(f"{self.pulled} cannot be pulled ({failure.code}): making a Debian {self.suite} root instead")
-            as_root = 'as_root() { if [ "$(id -u)" = 0 ]; then "$@"; else sudo -n "$@"; fi; }'
-            site.run("bash", "-ec", f"set -o pipefail\n{as_root}\n{self.made}", timeout=ROOT_DEADLINE)
+            site.run("bash", "-ec", f"set -o pipefail\n{AS_ROOT}\n{self.made}", timeout=ROOT_DEADLINE)
         else:
             repository, _, tag = self.image.partition(":")
             site.docker.tag(self.pulled, repository, tag or "latest")

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import shlex
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from deploy.errors import Failure
 from deploy.plan import Step
+from deploy.shell import APT, apt_install
 
 if TYPE_CHECKING:
     from deploy.site import Site
 
-APT_LOCK = 120  # seconds that apt waits for somebody else's lock
-APT = ("env", "DEBIAN_FRONTEND=noninteractive", "apt-get", "-o", f"DPkg::Lock::Timeout={APT_LOCK}", "-y")
 APT_DEADLINE = 600  # seconds for a download and its unpacking
 DEBIAN = frozenset({"debian", "ubuntu"})
 
@@ -36,11 +34,7 @@ class InstallDocker(Step):
 
     @property
     def shell(self) -> str:
-        install = shlex.join((*APT, "install", "docker.io"))
-        return (
-            "as_root sh -c 'command -v docker && command -v dockerd' >/dev/null || "
-            f"as_root {install} || {{ as_root {shlex.join((*APT, 'update'))}; as_root {install}; }}"
-        )
+        return f"as_root sh -c 'command -v docker && command -v dockerd' >/dev/null || {apt_install('docker.io')}"
 
     def done(self, site: Site) -> bool:
         return site.ask("sh", "-c", "command -v docker && command -v dockerd", root=True)
@@ -88,9 +82,9 @@ class StartDocker(Step):
 
     def apply(self, site: Site) -> None:
         """Start the service and wait up to 30 s for the engine's answer."""
-        site.run("service", "docker", "start", root=True, timeout=60)
         wait = "for _ in $(seq 60); do docker version >/dev/null 2>&1 && exit; sleep 0.5; done; docker version"
         try:
+            site.run("service", "docker", "start", root=True, timeout=60)
             site.run("sh", "-c", wait, root=True, timeout=60)
         except Failure as failure:
             if failure.code != "COMMAND_FAILED":

@@ -20,7 +20,7 @@ DEPLOY = TOP / "deploy"
 FLOORS = (
     {"errors", "secret", "sizes", "grammar"},
     {"settings", "envfile", "clashes", "lists", "inventory", "hostfile", "image", "known_hosts"}
-    | {"ray", "site", "plan", "lates", "steps", "probes", "plans", "script", "report"},
+    | {"shell", "ray", "site", "plan", "lates", "steps", "probes", "plans", "script", "report"},
     {"channel", "engine", "hostkeys", "ssh", "hosts", "group", "run", "registry", "dockerconfig", "ray_api"}
     | {"parcel", "show", "practice"},
     {"desk", "trust"},

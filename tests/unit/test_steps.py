@@ -780,6 +780,19 @@ def test_a_probe_that_breaks_is_the_heads_failure() -> None:
     assert failed(PROBE, made.head) == "HEAD_FAILED the probe task ended with 1: Traceback …\nConnectionError"
 
 
+@pytest.mark.parametrize("said", ["", "no list", "7", "[1, 2]", '{"10.0.0.3": true}'])
+def test_a_probe_that_answers_with_no_list_of_addresses_is_the_heads_failure(said: str) -> None:
+    made = running(*ALL)
+    made.head.docker.answer = (0, said)
+    assert failed(PROBE, made.head) == f"HEAD_FAILED the probe task ended with 0: {said}"
+
+
+def test_a_cluster_of_which_ray_has_nobody_alive_has_not_run_its_task() -> None:
+    made = running(*(Row(row.address, alive=False, node_id=row.node_id) for row in ALL))
+    made.head.docker.files["raydock-ray-head", PROBED_PATH] = b"a\nb\nc"
+    assert not PROBE.done(made.head)
+
+
 LISTED: dict[str, tuple[tuple[Row, ...], str, str]] = {
     "dead": (
         (*ALL[:2], Row("10.0.0.3", alive=False)),
