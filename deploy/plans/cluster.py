@@ -8,9 +8,11 @@ from deploy import lates
 from deploy.plan import Chain, Plan, Stage, Step, Word, phrase
 from deploy.plans.scope import Scope, on_all, on_head
 from deploy.ray import NodeValues, ray_container
-from deploy.steps.cluster import AwaitGcs, FindAddress, HeadRuns, Join, Probe, ReachGcs, ShowRay
-from deploy.steps.containers import ClearName, Create, LayToken, ShowContainer, StartContainer, StopContainers
+from deploy.steps.clearing import ClearName
+from deploy.steps.cluster import AwaitGcs, FindAddress, HeadRuns, ReachGcs
+from deploy.steps.containers import Create, LayToken, ShowContainer, StartContainer, StopContainers
 from deploy.steps.images import Login, Pull
+from deploy.steps.joining import Join, Probe, ShowRay
 from deploy.steps.setup import InstallDocker, JoinDockerGroup, MakeStateFolder, StartDocker
 
 if TYPE_CHECKING:

@@ -12,7 +12,8 @@ from deploy.errors import Failure, Mistake
 from deploy.image import render
 from deploy.plan import Late, Place, Plan, Word
 from deploy.plans.scope import Scope, on_head
-from deploy.steps.images import Build, CreateRepository, HaveBase, MakeRoot, Push, Tag
+from deploy.steps.building import Build, HaveBase, MakeRoot
+from deploy.steps.publishing import CreateRepository, Push, Tag
 
 if TYPE_CHECKING:
     from deploy.settings import Settings

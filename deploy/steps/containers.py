@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from deploy.errors import Failure
-from deploy.plan import Late, Step, Word, quoted
-from deploy.ray import STOP_GRACE, TOKEN_PATH, Container, all_labels, changed_keys, create_line
+from deploy.plan import Late, Step
+from deploy.ray import STOP_GRACE, TOKEN_PATH, Container, create_line
 
 if TYPE_CHECKING:
     from deploy.site import Found, Site
 
 LOG_TAIL = 20  # lines of a container that ended
-# What tells the wanted container from another: what was asked, the image, the head and its token.
-IDENTITY = ("raydock.cluster", "raydock.spec", "raydock.image", "raydock.head", "raydock.run")
 
 
 def note_container(site: Site, found: Found | None) -> None:
@@ -29,88 +26,6 @@ def note_container(site: Site, found: Found | None) -> None:
         spec=found.labels.get("raydock.spec"),
         digest=found.labels.get("raydock.image", "").partition("@")[2] or None,
     )
-
-
-def identity(container: Container) -> Mapping[str, Word]:
-    """Give the labels by which the wanted container is known."""
-    labels = dict(all_labels(container))
-    return {key: labels[key] for key in IDENTITY}
-
-
-def identity_on(site: Site, container: Container) -> Mapping[str, str]:
-    """Give them as they are on a node."""
-    return {key: site.value(value) for key, value in identity(container).items()}
-
-
-@dataclass(frozen=True)
-class ClearName(Step):
-    """Have the container's name free, or borne by the wanted one. Stale ones of ours go; no other is touched."""
-
-    container: Container
-
-    @property
-    def title(self) -> str:
-        return "clear the name"
-
-    @property
-    def shell(self) -> str:
-        name = self.container.name
-        fields = " ".join(f'{{{{index .Config.Labels "{key}"}}}}' for key in IDENTITY)
-        wanted = " ".join(map(quoted, identity(self.container).values()))
-        mine = f"--filter name=^/{name}$ --filter label=raydock.cluster={self.container.cluster}"
-        stale = f"{mine} --filter status=created --filter status=exited --filter status=dead"
-        return (
-            f'[ -z "$(docker ps -aq --filter name=^/{name}$)" ] || '
-            f"[ \"$(docker inspect -f '{{{{.State.Running}}}} {fields}' {name})\" = true\\ {wanted.replace(' ', chr(92) + ' ')} ] || "
-            f'docker rm "$(docker ps -aq {stale})" 2>/dev/null || '
-            f"{{ echo '{name} runs with another spec or is not ours: nothing was touched' >&2; exit 1; }}"
-        )
-
-    def done(self, site: Site) -> bool:
-        found = site.docker.find(self.container.name)
-        if found is None:
-            return True
-        wanted = identity_on(site, self.container)
-        return found.running and all(found.labels.get(key) == value for key, value in wanted.items())
-
-    def apply(self, site: Site) -> None:
-        """Remove what is stale; `NAME_CONFLICT` for somebody else's, `SPEC_CHANGED` for ours that runs otherwise."""
-        found = site.docker.find(self.container.name)
-        if found is None:
-            return
-        if found.labels.get("raydock.cluster") != self.container.cluster:
-            raise Failure(
-                "NAME_CONFLICT",
-                f"the container {found.name} is not one of ours",
-                f"Rename it (docker rename {found.name} …), or choose another CLUSTER_NAME",
-            )
-        if found.running and not self.former(found, site):
-            self.refuse(found, site)
-        site.say(f"removing the stale container {found.id[:12]} ({found.state})")
-        if found.running:
-            site.docker.stop(found.id, STOP_GRACE)
-        site.docker.remove(found.id)
-
-    def former(self, found: Found, site: Site) -> bool:
-        """Tell whether a running worker belongs to a head that is gone."""
-        wanted = identity_on(site, self.container)
-        return self.container.role == "worker" and any(
-            found.labels.get(key) != wanted[key] for key in ("raydock.head", "raydock.run")
-        )
-
-    def refuse(self, found: Found, site: Site) -> None:
-        """Say in which settings, or in what else, the running container differs."""
-        note_container(site, found)
-        keys = list(changed_keys(found.labels.get("raydock.asked", ""), self.container.asked))
-        if found.labels.get("raydock.image") != site.value(self.container.image):
-            keys.append("the image")
-        if found.labels.get("raydock.head") != site.value(dict(self.container.labels)["raydock.head"]):
-            keys.append("the head's address")
-        raise Failure(
-            "SPEC_CHANGED",
-            f"{found.name} runs with another {', '.join(keys) or 'spec'}; it was left as it is",
-            "Stop the cluster first: invoke cluster.stop cluster.start",
-        )
 
 
 @dataclass(frozen=True)

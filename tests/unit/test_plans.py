@@ -15,7 +15,8 @@ from deploy.plan import Late, Plan
 from deploy.plan import lates as all_lates
 from deploy.plans import Planner, Scope
 from deploy.settings import load
-from deploy.steps.images import Build, HaveBase, Pull
+from deploy.steps.building import Build, HaveBase
+from deploy.steps.images import Pull
 
 from .fakes import DIGEST, IMAGE_ID, TOP, Cluster, Image, Row, bash, command_failed, program, scope
 

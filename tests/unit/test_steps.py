@@ -14,9 +14,13 @@ from deploy.inventory import Node
 from deploy.plan import Late, Place, Step, Word
 from deploy.probes import PROBED_PATH
 from deploy.ray import TOKEN_PATH, Container
-from deploy.steps.cluster import AwaitGcs, HeadRuns, Join, Probe, ReachGcs, ShowRay
-from deploy.steps.containers import ClearName, Create, LayToken, ShowContainer, StartContainer, StopContainers
-from deploy.steps.images import CA_BUNDLE, Build, CreateRepository, HaveBase, Login, MakeRoot, Pull, Push, Tag
+from deploy.steps.building import CA_BUNDLE, Build, HaveBase, MakeRoot
+from deploy.steps.clearing import ClearName
+from deploy.steps.cluster import AwaitGcs, HeadRuns, ReachGcs
+from deploy.steps.containers import Create, LayToken, ShowContainer, StartContainer, StopContainers
+from deploy.steps.images import Login, Pull
+from deploy.steps.joining import Join, Probe, ShowRay
+from deploy.steps.publishing import CreateRepository, Push, Tag
 from deploy.steps.setup import InstallDocker, JoinDockerGroup, MakeStateFolder, StartDocker, system_of
 
 from .fakes import DIGEST, LOGIN, Cluster, FakeSite, Image, Row, command_failed, containers, scope
@@ -595,7 +599,8 @@ class Clock:
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     made = Clock()
-    monkeypatch.setattr("deploy.steps.cluster.time", made)
+    for module in ("cluster", "joining"):
+        monkeypatch.setattr(f"deploy.steps.{module}.time", made)
     return made
 
 

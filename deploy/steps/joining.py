@@ -1,0 +1,182 @@
+"""The nodes as Ray has them: who joined, and a task on each."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+from deploy.errors import Failure
+from deploy.plan import Step, Word, run_only
+from deploy.probes import ALIVE, PROBE, PROBED_PATH
+from deploy.steps.containers import exited
+
+if TYPE_CHECKING:
+    from deploy.inventory import Node
+    from deploy.site import Site
+
+JOIN_DEADLINE = 90  # seconds from the workers' start to their being alive
+PROBE_DEADLINE = 60  # seconds for a task on every node; those that do not answer have 20 of them
+POLL = 0.25  # seconds between two looks at Ray's node list
+LOOK = 2.0  # seconds between two looks at the containers of nodes that are not alive yet
+
+
+def missing(site: Site, nodes: tuple[tuple[Node, Word], ...]) -> list[tuple[Site, str]]:
+    """Give the nodes, among those that nothing failed on, that Ray does not have alive, and note those it has."""
+    alive = {node.address for node in site.ray.nodes() if node.alive}
+    absent = []
+    for node, address in nodes:
+        peer = site.peer(node)
+        if not peer.standing:
+            continue
+        try:
+            where = peer.value(address)
+        except Failure as failure:
+            peer.fail(failure)
+            continue
+        if where in alive:
+            peer.note(ray="alive", address=where)
+        else:
+            absent.append((peer, where))
+    return absent
+
+
+@dataclass(frozen=True)
+class Join(Step):
+    """Have every started node alive in the head's node list."""
+
+    changes: ClassVar[bool] = False
+
+    head: str
+    worker: str
+    nodes: tuple[tuple[Node, Word], ...] = run_only()
+
+    @property
+    def title(self) -> str:
+        return f"wait for {len(self.nodes)} nodes to join"
+
+    @property
+    def shell(self) -> str:
+        ask = f'[ "$(docker exec {self.head} python -c {shlex.quote(ALIVE)} 2>/dev/null)" -ge {len(self.nodes)} ] 2>/dev/null'
+        return f"for _ in {{1..{JOIN_DEADLINE // 3}}}; do {ask} && break; sleep 1; done; {ask}"
+
+    def done(self, site: Site) -> bool:
+        return not missing(site, self.nodes)
+
+    def apply(self, site: Site) -> None:
+        """Watch the list; a node whose container ends, or that has not joined in time, fails with its cause."""
+        begun = time.monotonic()
+        look = begun + LOOK
+        while absent := missing(site, self.nodes):
+            now = time.monotonic()
+            late = now > begun + JOIN_DEADLINE
+            if late or now > look:
+                for peer, address in absent:
+                    self.look(peer, address, late=late)
+                look = now + LOOK
+            time.sleep(POLL)
+
+    def look(self, peer: Site, address: str, *, late: bool) -> None:
+        """See why a node is not there."""
+        name = self.head if peer.node.role == "head" else self.worker
+        try:
+            found = peer.docker.find(name)
+            if found is None:
+                raise Failure("NOT_RUNNING", f"its container {name} is gone", "Start it again: invoke cluster.start")
+            if not found.running:
+                raise exited(peer, found)
+            if late:
+                peer.note(ray="absent", log_tail=list(peer.docker.logs(name, 20)))
+                raise Failure(
+                    "RAY_NOT_JOINED",
+                    f"it runs, and the head has not had {address} alive within {JOIN_DEADLINE} s",
+                    f"See docker logs {name} there, and the ports between it and the head",
+                )
+        except Failure as failure:
+            peer.fail(failure)
+
+
+def addresses_in(output: str) -> set[str] | None:
+    """Read the probe's last line, a JSON list of addresses; None where it is anything else."""
+    try:
+        found = json.loads((output.strip().splitlines() or [""])[-1])
+    except ValueError:
+        return None
+    return set(found) if isinstance(found, list) and all(isinstance(one, str) for one in found) else None
+
+
+@dataclass(frozen=True)
+class Probe(Step):
+    """Have every node run a task."""
+
+    changes: ClassVar[bool] = False
+
+    head: str
+    nodes: tuple[tuple[Node, Word], ...] = run_only()
+
+    @property
+    def title(self) -> str:
+        return "run a task on every node"
+
+    @property
+    def shell(self) -> str:
+        return f"[ \"$(docker exec {self.head} python -c {shlex.quote(PROBE)} 2>/dev/null)\" = '[]' ]"
+
+    def done(self, site: Site) -> bool:
+        """Tell whether each node that Ray has alive ran one already; the record stands in the head's container."""
+        recorded = (site.docker.get_file(self.head, PROBED_PATH) or b"").decode("ascii", "replace").split()
+        alive = {node.node_id for node in site.ray.nodes() if node.alive}
+        return bool(alive) and alive <= set(recorded)
+
+    def apply(self, site: Site) -> None:
+        """Run it; `NODE_NOT_SCHEDULABLE` for each node that did not answer within 20 s."""
+        code, output = site.docker.exec(self.head, ("python", "-c", PROBE), PROBE_DEADLINE)
+        silent = addresses_in(output) if code == 0 else None
+        if silent is None:
+            raise Failure("HEAD_FAILED", f"the probe task ended with {code}: {output.strip()[-300:]}")
+        for node, address in self.nodes:
+            peer = site.peer(node)
+            if peer.standing and peer.value(address) in silent:
+                peer.fail(
+                    Failure(
+                        "NODE_NOT_SCHEDULABLE",
+                        "Ray has it alive, and a task did not come back from it within 20 s",
+                        "Open Ray's worker ports between it and the head (10002-19999 and those of its agents)",
+                    )
+                )
+
+
+@dataclass(frozen=True)
+class ShowRay(Step):
+    """Look at Ray's node list, and tell which listed nodes are not in it."""
+
+    changes: ClassVar[bool] = False
+    told: ClassVar[bool] = False
+
+    head: str
+    nodes: tuple[tuple[Node, Word], ...] = run_only()
+
+    @property
+    def title(self) -> str:
+        return "ask Ray for its nodes"
+
+    @property
+    def shell(self) -> str:
+        return f"docker exec {self.head} ray status"
+
+    def done(self, site: Site) -> bool:
+        return not missing(site, self.nodes)
+
+    def apply(self, site: Site) -> None:
+        known = {node.address for node in site.ray.nodes()}
+        for peer, address in missing(site, self.nodes):
+            peer.note(ray="dead" if address in known else "absent", address=address)
+            peer.fail(
+                Failure(
+                    "RAY_NOT_JOINED",
+                    f"its container runs, and Ray {'has it dead' if address in known else 'does not know it'}",
+                    f"Start it again: invoke cluster.stop cluster.start --only {peer.node.name}",
+                )
+            )

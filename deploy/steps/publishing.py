@@ -1,0 +1,115 @@
+"""The image published: its repository, its tags, the push."""
+
+from __future__ import annotations
+
+import shlex
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from deploy.lates.registry import docker_cli, logged_in
+from deploy.plan import Late, Place, Step, Word, quoted
+
+if TYPE_CHECKING:
+    from deploy.site import Site
+
+
+@dataclass(frozen=True)
+class CreateRepository(Step):
+    """Have the repository in ECR. Document: `aws ecr create-repository --repository-name <repository-name>`."""
+
+    document: ClassVar[str] = "aws ecr create-repository --repository-name <repository-name> --region=<region>"
+    where: ClassVar[Place] = Place.OPERATOR
+
+    name: str
+    region: str | None
+
+    @property
+    def title(self) -> str:
+        return f"have the repository {self.name}"
+
+    @property
+    def shell(self) -> str:
+        which = f"--region {shlex.quote(self.region)} " if self.region else ""
+        name = shlex.quote(self.name)
+        return (
+            f"aws ecr describe-repositories {which}--repository-names {name} >/dev/null 2>&1 || "
+            f"aws ecr create-repository {which}--repository-name {name} "
+            "--image-tag-mutability IMMUTABLE_WITH_EXCLUSION "
+            "--image-tag-mutability-exclusion-filters filterType=WILDCARD,filter=latest "
+            "--image-scanning-configuration scanOnPush=true"
+        )
+
+    def done(self, site: Site) -> bool:
+        return site.registry.exists()
+
+    def apply(self, site: Site) -> None:
+        site.registry.create()
+
+
+@dataclass(frozen=True)
+class Tag(Step):
+    """Have the image tagged with the repository. Document: `docker tag <app-tag> <repository-uri>`."""
+
+    document: ClassVar[str] = "docker tag <app-tag> <repository-uri>"
+
+    source: str
+    repository: Word
+    tag: Word
+
+    @property
+    def title(self) -> str:
+        return f"tag {self.source}"
+
+    @property
+    def shell(self) -> str:
+        source, name = shlex.quote(self.source), f"{quoted(self.repository)}:{quoted(self.tag)}"
+        return (
+            f"[ \"$(docker image inspect -f '{{{{.Id}}}}' {name} 2>/dev/null)\" = "
+            f"\"$(docker image inspect -f '{{{{.Id}}}}' {source})\" ] || docker tag {source} {name}"
+        )
+
+    def done(self, site: Site) -> bool:
+        name = f"{site.value(self.repository)}:{site.value(self.tag)}"
+        return site.docker.image_id(name) == site.docker.image_id(self.source)
+
+    def apply(self, site: Site) -> None:
+        site.docker.tag(self.source, site.value(self.repository), site.value(self.tag))
+
+
+@dataclass(frozen=True)
+class Push(Step):
+    """Have the registry hold the tag, with the digest of this image. Document: `docker push <repository-uri>`."""
+
+    document: ClassVar[str] = "docker push <repository-uri>"
+
+    repository: Word
+    tag: Word
+    credentials: Late[Any]
+
+    @property
+    def title(self) -> str:
+        return "push latest" if self.tag == "latest" else "push the image"
+
+    @property
+    def shell(self) -> str:
+        name, docker = f"{quoted(self.repository)}:{quoted(self.tag)}", docker_cli(self.credentials)
+        # The manifest names the image by its id.
+        return (
+            f"{logged_in(self.credentials, self.repository)}{{ {docker} manifest inspect {name} 2>/dev/null | "
+            f"grep -qF \"$(docker image inspect -f '{{{{.Id}}}}' {name})\" || {docker} push -q {name}; }}"
+        )
+
+    def done(self, site: Site) -> bool:
+        """Ask the registry, through the engine, whether its digest of the tag is one of this image's."""
+        repository = site.value(self.repository)
+        name = f"{repository}:{site.value(self.tag)}"
+        digest = site.docker.published(name, site.resolve(self.credentials))
+        here = digest is not None and f"{repository}@{digest}" in site.docker.image_digests(name)
+        if here:
+            site.note(digest=digest, uri=name)
+        return here
+
+    def apply(self, site: Site) -> None:
+        repository, tag = site.value(self.repository), site.value(self.tag)
+        digest = site.docker.push(repository, tag, site.resolve(self.credentials), site.say)
+        site.note(digest=digest, uri=f"{repository}:{tag}")
