@@ -34,7 +34,7 @@ NEXT = {
     "build.base": "invoke build",
     "publish": "invoke cluster.setup cluster.start",
     "publish.image": "invoke cluster.setup cluster.start",
-    "cluster.install": "invoke build publish, or with an image published before: invoke cluster.pull",
+    "cluster.install": "invoke build.base build publish, or with an image published before: invoke cluster.pull",
     "cluster.pull": "invoke cluster.start",
     "cluster.setup": "invoke cluster.start",
     "cluster.start": "invoke job.run FILE",
