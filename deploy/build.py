@@ -5,29 +5,29 @@ from __future__ import annotations
 import sys
 
 from invoke.context import Context
-from invoke.tasks import task
 
 from deploy import plans
-from deploy.desk import Flags, mistakes_told, perform, scope_of
+from deploy.desk import answer, perform, scope_of
+from deploy.flags import Flags, flagged
 
-JSON = {"json": "print one JSON document on stdout, whatever happens"}
 
-
-@task(default=True, help=JSON)
-def image(c: Context, json: bool = False) -> None:
+@flagged("json", "verbose", default=True)
+def image(c: Context, flags: Flags) -> None:
     """Build the application's image from Dockerfile.template."""
-    perform(c, "build.image", plans.build_image, Flags(json=json))
+    perform(c, "build.image", plans.build_image, flags)
 
 
-@task
-def dockerfile(c: Context) -> None:  # noqa: ARG001 - Invoke gives it
+@flagged("json")
+def dockerfile(c: Context, flags: Flags) -> None:  # noqa: ARG001 - Invoke gives it
     """Print the Dockerfile that `build` uses, rendered from Dockerfile.template."""
-    with mistakes_told("build.dockerfile"):
-        text, _ = plans.dockerfile(scope_of(Flags()))
-        sys.stdout.write(text.replace(plans.NO_COMMIT, "<my-project-commit>") + "\n")
+    with answer("build.dockerfile", flags) as report:
+        text, _ = plans.dockerfile(scope_of(flags))
+        report.facts["dockerfile"] = text.replace(plans.NO_COMMIT, "<my-project-commit>")
+        if not flags.json:
+            sys.stdout.write(report.facts["dockerfile"] + "\n")
 
 
-@task(help=JSON)
-def base(c: Context, json: bool = False) -> None:
+@flagged("json", "verbose")
+def base(c: Context, flags: Flags) -> None:
     """Make ray-project/deploy, the image with Ray that applications are built on."""
-    perform(c, "build.base", plans.build_base, Flags(json=json))
+    perform(c, "build.base", plans.build_base, flags)

@@ -2,97 +2,78 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
 from invoke.context import Context
-from invoke.tasks import task
 
 from deploy import plans
-from deploy.desk import Flags, perform
+from deploy.desk import perform
+from deploy.flags import Flags, flagged
 
-if TYPE_CHECKING:
-    from deploy.plans import Planner
-
-HELP = {
-    "only": "NAME[,NAME]: change only these nodes, named as in workers.txt; the head is `head`",
-    "json": "print one JSON document on stdout, whatever happens",
-}
-IMAGE = {**HELP, "image": "run this image (a tag or @sha256:) instead of the published one"}
+USUAL = ("only", "json", "verbose")
 
 
-def _perform(c: Context, name: str, planner: Planner, **flags: Any) -> None:
-    perform(c, f"cluster.{name}", planner, Flags(**flags))
-
-
-@task(help=HELP)
-def install(c: Context, only: str | None = None, json: bool = False) -> None:
+@flagged(*USUAL)
+def install(c: Context, flags: Flags) -> None:
     """Install Docker on the head and on every worker, and start it."""
-    _perform(c, "install", plans.install, only=only, json=json)
+    perform(c, "cluster.install", plans.install, flags)
 
 
-@task(help=IMAGE)
-def pull(c: Context, only: str | None = None, json: bool = False, image: str = "") -> None:
+@flagged(*USUAL, "image")
+def pull(c: Context, flags: Flags) -> None:
     """Pull the published image onto every node, by its digest."""
-    _perform(c, "pull", plans.pull, only=only, json=json, image=image)
+    perform(c, "cluster.pull", plans.pull, flags)
 
 
-@task(help=IMAGE)
-def setup(c: Context, only: str | None = None, json: bool = False, image: str = "") -> None:
+@flagged(*USUAL, "image")
+def setup(c: Context, flags: Flags) -> None:
     """Install Docker and pull the image, on all nodes at once."""
-    _perform(c, "setup", plans.setup, only=only, json=json, image=image)
+    perform(c, "cluster.setup", plans.setup, flags)
 
 
-@task(help=IMAGE)
-def start(c: Context, only: str | None = None, json: bool = False, image: str = "") -> None:
+@flagged(*USUAL, "image")
+def start(c: Context, flags: Flags) -> None:
     """Start Ray on the head and the workers, until every node ran a task."""
-    _perform(c, "start", plans.start, only=only, json=json, image=image)
+    perform(c, "cluster.start", plans.start, flags)
 
 
-@task(help=IMAGE)
-def start_head(c: Context, only: str | None = None, json: bool = False, image: str = "") -> None:
+@flagged(*USUAL, "image")
+def start_head(c: Context, flags: Flags) -> None:
     """Start Ray on the head."""
-    _perform(c, "start-head", plans.start_head, only=only, json=json, image=image)
+    perform(c, "cluster.start-head", plans.start_head, flags)
 
 
-@task(help=IMAGE)
-def start_workers(c: Context, only: str | None = None, json: bool = False, image: str = "") -> None:
+@flagged(*USUAL, "image")
+def start_workers(c: Context, flags: Flags) -> None:
     """Start Ray on the workers of a running head."""
-    _perform(c, "start-workers", plans.start_workers, only=only, json=json, image=image)
+    perform(c, "cluster.start-workers", plans.start_workers, flags)
 
 
-@task(help=HELP)
-def status(c: Context, only: str | None = None, json: bool = False) -> None:
+@flagged(*USUAL)
+def status(c: Context, flags: Flags) -> None:
     """Show each node's container, and whether Ray has the node alive."""
-    _perform(c, "status", plans.status, only=only, json=json)
+    perform(c, "cluster.status", plans.status, flags)
 
 
-@task(help=HELP)
-def stop_workers(c: Context, only: str | None = None, json: bool = False) -> None:
+@flagged(*USUAL)
+def stop_workers(c: Context, flags: Flags) -> None:
     """Stop this cluster's containers on the workers."""
-    _perform(c, "stop-workers", plans.stop_workers, only=only, json=json)
+    perform(c, "cluster.stop-workers", plans.stop_workers, flags)
 
 
-@task(help=HELP)
-def stop_head(c: Context, only: str | None = None, json: bool = False) -> None:
+@flagged(*USUAL)
+def stop_head(c: Context, flags: Flags) -> None:
     """Stop this cluster's container on the head."""
-    _perform(c, "stop-head", plans.stop_head, only=only, json=json)
+    perform(c, "cluster.stop-head", plans.stop_head, flags)
 
 
-@task(help=HELP)
-def stop(c: Context, only: str | None = None, json: bool = False) -> None:
+@flagged(*USUAL)
+def stop(c: Context, flags: Flags) -> None:
     """Stop this cluster's containers: the workers', then the head's."""
-    _perform(c, "stop", plans.stop, only=only, json=json)
+    perform(c, "cluster.stop", plans.stop, flags)
 
 
-@task(
-    help={
-        "only": HELP["only"],
-        "yes": "record the keys without asking",
-        "json": HELP["json"],
-    }
-)
-def trust(c: Context, only: str | None = None, yes: bool = False, json: bool = False) -> None:
+@flagged("only", "yes", "json")
+def trust(c: Context, flags: Flags) -> None:
     """Show the host keys that known_hosts does not vouch for, and record them."""
     from deploy.trust import trust_hosts
 
-    trust_hosts(c, Flags(only=only, json=json), yes=yes)
+    trust_hosts(c, flags)

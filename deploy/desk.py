@@ -7,22 +7,23 @@ import os
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from invoke.context import Context
 from invoke.exceptions import Exit
 
 from deploy.errors import Failure, RaydockError
+from deploy.flags import Flags
 
 if TYPE_CHECKING:
     from deploy.hosts import Host
+    from deploy.plan import Plan
     from deploy.plans import Planner, Scope
     from deploy.ray_api import RayApi
     from deploy.report import Report
-    from deploy.run import Run
     from deploy.settings import Settings
     from deploy.show import Screen
 
@@ -44,15 +45,6 @@ NEXT = {
 }
 
 
-@dataclass(frozen=True)
-class Flags:
-    """What every task of a plan can be told."""
-
-    only: str | None = None
-    json: bool = False
-    image: str = ""
-
-
 def scope_of(flags: Flags) -> Scope:
     """Read settings and inventory; every mistake is told before anything is contacted."""
     from deploy.plans import Scope
@@ -71,7 +63,7 @@ def dry(c: Context) -> bool:
     return bool(c.config.run.dry)
 
 
-def perform(c: Context, task: str, planner: Planner, flags: Flags = Flags()) -> None:  # noqa: B008 - frozen
+def perform(c: Context, task: str, planner: Planner, flags: Flags) -> None:
     """Perform a task's plan, or with `--dry` print it as a script; ends the process where it did not go well.
 
     Args:
@@ -92,13 +84,13 @@ def perform(c: Context, task: str, planner: Planner, flags: Flags = Flags()) -> 
 
             sys.stdout.write(script(task, scope, plan))
             return
-        run_plan(scope, plan, report)
+        run_plan(scope, plan, report, verbose=flags.verbose)
     except RaydockError as error:
         report.problems = error.problems
     tell(report, flags)
 
 
-def run_plan(scope: Scope, plan: Any, report: Report) -> None:
+def run_plan(scope: Scope, plan: Plan, report: Report, *, verbose: bool) -> None:
     """Have the group perform the plan, and fill the report."""
     from deploy.group import HostGroup
     from deploy.run import Run
@@ -106,19 +98,17 @@ def run_plan(scope: Scope, plan: Any, report: Report) -> None:
 
     screen = Screen()
     first_lines(screen, scope)
-    run = Run(scope, screen.progress)
-    try:
-        HostGroup(run).perform(plan)
-    except KeyboardInterrupt:
-        report.interrupted = True
-        screen.line("interrupted: what a node was doing may go on there", "red")
+    with screen.watch(verbose=verbose) as watch:
+        run = Run(scope, watch)
+        try:
+            HostGroup(run).perform(plan)
+        except KeyboardInterrupt:
+            report.interrupted = True
+            screen.line("interrupted: what a node was doing may go on there", "red")
     report.outcomes = [run.outcomes[node] for node in scope.inventory.nodes]
     report.seconds = time.monotonic() - run.begun
-    report.image = run.found("image")
-    head = run.outcomes[scope.inventory.head].facts
-    report.facts = {
-        key: head[key] for key in ("digest", "uri") if report.task.startswith(("build", "publish")) and head.get(key)
-    }
+    report.facts = dict(run.outcomes[scope.inventory.head].made)
+    report.image = report.facts.pop("image", None) or run.found("image")
 
 
 def first_lines(screen: Screen, scope: Scope) -> None:
@@ -135,8 +125,7 @@ def tell(report: Report, flags: Flags) -> None:
     from deploy.show import Screen
 
     if flags.json:
-        sys.stdout.write(json.dumps(report.json()) + "\n")
-        sys.stdout.flush()
+        write_json(report)
     screen = Screen()
     screen.report(report)
     if report.exit:
@@ -145,15 +134,25 @@ def tell(report: Report, flags: Flags) -> None:
         screen.line(f"next: {NEXT[report.task]}", "dim")
 
 
+def write_json(report: Report) -> None:
+    """Write the one document that a program reads."""
+    sys.stdout.write(json.dumps(report.json()) + "\n")
+    sys.stdout.flush()
+
+
 @contextmanager
-def mistakes_told(task: str) -> Iterator[None]:
-    """Tell what an operator can mend in the block as every report does, and end with its exit code."""
+def answer(task: str, flags: Flags) -> Iterator[Report]:
+    """Give the report of a task that only answers: it tells what goes wrong, and in JSON the answer."""
     from deploy.report import Report
 
+    report = Report(task)
     try:
-        yield
+        yield report
     except RaydockError as error:
-        tell(Report(task, problems=error.problems), Flags())
+        report.problems = error.problems
+        tell(report, flags)
+    if flags.json:
+        write_json(report)
 
 
 @dataclass
@@ -177,12 +176,9 @@ def open_head(c: Context) -> Iterator[Head]:  # noqa: ARG001 - every task has on
     from deploy.show import Screen
 
     scope = scope_of(Flags())
-    run: Run = Run(scope, Screen().progress)
-    try:
+    with closing(Run(scope, Screen().lines())) as run:
         host = run.host(scope.inventory.head)
         found = host.docker.find(container_name(scope.settings.cluster_name, "head"))
         if found is None or not found.running:
             raise Failure("HEAD_NOT_RUNNING", "no head of this cluster runs", "Start it: invoke cluster.start")
         yield Head(scope.settings, host)
-    finally:
-        run.close()

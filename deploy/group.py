@@ -52,6 +52,7 @@ class HostGroup(Group):  # type: ignore[misc]  # Fabric has no types
         for chain in chains:
             waiting.put(chain)
         bugs: list[BaseException] = []
+        self._run.watch.stage(len(chains))
         size = min(self._run.settings.concurrency, len(chains))
         # Daemons: what hangs in a system call cannot keep the process from ending.
         threads = [threading.Thread(target=self._work, args=(waiting, bugs), daemon=True) for _ in range(size)]
@@ -80,6 +81,7 @@ class HostGroup(Group):  # type: ignore[misc]  # Fabric has no types
         host, outcome = self._run.host(chain.node), self._run.outcome(chain.node)
         is_head = chain.node == self._run.scope.inventory.head
         outcome.asked = outcome.asked or bool(chain.steps)
+        self._run.watch.begins(chain.node)
         step: Step | None = None
         try:
             if outcome.problem is None:
@@ -90,6 +92,7 @@ class HostGroup(Group):  # type: ignore[misc]  # Fabric has no types
         except Failure as failure:
             outcome.fail(failure, step.title if step else "")
         finally:
+            self._run.watch.ends(chain.node)
             if is_head:
                 self._run.head_ready.set()
             else:
@@ -100,10 +103,10 @@ class HostGroup(Group):  # type: ignore[misc]  # Fabric has no types
         if step.done(host):
             return
         if step.told:
-            host.say(f"{step.title} …")
+            self._run.watch.step(host.node, step.title)
         step.apply(host)
         took = time.monotonic() - begun
         if step.changes:
             self._run.outcome(host.node).done.append(step.title)
         if step.told and (step.changes or took > NOTED):
-            host.say(f"{step.title}: done in {took:.1f} s")
+            self._run.watch.did(host.node, step.title, took)

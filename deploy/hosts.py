@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import os
-import shlex
-import subprocess
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import paramiko
 from fabric import Connection
-from invoke.exceptions import CommandTimedOut
 
 from deploy.channel import docker_local, docker_over, http_local, http_over
+from deploy.commands import Result, run_command, run_here
 from deploy.engine import Engine
 from deploy.errors import Failure
 from deploy.plan import Late, Place, Word, parts_of
@@ -29,18 +26,10 @@ if TYPE_CHECKING:
     import requests
 
     from deploy.inventory import Node
+    from deploy.progress import News
     from deploy.run import Run
 
 LAST_LINES = 10  # of a failed command's output
-
-
-@dataclass(frozen=True)
-class Result:
-    """What came of a command."""
-
-    code: int
-    output: str
-    errors: str
 
 
 class Host(ABC):
@@ -53,7 +42,7 @@ class Host(ABC):
         self._facts = threading.RLock()
 
     @abstractmethod
-    def command(self, argv: tuple[str, ...], timeout: float) -> Result:
+    def command(self, argv: tuple[str, ...], timeout: float, *, live: bool = False) -> Result:
         """Run a command."""
 
     @abstractmethod
@@ -78,13 +67,13 @@ class Host(ABC):
         """Have the next command run in a new session."""
         self.close()
 
-    def ask(self, *argv: str, root: bool = False, timeout: float = 30) -> bool:
+    def ask(self, *argv: str, root: bool = False, timeout: float = 30, live: bool = False) -> bool:
         """Tell whether a command succeeds."""
-        return self.command(self._as(argv, root), timeout).code == 0
+        return self.command(self._as(argv, root), timeout, live=live).code == 0
 
-    def run(self, *argv: str, root: bool = False, timeout: float = 30) -> str:
+    def run(self, *argv: str, root: bool = False, timeout: float = 30, live: bool = False) -> str:
         """Run a command and give its output; `COMMAND_FAILED` with its last lines where it fails."""
-        result = self.command(self._as(argv, root), timeout)
+        result = self.command(self._as(argv, root), timeout, live=live)
         if result.code:
             lines = (result.errors.strip() or result.output.strip()).splitlines()[-LAST_LINES:]
             said = "\n".join(lines) or "it wrote nothing"
@@ -128,13 +117,17 @@ class Host(ABC):
         """Give the site of another node of this run."""
         return self._run.host(node)
 
-    def say(self, text: str) -> None:
+    def say(self, news: News) -> None:
         """Tell the operator about progress."""
-        self._run.say(self.node, text)
+        self._run.watch.hear(self.node, news)
 
     def note(self, **facts: Any) -> None:
         """Put facts into this node's line of the report."""
         self._run.outcome(self.node).facts.update(facts)
+
+    def made(self, **facts: Any) -> None:
+        """Put what this node made into the report."""
+        self._run.outcome(self.node).made.update(facts)
 
     @property
     def standing(self) -> bool:
@@ -154,17 +147,9 @@ class LocalHost(Host):
         """Whether this process is root."""
         return os.geteuid() == 0
 
-    def command(self, argv: tuple[str, ...], timeout: float) -> Result:
-        """Run a command as a child, without a terminal to ask at."""
-        try:
-            done = subprocess.run(  # noqa: S603 - argv of ours, no shell
-                argv, stdin=subprocess.DEVNULL, capture_output=True, timeout=timeout, check=False
-            )
-        except subprocess.TimeoutExpired as error:
-            raise Failure("COMMAND_FAILED", f"`{argv[0]}` was not done within {timeout:.0f} s") from error
-        except OSError as error:
-            return Result(127, "", f"{argv[0]}: {error.strerror}")
-        return Result(done.returncode, done.stdout.decode(errors="replace"), done.stderr.decode(errors="replace"))
+    def command(self, argv: tuple[str, ...], timeout: float, *, live: bool = False) -> Result:
+        """Run a command as a child."""
+        return run_here(argv, timeout, self.say if live else None)
 
     @cached_property
     def docker(self) -> Engine:
@@ -205,19 +190,13 @@ class SshHost(Host):
         """Whether the login user is root."""
         return bool(self.connection.user == "root")
 
-    def command(self, argv: tuple[str, ...], timeout: float) -> Result:
+    def command(self, argv: tuple[str, ...], timeout: float, *, live: bool = False) -> Result:
         """Run a command over the connection."""
         connection = self.connection
         try:
-            # Bytes come as they are: Latin-1 takes any, and what is not UTF-8 is replaced below.
-            done = connection.run(
-                shlex.join(argv), hide=True, warn=True, in_stream=False, timeout=timeout, encoding="latin-1"
-            )
-        except CommandTimedOut as error:
-            raise Failure("COMMAND_FAILED", f"`{argv[0]}` was not done within {timeout:.0f} s") from error
+            return run_command(connection.run, argv, timeout, self.say if live else None)
         except (paramiko.SSHException, OSError, EOFError) as error:
             raise self.lost(f"`{argv[0]}`", error) from error
-        return Result(done.exited, _utf8(done.stdout), _utf8(done.stderr))
 
     def lost(self, doing: str, error: BaseException) -> Failure:
         """Give the failure of a link that broke while something was done."""
@@ -256,7 +235,3 @@ class SshHost(Host):
             connection, self._connection = self._connection, None
         if connection:
             close_connection(connection)
-
-
-def _utf8(text: str) -> str:
-    return text.encode("latin-1").decode("utf-8", "replace")

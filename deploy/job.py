@@ -67,7 +67,8 @@ class Course:
 
 def by_hand(file: str, folder: str, arguments: Sequence[str]) -> str:
     """Give the command that does the same, typed on the head."""
-    from deploy.desk import Flags, scope_of
+    from deploy.desk import scope_of
+    from deploy.flags import Flags
     from deploy.parcel import entrypoint, locate
 
     root, program = locate(file, folder)

@@ -34,6 +34,8 @@ class Outcome:
     problem: Problem | None = None
     step: str = ""
     facts: dict[str, Any] = field(default_factory=lambda: dict(UNKNOWN))
+    # What the node made, if that is what the task is for: fields of the whole document.
+    made: dict[str, Any] = field(default_factory=dict)
 
     @property
     def changed(self) -> bool:

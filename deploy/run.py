@@ -12,6 +12,7 @@ from deploy.errors import Failure
 from deploy.hostkeys import load_known_hosts
 from deploy.hosts import Host, LocalHost, SshHost
 from deploy.known_hosts import KnownHosts
+from deploy.progress import Amount
 from deploy.registry import Registry, registry_of
 from deploy.report import Outcome
 
@@ -19,8 +20,8 @@ if TYPE_CHECKING:
     from deploy.inventory import Node
     from deploy.plan import Late
     from deploy.plans import Scope
+    from deploy.progress import Watch
 
-Tell = Callable[["Node", str], None]
 GATE_DEADLINE = 1800  # seconds that a worker waits for the head to come to what both need
 
 
@@ -54,7 +55,7 @@ class Shared:
 class Run:
     """The hosts of a run and what they share."""
 
-    def __init__(self, scope: Scope, tell: Tell) -> None:
+    def __init__(self, scope: Scope, watch: Watch) -> None:
         """Nothing is contacted before a chain uses it."""
         self.scope, self.settings = scope, scope.settings
         self.outcomes = {node: Outcome(node) for node in scope.inventory.nodes}
@@ -62,7 +63,7 @@ class Run:
         # Set while the head has nothing to do before values can be asked of it.
         self.head_ready = threading.Event()
         self.head_ready.set()
-        self._tell = tell
+        self.watch = watch
         self._hosts: dict[Node, Host] = {}
         self._shared: dict[str, Shared] = {}
         self._lock = threading.Lock()
@@ -88,15 +89,13 @@ class Run:
         """Give a node's line of the report."""
         return self.outcomes[node]
 
-    def say(self, node: Node, text: str) -> None:
-        """Tell the operator something about a node."""
-        self._tell(node, text)
-
     def shared(self, late: Late[Any], asking: Host) -> Any:
         """Give a value that all nodes share; who is not the head waits until the head can tell it."""
         head = self.scope.inventory.head
-        if asking.node != head and not self.head_ready.wait(GATE_DEADLINE):
-            raise Failure("HEAD_FAILED", "the head did not come to tell what this node needs")
+        if asking.node != head and not self.head_ready.is_set():
+            asking.say(Amount("waits for the head"))
+            if not self.head_ready.wait(GATE_DEADLINE):
+                raise Failure("HEAD_FAILED", "the head did not come to tell what this node needs")
         with self._lock:
             cell = self._shared.setdefault(late.name, Shared())
         try:

@@ -10,10 +10,9 @@ if TYPE_CHECKING:
     from deploy.errors import Failure
     from deploy.inventory import Node
     from deploy.plan import Word
+    from deploy.progress import News, Say
     from deploy.ray import Container
     from deploy.secret import Secret
-
-Say = Callable[[str], None]
 
 
 @dataclass(frozen=True)
@@ -174,10 +173,10 @@ class Site(Protocol):
     def ray(self) -> Ray:
         """Ray's API on this node (the head's)."""
 
-    def run(self, *argv: str, root: bool = False, timeout: float = 30) -> str:
-        """Run a command and give its output; `COMMAND_FAILED` where it fails."""
+    def run(self, *argv: str, root: bool = False, timeout: float = 30, live: bool = False) -> str:
+        """Run a command and give its output; `COMMAND_FAILED` where it fails. With `live` its lines are progress."""
 
-    def ask(self, *argv: str, root: bool = False, timeout: float = 30) -> bool:
+    def ask(self, *argv: str, root: bool = False, timeout: float = 30, live: bool = False) -> bool:
         """Tell whether a command succeeds."""
 
     def value(self, word: Word) -> str:
@@ -192,11 +191,14 @@ class Site(Protocol):
     def peer(self, node: Node) -> Site:
         """Give the site of another node of this run."""
 
-    def say(self, text: str) -> None:
+    def say(self, news: News) -> None:
         """Tell the operator about progress."""
 
     def note(self, **facts: Any) -> None:
         """Put facts into this node's line of the report."""
+
+    def made(self, **facts: Any) -> None:
+        """Put what the node made into the report: `image`, `digest`, `uri`, `tags`, `revision`."""
 
     @property
     def standing(self) -> bool:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     import paramiko
     from invoke.context import Context
 
-    from deploy.desk import Flags
+    from deploy.flags import Flags
     from deploy.inventory import Node
     from deploy.settings import Settings
 
@@ -44,7 +44,7 @@ class Shown:
         return entry(self.host, self.port, self.key.get_name(), self.key.asbytes())
 
 
-def trust_hosts(c: Context, flags: Flags, *, yes: bool) -> None:
+def trust_hosts(c: Context, flags: Flags) -> None:
     """Show the keys in one table, ask once, record them."""
     from deploy.desk import dry, scope_of, tell
     from deploy.show import Screen
@@ -62,7 +62,7 @@ def trust_hosts(c: Context, flags: Flags, *, yes: bool) -> None:
         shown = list(_all_shown(report.outcomes, scope.settings))
         if shown:
             _show(shown, screen.line)
-            _agree(yes=yes)
+            _agree(yes=flags.yes)
             _record(known_hosts_file(scope.settings), shown)
             for outcome in report.outcomes:
                 outcome.done = [f"recorded {one.host}" for one in shown if one.node == outcome.node]

@@ -17,7 +17,8 @@ from deploy.engine.streams import BuildLog, Progress, error_of
 from deploy.errors import Failure
 
 if TYPE_CHECKING:
-    from deploy.site import Credentials, Say
+    from deploy.progress import Say
+    from deploy.site import Credentials
 
 LOGIN = 120.0  # seconds for a question that the engine passes on to a registry
 # Options of a build: what the API calls them, and how it wants their values.

@@ -11,14 +11,15 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
+from deploy.progress import Amount, Output
+
 if TYPE_CHECKING:
     import requests
 
-    from deploy.site import Say
+    from deploy.progress import Say
 
-OFTEN = 2.0  # seconds between two lines of progress
+OFTEN = 0.2  # seconds between two looks at how far it is
 TAIL = 30  # lines of a failing step
-MB = 1_000_000
 DONE = frozenset({"Pull complete", "Already exists", "Pushed", "Layer already exists"})
 BYTES = frozenset({"Downloading", "Pushing"})
 FETCHED = frozenset({"Download complete", "Verifying Checksum"})
@@ -56,7 +57,7 @@ def error_of(record: Mapping[str, Any]) -> str | None:
 
 
 class Progress:
-    """Tells of layers on their way: how many are done, and how many bytes, every two seconds."""
+    """Tells of layers on their way: how many are done, and how many bytes, five times a second."""
 
     def __init__(self, say: Say, clock: Callable[[], float] = time.monotonic) -> None:
         self._say = say
@@ -64,7 +65,7 @@ class Progress:
         self._done: dict[str, bool] = {}
         self._bytes: dict[str, tuple[int, int]] = {}
         self._next = 0.0
-        self._said = ""
+        self._said: Amount | None = None
 
     def see(self, record: Mapping[str, Any]) -> None:
         """Take a record in, and say how far it is, if that was not said just now."""
@@ -82,19 +83,20 @@ class Progress:
 
     def tell(self) -> None:
         """Say how far it is, unless the same was said last."""
-        if self._done and (line := str(self)) != self._said:
-            self._say(line)
-            self._said = line
+        if self._done and (amount := self.amount) != self._said:
+            self._say(amount)
+            self._said = amount
             self._next = self._clock() + OFTEN
 
-    def __str__(self) -> str:
-        done = f"{sum(self._done.values())} of {len(self._done)} layers"
+    @property
+    def amount(self) -> Amount:
+        """How far it is."""
         come, total = (sum(sizes) for sizes in zip(*self._bytes.values(), strict=True)) if self._bytes else (0, 0)
-        return f"{done}, {come // MB} of {total // MB} MB" if total >= MB else done
+        return Amount(f"{sum(self._done.values())} of {len(self._done)} layers", come, total)
 
 
 class BuildLog:
-    """The output of a build, line by line: says them, and keeps the step and the last lines for an error."""
+    """The output of a build, line by line: says its steps, and keeps the last lines of each for an error."""
 
     def __init__(self, say: Say) -> None:
         self._say = say
@@ -127,6 +129,8 @@ class BuildLog:
             return
         else:
             self._tail.append(line)
+            self._say(Output(line))
+            return
         self._say(line)
 
     @property

@@ -13,7 +13,7 @@ from deploy.image import render
 from deploy.plan import Late, Place, Plan, Word
 from deploy.plans.scope import Scope, on_head
 from deploy.steps.building import Build, HaveBase, MakeRoot
-from deploy.steps.publishing import CreateRepository, Push, Tag
+from deploy.steps.publishing import CreateRepository, Push, ShowPublished, Tag
 
 if TYPE_CHECKING:
     from deploy.settings import Settings
@@ -129,7 +129,7 @@ def build_image(scope: Scope) -> Plan:
     return on_head(
         scope,
         HaveBase(settings.base_image),
-        Build(settings.app_tag, text, recipe("recipe", text, base_id)),
+        Build(settings.app_tag, text, recipe("recipe", text, base_id), revision=text.needs[0]),
     )
 
 
@@ -170,5 +170,6 @@ def publish_image(scope: Scope) -> Plan:
             Push(uri, short, login),
             Tag(settings.app_tag, uri, "latest"),
             Push(uri, "latest", login),
+            ShowPublished(uri, short),
         )
     )

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from deploy.lates.registry import docker_cli, logged_in
 from deploy.plan import Late, Place, Step, Word, quoted
+from deploy.steps.building import REVISION_LABEL
 
 if TYPE_CHECKING:
     from deploy.site import Site
@@ -104,12 +105,47 @@ class Push(Step):
         repository = site.value(self.repository)
         name = f"{repository}:{site.value(self.tag)}"
         digest = site.docker.published(name, site.resolve(self.credentials))
-        here = digest is not None and f"{repository}@{digest}" in site.docker.image_digests(name)
-        if here:
-            site.note(digest=digest, uri=name)
-        return here
+        return digest is not None and f"{repository}@{digest}" in site.docker.image_digests(name)
 
     def apply(self, site: Site) -> None:
         repository, tag = site.value(self.repository), site.value(self.tag)
-        digest = site.docker.push(repository, tag, site.resolve(self.credentials), site.say)
-        site.note(digest=digest, uri=f"{repository}:{tag}")
+        site.docker.push(repository, tag, site.resolve(self.credentials), site.say)
+
+
+@dataclass(frozen=True)
+class ShowPublished(Step):
+    """Tell under which names the image is published. Document: `<repository-uri>`."""
+
+    document: ClassVar[str] = "<repository-uri>"
+    changes: ClassVar[bool] = False
+    told: ClassVar[bool] = False
+
+    repository: Word
+    tag: Word
+
+    @property
+    def title(self) -> str:
+        return "tell what is published"
+
+    @property
+    def shell(self) -> str:
+        name = f"{quoted(self.repository)}:{quoted(self.tag)}"
+        return f"docker image inspect -f '{{{{join .RepoDigests \" \"}}}}' {name}"
+
+    def done(self, site: Site) -> bool:
+        """Note it."""
+        repository, tag = site.value(self.repository), site.value(self.tag)
+        name = f"{repository}:{tag}"
+        known = [found for found in site.docker.image_digests(name) if found.startswith(f"{repository}@")]
+        digest = known[0].partition("@")[2] if known else None
+        site.made(
+            image=known[0] if known else None,
+            digest=digest,
+            uri=name,
+            tags=[tag, "latest"],
+            revision=site.docker.image_labels(name).get(REVISION_LABEL),
+        )
+        return True
+
+    def apply(self, site: Site) -> None:
+        """Nothing: see `done`."""

@@ -46,12 +46,11 @@ class InstallDocker(Step):
         if not site.ask("true", root=True):
             raise Failure("SUDO_PASSWORD_NEEDED", "sudo asks for a password", "Allow sudo without one (NOPASSWD)")
         install = (*APT, "install", "docker.io")
-        site.say("apt-get install docker.io")
-        if site.ask(*install, root=True, timeout=APT_DEADLINE):
+        if site.ask(*install, root=True, timeout=APT_DEADLINE, live=True):
             return
         try:
-            site.run(*APT, "update", root=True, timeout=APT_DEADLINE)
-            site.run(*install, root=True, timeout=APT_DEADLINE)
+            site.run(*APT, "update", root=True, timeout=APT_DEADLINE, live=True)
+            site.run(*install, root=True, timeout=APT_DEADLINE, live=True)
         except Failure as failure:
             if failure.code != "COMMAND_FAILED":
                 raise
@@ -84,7 +83,7 @@ class StartDocker(Step):
         """Start the service and wait up to 30 s for the engine's answer."""
         wait = "for _ in $(seq 60); do docker version >/dev/null 2>&1 && exit; sleep 0.5; done; docker version"
         try:
-            site.run("service", "docker", "start", root=True, timeout=60)
+            site.run("service", "docker", "start", root=True, timeout=60, live=True)
             site.run("sh", "-c", wait, root=True, timeout=60)
         except Failure as failure:
             if failure.code != "COMMAND_FAILED":

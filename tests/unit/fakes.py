@@ -14,10 +14,11 @@ from deploy.hostfile import parse_workers
 from deploy.inventory import Node, inventory, parse_head
 from deploy.plan import Late, Place, Plan, Step, Word, parts_of
 from deploy.plans import Scope, start
+from deploy.progress import News, Say
 from deploy.ray import Container, all_labels
 from deploy.secret import Secret
 from deploy.settings import Settings
-from deploy.site import Credentials, Found, Say, Site
+from deploy.site import Credentials, Found, Site
 from deploy.steps.containers import Create
 
 TOP = Path(__file__).resolve().parents[2]
@@ -271,7 +272,8 @@ class FakeSite:
         self.docker, self.registry, self.ray = FakeDocker(), cluster.registry, FakeRay()
         self.answers: dict[str, str | Failure] = {}
         self.commands: list[str] = []
-        self.said: list[str] = []
+        self.said: list[News] = []
+        self.products: dict[str, Any] = {}
         self.facts: dict[str, Any] = {}
         self.failure: Failure | None = None
         self.sessions = 1
@@ -281,8 +283,8 @@ class FakeSite:
     def node(self) -> Node:
         return self._node
 
-    def run(self, *argv: str, root: bool = False, timeout: float = 30) -> str:
-        assert timeout > 0
+    def run(self, *argv: str, root: bool = False, timeout: float = 30, live: bool = False) -> str:
+        assert timeout > 30 or not live
         line = shlex.join(argv)
         self.commands.append(f"sudo {line}" if root else line)
         beginnings = [begin for begin in self.answers if line.startswith(begin)]
@@ -291,9 +293,9 @@ class FakeSite:
             raise answer
         return answer
 
-    def ask(self, *argv: str, root: bool = False, timeout: float = 30) -> bool:
+    def ask(self, *argv: str, root: bool = False, timeout: float = 30, live: bool = False) -> bool:
         try:
-            self.run(*argv, root=root, timeout=timeout)
+            self.run(*argv, root=root, timeout=timeout, live=live)
         except Failure:
             return False
         return True
@@ -334,8 +336,11 @@ class FakeSite:
     def peer(self, node: Node) -> FakeSite:
         return self._cluster.sites[node.name]
 
-    def say(self, text: str) -> None:
-        self.said.append(text)
+    def say(self, news: News) -> None:
+        self.said.append(news)
+
+    def made(self, **facts: Any) -> None:
+        self.products |= facts
 
     def note(self, **facts: Any) -> None:
         self.facts |= facts

@@ -20,10 +20,10 @@ DEPLOY = TOP / "deploy"
 FLOORS = (
     {"errors", "secret", "sizes", "grammar"},
     {"settings", "envfile", "clashes", "lists", "inventory", "hostfile", "image", "known_hosts"}
-    | {"shell", "ray", "site", "plan", "lates", "steps", "probes", "plans", "script", "report"},
-    {"channel", "engine", "hostkeys", "ssh", "hosts", "group", "run", "registry", "dockerconfig", "ray_api"}
+    | {"shell", "progress", "ray", "site", "plan", "lates", "steps", "probes", "plans", "script", "report"},
+    {"channel", "engine", "hostkeys", "ssh", "hosts", "commands", "group", "run", "registry", "dockerconfig", "ray_api"}
     | {"parcel", "show", "practice"},
-    {"desk", "trust"},
+    {"flags", "desk", "trust"},
     {"build", "publish", "cluster", "job", "sandbox"},
 )
 PURE = FLOORS[0] | FLOORS[1]
@@ -41,8 +41,7 @@ DOORS = {
     "pydantic": {"settings"},
     "pydantic_core": {"settings"},
     "rich": {"show"},
-    # `hosts` takes an exception from it, which is Fabric's own.
-    "invoke": {"tasks", "desk", "hosts", *FLOORS[4]},
+    "invoke": {"tasks", "desk", "flags", "commands", *FLOORS[4]},
 }
 
 # Who may read the environment: the desk, once a run; the practice hosts are no part of a run.

@@ -10,11 +10,13 @@ from typing import Any
 
 import pytest
 
+from deploy.commands import Result
 from deploy.errors import Failure
 from deploy.group import HostGroup
-from deploy.hosts import Host, Result
+from deploy.hosts import Host
 from deploy.inventory import Node
 from deploy.plan import Chain, Late, Place, Plan, Stage, Step
+from deploy.progress import News
 from deploy.run import Run
 from deploy.site import Site
 
@@ -28,8 +30,8 @@ class FakeHost(Host):
         super().__init__(node, run)
         self.closed = 0
 
-    def command(self, argv: tuple[str, ...], timeout: float) -> Result:
-        raise AssertionError((argv, timeout))
+    def command(self, argv: tuple[str, ...], timeout: float, *, live: bool = False) -> Result:
+        raise AssertionError((argv, timeout, live))
 
     def http(self, port: int) -> Any:
         raise AssertionError(port)
@@ -88,12 +90,37 @@ class Done(Do):
         return site is not None
 
 
+class Heard:
+    """Who is told of a run, and keeps it; of a step that is done not how long it took."""
+
+    def __init__(self) -> None:
+        self.said: list[tuple[str, str]] = []
+
+    def stage(self, nodes: int) -> None:
+        self.said.append(("all", str(nodes)))
+
+    def begins(self, node: Node) -> None:
+        self.said.append((node.name, "begins"))
+
+    def step(self, node: Node, title: str) -> None:
+        self.said.append((node.name, f"{title} …"))
+
+    def hear(self, node: Node, news: News) -> None:
+        self.said.append((node.name, str(news)))
+
+    def did(self, node: Node, title: str, seconds: float) -> None:
+        self.said.append((node.name, f"{title}: done" if seconds < 60 else title))
+
+    def ends(self, node: Node) -> None:
+        self.said.append((node.name, "ends"))
+
+
 def run_of(workers: str, **values: Any) -> tuple[Run, list[tuple[str, str]]]:
     """Give a run on hosts of the tests, and what it tells."""
-    said: list[tuple[str, str]] = []
-    run = Run(scope(workers, **values), lambda node, text: said.append((node.name, text)))
+    heard = Heard()
+    run = Run(scope(workers, **values), heard)
     run._hosts = {node: FakeHost(node, run) for node in run.scope.inventory.nodes}
-    return run, said
+    return run, heard.said
 
 
 def closed(run: Run) -> dict[str, int]:
@@ -298,7 +325,7 @@ def test_only_what_was_changed_is_on_record() -> None:
     (head,) = run.scope.inventory.nodes
     HostGroup(run).perform(plan({head: (Done(breaks, "a"), Look(nothing, "b"), Quiet(nothing, "c"), Do(nothing, "d"))}))
     assert run.outcomes[head].done == ["d"]
-    assert said == [("head", "b …"), ("head", "d …"), ("head", "d: done in 0.0 s")]
+    assert said == [("all", "1"), *(("head", word) for word in ("begins", "b …", "d …", "d: done", "ends"))]
 
 
 def test_a_node_without_steps_was_not_asked() -> None:

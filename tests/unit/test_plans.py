@@ -41,11 +41,11 @@ PLANS: dict[str, tuple[Planner, Scope, list[str]]] = {
     "build.base": (plans.build_base, scope(), ["head: MakeRoot Build"]),
     "build.image": (plans.build_image, scope(my_project_url=URL), ["head: HaveBase Build"]),
     "publish.repository": (plans.publish_repository, scope(), ["head: CreateRepository"]),
-    "publish.image": (plans.publish_image, scope(), ["head: CreateRepository Tag Push Tag Push"]),
+    "publish.image": (plans.publish_image, scope(), ["head: CreateRepository Tag Push Tag Push ShowPublished"]),
     "publish.image, to a registry of one's own": (
         plans.publish_image,
         scope(repository_uri="registry.test/app"),
-        ["head: Tag Push Tag Push"],
+        ["head: Tag Push Tag Push ShowPublished"],
     ),
     "cluster.install": (
         plans.install,

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 
 from deploy.errors import Failure, Problem
 from deploy.inventory import Node
+from deploy.progress import Amount, News, Output
 from deploy.report import Outcome, Report
 from deploy.show import Screen, clean
 
@@ -101,9 +104,40 @@ def test_what_looks_like_markup_is_shown_as_it_is(capsys: pytest.CaptureFixture[
     assert lines[3:5] == ["[fe80::1]:2222 PULL_FAILED: [red]no[/red] [/nope]", "  → Mend [it]"]
 
 
-def test_progress_stands_behind_the_nodes_name(capsys: pytest.CaptureFixture[str]) -> None:
-    Screen().progress(Node("10.0.0.7", "10.0.0.7", role="worker"), "pull [1/2] \x1b[31m…")
-    assert capsys.readouterr().err == "10.0.0.7         pull [1/2] \\x1b[31m…\n"
+NODE = Node("10.0.0.7", "10.0.0.7", role="worker")
+HEARD: dict[str, tuple[News, list[str]]] = {
+    "a line, as it is": ("pull [1/2] \x1b[31m…", ["pull [1/2] \\x1b[31m…"]),
+    "how far it is, at most every ten seconds": (Amount("1 of 2 layers", 3_000_000, 9_000_000), []),
+    "what the node prints, not unless it is asked for": (Output("Unpacking …"), []),
+}
+
+
+@pytest.mark.parametrize(("news", "lines"), HEARD.values(), ids=HEARD)
+def test_a_pipe_hears(news: News, lines: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with Screen().watch() as watch:
+        watch.step(NODE, "pull the image")
+        watch.hear(NODE, news)
+        watch.did(NODE, "pull the image", 1.25)
+    told = ["pull the image …", *lines, "pull the image: done in 1.2 s"]
+    assert capsys.readouterr().err.splitlines() == [f"10.0.0.7         {line}" for line in told]
+
+
+def test_a_pipe_hears_what_the_nodes_print_if_it_asks(capsys: pytest.CaptureFixture[str]) -> None:
+    with Screen().watch(verbose=True) as watch:
+        watch.hear(NODE, Output("Unpacking \x1b[31m…"))
+    assert capsys.readouterr().err == "10.0.0.7         Unpacking \\x1b[31m…\n"
+
+
+def test_how_far_a_step_is_is_told_again_after_ten_seconds(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = iter([0.0, 9.0, 10.0, 10.0, 11.0]).__next__
+    monkeypatch.setattr("deploy.show.lines.time", SimpleNamespace(monotonic=clock))
+    with Screen().watch() as watch:
+        watch.step(NODE, "pull")
+        for come in (1, 2, 3):
+            watch.hear(NODE, Amount("0 of 1 layers", come * 1_000_000, 9_000_000))
+    assert capsys.readouterr().err.splitlines()[1:] == ["10.0.0.7         0 of 1 layers, 2 of 9 MB"]
 
 
 def test_a_long_line_is_not_broken(capsys: pytest.CaptureFixture[str]) -> None:

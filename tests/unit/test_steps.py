@@ -14,13 +14,13 @@ from deploy.inventory import Node
 from deploy.plan import Late, Place, Step, Word
 from deploy.probes import PROBED_PATH
 from deploy.ray import TOKEN_PATH, Container
-from deploy.steps.building import CA_BUNDLE, Build, HaveBase, MakeRoot
+from deploy.steps.building import CA_BUNDLE, REVISION_LABEL, Build, HaveBase, MakeRoot
 from deploy.steps.clearing import ClearName
 from deploy.steps.cluster import AwaitGcs, HeadRuns, ReachGcs
 from deploy.steps.containers import Create, LayToken, ShowContainer, StartContainer, StopContainers
 from deploy.steps.images import Login, Pull
 from deploy.steps.joining import Join, Probe, ShowRay
-from deploy.steps.publishing import CreateRepository, Push, Tag
+from deploy.steps.publishing import CreateRepository, Push, ShowPublished, Tag
 from deploy.steps.setup import InstallDocker, JoinDockerGroup, MakeStateFolder, StartDocker, system_of
 
 from .fakes import DIGEST, LOGIN, Cluster, FakeSite, Image, Row, command_failed, containers, scope
@@ -381,16 +381,28 @@ def test_the_registry_is_asked_before_a_push(there: str | None, digests: tuple[s
     if there:
         one.docker.registry[f"{URI}:latest"] = there
     assert PUSH.done(one) is done
-    assert one.facts == ({"digest": DIGEST, "uri": f"{URI}:latest"} if done else {})
     assert one.docker.secrets == [LOGIN]
 
 
-def test_a_push_gives_the_digest_that_the_registry_has() -> None:
+def test_a_push_goes_to_the_registry_with_its_login() -> None:
     one = site()
     PUSH.apply(one)
     assert one.docker.calls == [("push", URI, "latest")]
-    assert one.facts == {"digest": DIGEST, "uri": f"{URI}:latest"}
     assert one.docker.secrets == [LOGIN]
+
+
+def test_what_is_published_is_told_with_its_digest_its_tags_and_its_revision() -> None:
+    one = site()
+    digests = (f"mirror.test/a@sha256:{'9' * 64}", f"{URI}@{DIGEST}")
+    one.docker.images[f"{URI}:abc"] = Image(digests=digests, labels={REVISION_LABEL: "c0ffee"})
+    assert ShowPublished(URI, "abc").done(one)
+    assert one.products == {
+        "image": f"{URI}@{DIGEST}",
+        "digest": DIGEST,
+        "uri": f"{URI}:abc",
+        "tags": ["abc", "latest"],
+        "revision": "c0ffee",
+    }
 
 
 # --- containers ------------------------------------------------------------------------------------------------

@@ -19,6 +19,7 @@ from deploy.engine.failures import BASE, CONTAINER, REGISTRY, failure, timed_out
 from deploy.engine.images import build_failure, split
 from deploy.engine.streams import BuildLog, Progress, error_of, frames, plain, records
 from deploy.errors import Failure
+from deploy.progress import Amount, News, Output
 
 
 class Body:
@@ -78,9 +79,9 @@ def layer(name: str, status: str, current: int = 0, total: int = 0) -> dict[str,
     return {"id": name * 12, "status": status, "progressDetail": {"current": current, "total": total} if total else {}}
 
 
-def test_layers_are_told_as_one_line_every_two_seconds() -> None:
-    said: list[str] = []
-    clock = iter([0.0, 0.0, 0.4, 0.8, 2.4, 2.4, 2.8, 36.0, 36.0]).__next__
+def test_layers_are_told_as_one_amount_five_times_a_second() -> None:
+    said: list[News] = []
+    clock = iter([0.0, 0.0, 0.04, 0.08, 0.24, 0.24, 0.28, 3.6, 3.6]).__next__
     progress = Progress(said.append, clock)
     progress.see(layer("a", "Pulling fs layer"))
     progress.see(layer("b", "Already exists"))
@@ -90,18 +91,22 @@ def test_layers_are_told_as_one_line_every_two_seconds() -> None:
     progress.see(layer("a", "Extracting", 1_000, 80_000_000))
     progress.see({"status": "Digest: sha256:…"})
     progress.see({"id": "latest", "status": "Pulling from x"})
-    assert said == ["0 of 1 layers", "1 of 2 layers, 40 of 80 MB", "1 of 2 layers, 60 of 80 MB"]
+    assert said == [
+        Amount("0 of 1 layers"),
+        Amount("1 of 2 layers", 40_000_000, 80_000_000),
+        Amount("1 of 2 layers", 60_000_000, 80_000_000),
+    ]
 
 
-def test_the_last_line_tells_that_all_layers_are_there() -> None:
-    said: list[str] = []
+def test_the_last_amount_tells_that_all_layers_are_there() -> None:
+    said: list[News] = []
     progress = Progress(said.append, lambda: 0.0)
     progress.see(layer("a", "Downloading", 1_000_000, 5_000_000))
     progress.see(layer("a", "Download complete"))
     progress.see(layer("a", "Pull complete"))
     progress.tell()
     progress.tell()
-    assert said[-1] == "1 of 1 layers, 5 of 5 MB"
+    assert said[-1] == Amount("1 of 1 layers", 5_000_000, 5_000_000)
     assert said.count(said[-1]) == 1
 
 
@@ -120,7 +125,7 @@ def test_a_line_is_what_a_terminal_leaves_of_it(raw: str, line: str) -> None:
 
 
 def test_a_build_is_told_line_by_line_without_the_builders_chatter() -> None:
-    said: list[str] = []
+    said: list[News] = []
     log = BuildLog(said.append)
     for text in (
         "Step 1/2 : FROM x\n",
@@ -132,7 +137,7 @@ def test_a_build_is_told_line_by_line_without_the_builders_chatter() -> None:
     ):
         log.see({"stream": text})
     log.end()
-    assert said == ["Step 1/2 : FROM x", "Step 2/2 : RUN y", "hello", "last"]
+    assert said == ["Step 1/2 : FROM x", "Step 2/2 : RUN y", Output("hello"), Output("last")]
     assert (log.step, log.command, log.tail) == ("2/2", "RUN y", ("hello", "last"))
 
 

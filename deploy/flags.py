@@ -1,0 +1,68 @@
+"""What a task can be told: each flag's meaning once, whichever tasks take it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from functools import wraps
+from inspect import Parameter, Signature
+from typing import Any
+
+from invoke.context import Context
+from invoke.tasks import Task, task
+
+
+@dataclass(frozen=True)
+class Flags:
+    """What was told; each flag as it is where nothing was."""
+
+    only: str | None = None
+    json: bool = False
+    verbose: bool = False
+    image: str = ""
+    replace: bool = False
+    yes: bool = False
+
+
+MEANING = {
+    "only": "NAME[,NAME]: change only these nodes, named as in workers.txt; the head is `head`",
+    "json": "print one JSON document on stdout, whatever happens",
+    "verbose": "show what the nodes print, line by line",
+    "image": "run this image (a tag or @sha256:) instead of the published one",
+    "replace": "replace containers that run otherwise than wanted; says what dies, and asks",
+    "yes": "answer the question with yes",
+}
+DEFAULTS = {field.name: field.default for field in fields(Flags)}
+
+
+class OwnTask(Task):  # type: ignore[type-arg]  # generic for checkers only
+    """A task that is equal to itself alone.
+
+    Invoke takes two for one, and runs it once, where their names and their functions' code are the same: `build.image`
+    and `publish.image` are not.
+    """
+
+    def __eq__(self, other: object) -> bool:
+        """Tell whether it is this very task."""
+        return self is other
+
+    def __hash__(self) -> int:
+        """Give what goes with it."""
+        return id(self)
+
+
+def flagged(*names: str, **options: Any) -> Callable[[Callable[[Context, Flags], None]], Any]:
+    """Make a task of a function that takes the flags of these names."""
+
+    def decorate(body: Callable[[Context, Flags], None]) -> Any:
+        @wraps(body)
+        def told(c: Context, **given: Any) -> None:
+            body(c, Flags(**given))
+
+        # Invoke makes its command line of a function's parameters.
+        flags = (Parameter(name, Parameter.POSITIONAL_OR_KEYWORD, default=DEFAULTS[name]) for name in names)
+        signature = Signature([Parameter("c", Parameter.POSITIONAL_OR_KEYWORD), *flags])
+        told.__signature__ = signature  # type: ignore[attr-defined]  # what inspect looks for
+        return task(told, klass=OwnTask, help={name: MEANING[name] for name in names}, **options)
+
+    return decorate

@@ -1,0 +1,71 @@
+"""Where progress and reports go."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.text import Text
+
+from deploy.show.lines import Lines
+from deploy.show.rows import Rows
+from deploy.show.table import names, table
+from deploy.show.text import clean
+
+if TYPE_CHECKING:
+    from deploy.errors import Problem
+    from deploy.progress import Watch
+    from deploy.report import Outcome, Report
+
+PIPE_WIDTH = 160  # columns of a table that is piped
+
+
+class Screen:
+    """Where progress and reports go: stderr, so that stdout is for programs."""
+
+    def __init__(self) -> None:
+        """Ask the terminal what it can do; a pipe gets plain lines."""
+        # What reads a pipe has no width of its own.
+        width = None if sys.stderr.isatty() else PIPE_WIDTH
+        self._console = Console(file=sys.stderr, highlight=False, width=width)
+
+    def line(self, text: str, style: str = "") -> None:
+        """Write one line."""
+        self._console.print(Text(clean(text), style=style), soft_wrap=True)
+
+    def lines(self, *, verbose: bool = False) -> Lines:
+        """Give who is told of a run and leaves a line of each thing."""
+        return Lines(self._console, verbose=verbose)
+
+    @contextmanager
+    def watch(self, *, verbose: bool = False) -> Iterator[Watch]:
+        """Give who is told of a run: rows that move on a terminal, lines anywhere else."""
+        if not self._console.is_terminal or self._console.is_dumb_terminal:
+            yield self.lines(verbose=verbose)
+            return
+        with Rows(self._console, verbose=verbose) as rows:
+            yield rows
+
+    def report(self, report: Report) -> None:
+        """Write the table, the problems and the time."""
+        if len(report.outcomes) > 1 or any(outcome.facts["container"] != "unknown" for outcome in report.outcomes):
+            self._console.print(table(report))
+        for problem, outcomes in report.alike().items():
+            self.problem(names(outcomes), problem, outcomes[0])
+        for problem in report.problems:
+            self.problem("", problem, None)
+        done = "nothing to do" if report.exit == 0 and not report.changed else "done" if report.exit == 0 else "failed"
+        self.line(f"{report.task}: {done} in {report.seconds:.1f} s", "bold" if report.exit == 0 else "bold red")
+
+    def problem(self, who: str, problem: Problem, outcome: Outcome | None) -> None:
+        """Write a problem: who has it, its code, its cause, the next move."""
+        words = [who, problem.place if not outcome else "", problem.code]
+        words += [f"({outcome.step})"] if outcome and outcome.step else []
+        self.line(f"{' '.join(filter(None, words))}: {problem.error}", "red")
+        for line in (outcome.facts["log_tail"] if outcome else ())[-10:]:
+            self.line(f"    {line}", "dim")
+        if problem.cure:
+            self.line(f"  → {problem.cure}")
