@@ -5,7 +5,7 @@ from __future__ import annotations
 from invoke.context import Context
 
 from deploy import plans
-from deploy.desk import perform
+from deploy.desk import dry, perform
 from deploy.flags import Flags, flagged
 
 USUAL = ("only", "json", "verbose")
@@ -29,10 +29,15 @@ def setup(c: Context, flags: Flags) -> None:
     perform(c, "cluster.setup", plans.setup, flags)
 
 
-@flagged(*USUAL, "image")
+@flagged(*USUAL, "image", "replace", "yes")
 def start(c: Context, flags: Flags) -> None:
     """Start Ray on the head and the workers, until every node ran a task."""
-    perform(c, "cluster.start", plans.start, flags)
+    from deploy.replace import start_replacing
+
+    if flags.replace and not dry(c):
+        start_replacing(c, flags)
+    else:
+        perform(c, "cluster.start", plans.start, flags)
 
 
 @flagged(*USUAL, "image")

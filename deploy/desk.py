@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING
 from invoke.context import Context
 from invoke.exceptions import Exit
 
-from deploy.errors import Failure, RaydockError
+from deploy.errors import Failure, Mistake, RaydockError
 from deploy.flags import Flags
+from deploy.hints import again, next_command, typed
 
 if TYPE_CHECKING:
     from deploy.hosts import Host
@@ -25,24 +26,8 @@ if TYPE_CHECKING:
     from deploy.ray_api import RayApi
     from deploy.report import Report
     from deploy.settings import Settings
-    from deploy.show import Screen
 
 ROOT = Path(__file__).resolve().parent.parent
-# What is most likely typed next, after a task that went well.
-NEXT = {
-    "build": "invoke publish",
-    "build.image": "invoke publish",
-    "build.base": "invoke build",
-    "publish": "invoke cluster.setup cluster.start",
-    "publish.image": "invoke cluster.setup cluster.start",
-    "cluster.install": "invoke build.base build publish, or with an image published before: invoke cluster.pull",
-    "cluster.pull": "invoke cluster.start",
-    "cluster.setup": "invoke cluster.start",
-    "cluster.start": "invoke job.run FILE",
-    "cluster.start-head": "invoke cluster.start-workers",
-    "cluster.start-workers": "invoke job.run FILE",
-    "cluster.trust": "invoke cluster.install",
-}
 
 
 def scope_of(flags: Flags) -> Scope:
@@ -55,7 +40,7 @@ def scope_of(flags: Flags) -> Scope:
         environ["IMAGE"] = flags.image
     settings = load(ROOT, environ)
     inventory = settings.inventory()
-    return Scope(settings, inventory, inventory.select(flags.only))
+    return Scope(settings, inventory, inventory.select(flags.only), flags.replace)
 
 
 def dry(c: Context) -> bool:
@@ -84,6 +69,7 @@ def perform(c: Context, task: str, planner: Planner, flags: Flags) -> None:
 
             sys.stdout.write(script(task, scope, plan))
             return
+        first_lines(scope)
         run_plan(scope, plan, report, verbose=flags.verbose)
     except RaydockError as error:
         report.problems = error.problems
@@ -97,7 +83,6 @@ def run_plan(scope: Scope, plan: Plan, report: Report, *, verbose: bool) -> None
     from deploy.show import Screen
 
     screen = Screen()
-    first_lines(screen, scope)
     with screen.watch(verbose=verbose) as watch:
         run = Run(scope, watch)
         try:
@@ -111,9 +96,11 @@ def run_plan(scope: Scope, plan: Plan, report: Report, *, verbose: bool) -> None
     report.image = report.facts.pop("image", None) or run.found("image")
 
 
-def first_lines(screen: Screen, scope: Scope) -> None:
+def first_lines(scope: Scope) -> None:
     """Say what the run is about that its command line does not."""
-    settings = scope.settings
+    from deploy.show import Screen
+
+    screen, settings = Screen(), scope.settings
     if settings.from_environment:
         screen.line(f"from the environment: {', '.join(settings.from_environment)}", "dim")
     if scope.alone:
@@ -126,18 +113,33 @@ def tell(report: Report, flags: Flags) -> None:
 
     if flags.json:
         write_json(report)
-    screen = Screen()
+    screen, environment = Screen(), os.environ.get("ENVIRONMENT")
     screen.report(report)
     if report.exit:
+        told, command = again(report, only=flags.only, image=flags.image)
+        if command:
+            screen.line(f"{told}; again: {typed(command, environment)}".removeprefix("; "))
         raise Exit(code=report.exit)
-    if report.task in NEXT and sys.stderr.isatty():
-        screen.line(f"next: {NEXT[report.task]}", "dim")
+    if not flags.json and (command := next_command(report.task, sys.argv[1:])):
+        screen.line(f"next: {typed(command, environment)}", "dim")
 
 
 def write_json(report: Report) -> None:
     """Write the one document that a program reads."""
     sys.stdout.write(json.dumps(report.json()) + "\n")
     sys.stdout.flush()
+
+
+def agree(question: str, cure: str, *, yes: bool) -> None:
+    """Ask once; without a terminal and without `--yes`, or where the answer is no, nothing is done."""
+    if yes:
+        return
+    if not sys.stdin.isatty():
+        raise Mistake.of("USAGE", "nobody is there to be asked", cure)
+    sys.stderr.write(f"{question} [y/N] ")
+    sys.stderr.flush()
+    if sys.stdin.readline().strip().lower() not in ("y", "yes"):
+        raise Mistake.of("USAGE", "the answer was no: nothing was done", "Answer y to go on")
 
 
 @contextmanager

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import os
-import sys
 import tempfile
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from deploy.errors import Failure, Mistake, RaydockError
+from deploy.errors import Failure, RaydockError
 from deploy.hostkeys import HostKeyRefused, known_hosts_file
 from deploy.known_hosts import KnownHosts, entry, fingerprint
 from deploy.report import Outcome, Report
@@ -24,6 +23,7 @@ if TYPE_CHECKING:
     from deploy.inventory import Node
     from deploy.settings import Settings
 
+CURE = "Compare the fingerprints, and say --yes"
 HOPS = 8  # jump hosts before one node, each with a key of its own
 
 
@@ -46,7 +46,7 @@ class Shown:
 
 def trust_hosts(c: Context, flags: Flags) -> None:
     """Show the keys in one table, ask once, record them."""
-    from deploy.desk import dry, scope_of, tell
+    from deploy.desk import agree, dry, scope_of, tell
     from deploy.show import Screen
 
     report = Report("cluster.trust")
@@ -62,7 +62,7 @@ def trust_hosts(c: Context, flags: Flags) -> None:
         shown = list(_all_shown(report.outcomes, scope.settings))
         if shown:
             _show(shown, screen.line)
-            _agree(yes=flags.yes)
+            agree("Are these the hosts' own keys? Record them?", CURE, yes=flags.yes)
             _record(known_hosts_file(scope.settings), shown)
             for outcome in report.outcomes:
                 outcome.done = [f"recorded {one.host}" for one in shown if one.node == outcome.node]
@@ -116,18 +116,6 @@ def _show(shown: Sequence[Shown], line: object) -> None:
         write(f"{one.node.name}  {one.host}:{one.port}  {key}")
         if one.code != "HOST_KEY_UNKNOWN":
             write(f"    {one.code}: {one.why}")
-
-
-def _agree(*, yes: bool) -> None:
-    """Ask once; without a terminal and without `--yes` nothing is done."""
-    if yes:
-        return
-    if not sys.stdin.isatty():
-        raise Mistake.of("USAGE", "nobody is there to be asked", "Compare the fingerprints, and say --yes")
-    sys.stderr.write("Are these the hosts' own keys? Record them? [y/N] ")
-    sys.stderr.flush()
-    if sys.stdin.readline().strip().lower() not in ("y", "yes"):
-        raise Mistake.of("USAGE", "nothing was recorded", "Answer y to record the keys")
 
 
 def _record(path: Path, shown: Sequence[Shown]) -> None:

@@ -16,17 +16,16 @@ if TYPE_CHECKING:
     from deploy.site import Credentials, Site
 
 
-def wanted_image(settings: Settings, *, alone: bool) -> Late[str]:
+def wanted_image(settings: Settings, *, alone: bool, anew: bool = False) -> Late[str]:
     """Give the image that every node shall run, found once on the head.
 
-    `--image` or `IMAGE`; else what the running head has; else what was published; without workers and without
-    a registry, `APP_TAG` in the head's engine.
+    `--image` or `IMAGE`; else what the running head has, unless it shall run anew; else what was published; without
+    workers and without a registry, `APP_TAG` in the head's engine.
     """
     if settings.image:
         return given_image(settings, settings.image)
-    if alone and not settings.repository_uri:
-        return app_image(settings.app_tag)
-    return published_image(settings)
+    newest = app_image(settings.app_tag) if alone and not settings.repository_uri else published_image(settings)
+    return newest if anew else running_or(settings, newest)
 
 
 def given_image(settings: Settings, image: str) -> Late[str]:
@@ -47,28 +46,32 @@ def app_image(tag: str) -> Late[str]:
 
 
 def published_image(settings: Settings) -> Late[str]:
-    """Give what the running head has, else what was published last."""
-    head = container_name(settings.cluster_name, "head")
+    """Give what was published last."""
     uri, login = repository_uri(settings), registry_password(settings)
     latest = phrase(uri, ":latest")
+
+    def resolve(site: Site) -> str:
+        return by_digest(site, site.value(latest), site.resolve(login))
+
+    needs: tuple[Late[Any], ...] = (uri, login) if isinstance(uri, Late) else (login,)
+    return Late("image", published_shell(latest, uri, login), resolve, Place.HEAD, needs=needs)
+
+
+def running_or(settings: Settings, newest: Late[str]) -> Late[str]:
+    """Give what the running head has, else the newest."""
+    head = container_name(settings.cluster_name, "head")
+    running = (
+        f"docker inspect -f '{{{{if .State.Running}}}}{{{{index .Config.Labels \"raydock.image\"}}}}{{{{end}}}}' {head}"
+    )
 
     def resolve(site: Site) -> str:
         found = site.docker.find(head)
         if found and found.running and found.labels.get("raydock.image"):
             return found.labels["raydock.image"]
-        return by_digest(site, site.value(latest), site.resolve(login))
+        return newest.resolve(site)
 
-    running = (
-        f"docker inspect -f '{{{{if .State.Running}}}}{{{{index .Config.Labels \"raydock.image\"}}}}{{{{end}}}}' {head}"
-    )
-    needs: tuple[Late[Any], ...] = (uri, login) if isinstance(uri, Late) else (login,)
-    return Late(
-        "image",
-        f"{running} 2>/dev/null | grep . || {{ {published_shell(latest, uri, login)}; }}",
-        resolve,
-        Place.HEAD,
-        needs=needs,
-    )
+    shell = f"{running} 2>/dev/null | grep . || {{ {newest.shell}; }}"
+    return Late("image", shell, resolve, Place.HEAD, needs=newest.needs)
 
 
 def published_shell(tag: Word, repository: Word, login: Late[Any] | None) -> str:

@@ -1,6 +1,7 @@
 """The plans: for each task its steps, as the manual lists them."""
 
 from deploy.plans.cluster import (
+    compare,
     install,
     pull,
     setup,
@@ -21,6 +22,7 @@ __all__ = [
     "Scope",
     "build_base",
     "build_image",
+    "compare",
     "dockerfile",
     "install",
     "publish_image",

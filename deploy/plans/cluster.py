@@ -8,7 +8,7 @@ from deploy import lates
 from deploy.plan import Chain, Plan, Stage, Step, Word, phrase
 from deploy.plans.scope import Scope, on_all, on_head
 from deploy.ray import NodeValues, ray_container
-from deploy.steps.clearing import ClearName
+from deploy.steps.clearing import ClearName, Compare
 from deploy.steps.cluster import AwaitGcs, FindAddress, HeadRuns, ReachGcs
 from deploy.steps.containers import Create, LayToken, ShowContainer, StartContainer, StopContainers
 from deploy.steps.images import Login, Pull
@@ -31,7 +31,7 @@ def install(scope: Scope) -> Plan:
 
 def have_image(scope: Scope) -> tuple[Step, ...]:
     """Give the steps by which a node has the wanted image."""
-    image = lates.wanted_image(scope.settings, alone=scope.alone)
+    image = lates.wanted_image(scope.settings, alone=scope.alone, anew=scope.anew)
     login = next((late for late in image.needs if late.name == "registry_password"), None)
     return (Login(image, login), Pull(image, login)) if login else (Pull(image),)
 
@@ -51,7 +51,7 @@ def node_values(scope: Scope, node: Node) -> NodeValues:
     settings = scope.settings
     head = lates.head_address(settings, alone=scope.alone)
     return NodeValues(
-        image=lates.wanted_image(settings, alone=scope.alone),
+        image=lates.wanted_image(settings, alone=scope.alone, anew=scope.anew),
         address=head if node.role == "head" else lates.node_address(node, head),
         head=phrase(head, f":{settings.redis_port}"),
         run=lates.run_id(lates.token(settings)),
@@ -116,6 +116,15 @@ def start_workers(scope: Scope) -> Plan:
 def start(scope: Scope) -> Plan:
     """Start Ray on the head, then on the workers."""
     return start_head(scope).then(start_on_workers(scope))
+
+
+def compare(scope: Scope) -> Plan:
+    """See on each node which containers of ours run otherwise than wanted."""
+
+    def steps(node: Node) -> tuple[Step, ...]:
+        return (Compare(ray_container(scope.settings, node, node_values(scope, node))),)
+
+    return on_all(scope, steps)
 
 
 def status(scope: Scope) -> Plan:

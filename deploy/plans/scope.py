@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -21,6 +22,13 @@ class Scope:
     settings: Settings
     inventory: Inventory
     selected: frozenset[str]
+    # Whether what runs otherwise than wanted gives way.
+    replace: bool = False
+
+    @property
+    def anew(self) -> bool:
+        """Whether what the head runs now does not decide what it shall run."""
+        return self.replace and bool(self.head)
 
     @property
     def alone(self) -> bool:
@@ -36,6 +44,10 @@ class Scope:
     def head(self) -> tuple[Node, ...]:
         """The head, where it may be changed."""
         return (self.inventory.head,) if self.inventory.head.name in self.selected else ()
+
+    def only(self, names: frozenset[str]) -> Scope:
+        """Give the same with fewer nodes."""
+        return dataclasses.replace(self, selected=self.selected & names)
 
     def container(self, role: str) -> str:
         """Give the name of this cluster's container on a head or a worker."""

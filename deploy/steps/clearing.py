@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from deploy.errors import Failure
 from deploy.plan import Step, Word, quoted
@@ -88,13 +88,48 @@ class ClearName(Step):
     def refuse(self, found: Found, site: Site) -> None:
         """Say in which settings, or in what else, the running container differs."""
         note_container(site, found)
-        keys = list(changed_keys(found.labels.get("raydock.asked", ""), self.container.asked))
-        if found.labels.get("raydock.image") != site.value(self.container.image):
-            keys.append("the image")
-        if found.labels.get("raydock.head") != site.value(dict(self.container.labels)["raydock.head"]):
-            keys.append("the head's address")
+        others = ", ".join(differing(found, self.container, site)) or "spec"
         raise Failure(
             "SPEC_CHANGED",
-            f"{found.name} runs with another {', '.join(keys) or 'spec'}; it was left as it is",
-            "Stop the cluster first: invoke cluster.stop cluster.start",
+            f"{found.name} runs with another {others}; it was left as it is",
+            "Replace it: invoke cluster.start --replace",
         )
+
+
+def differing(found: Found, container: Container, site: Site) -> list[str]:
+    """Name the settings, and what else, in which a running container is not the wanted one."""
+    keys = list(changed_keys(found.labels.get("raydock.asked", ""), container.asked))
+    if found.labels.get("raydock.image") != site.value(container.image):
+        keys.append("the image")
+    if found.labels.get("raydock.head") != site.value(dict(container.labels)["raydock.head"]):
+        keys.append("the head's address")
+    return keys
+
+
+@dataclass(frozen=True)
+class Compare(Step):
+    """See whether a container of ours runs otherwise than wanted, and note in what."""
+
+    changes: ClassVar[bool] = False
+    told: ClassVar[bool] = False
+
+    container: Container
+
+    @property
+    def title(self) -> str:
+        return "compare the container"
+
+    @property
+    def shell(self) -> str:
+        return f"docker inspect -f '{{{{json .Config.Labels}}}}' {self.container.name}"
+
+    def done(self, site: Site) -> bool:
+        """Note it; what does not run, or is somebody else's, is for `ClearName` to judge."""
+        found = site.docker.find(self.container.name)
+        note_container(site, found)
+        if found and found.running and found.labels.get("raydock.cluster") == self.container.cluster:
+            site.note(differs=differing(found, self.container, site))
+        return True
+
+    def apply(self, site: Site) -> None:
+        """Nothing: see `done`."""

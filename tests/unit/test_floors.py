@@ -20,10 +20,10 @@ DEPLOY = TOP / "deploy"
 FLOORS = (
     {"errors", "secret", "sizes", "grammar"},
     {"settings", "envfile", "clashes", "lists", "inventory", "hostfile", "image", "known_hosts"}
-    | {"shell", "progress", "ray", "site", "plan", "lates", "steps", "probes", "plans", "script", "report"},
+    | {"shell", "progress", "ray", "site", "plan", "lates", "steps", "probes", "plans", "script", "report", "hints"},
     {"channel", "engine", "hostkeys", "ssh", "hosts", "commands", "group", "run", "registry", "dockerconfig", "ray_api"}
     | {"parcel", "show", "practice"},
-    {"flags", "desk", "trust"},
+    {"flags", "desk", "trust", "replace"},
     {"build", "publish", "cluster", "job", "sandbox"},
 )
 PURE = FLOORS[0] | FLOORS[1]

@@ -18,6 +18,7 @@ from invoke.tasks import Task
 import tasks
 from deploy import desk
 from deploy.errors import Failure
+from deploy.hints import AFTER
 
 from .fakes import TOP
 
@@ -75,11 +76,15 @@ def test_a_task_of_the_cluster_can_be_for_some_nodes_only(name: str) -> None:
     assert "only" in {argument.name for argument in task(name).get_arguments()}
 
 
-@pytest.mark.parametrize("name", sorted(desk.NEXT))
+@pytest.mark.parametrize("name", sorted(AFTER))
 def test_the_next_move_of_a_task_is_one_that_there_is(name: str) -> None:
-    assert name in {*NAMES, "build", "publish"}
-    first = desk.NEXT[name].removeprefix("invoke ").split()[0]
-    assert first in {*NAMES, "build", "publish"}
+    assert name in NAMES
+    assert AFTER[name].split()[0] in {*NAMES, "build", "publish"}
+
+
+def test_each_task_that_acts_on_nodes_has_a_next_move() -> None:
+    asking = {"build.dockerfile"}
+    assert {name for name in EVERY_DAY if not name.startswith("job.")} - set(AFTER) == asking
 
 
 # --- how little it loads ---------------------------------------------------------------------------------------

@@ -1,0 +1,60 @@
+"""What is most likely typed next: after a task that went well, and after one that did not."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from deploy.report import Report
+
+AFTER = {
+    "build.image": "publish",
+    "build.base": "build",
+    "publish.image": "cluster.setup cluster.start",
+    "publish.repository": "publish",
+    "cluster.install": "build.base build publish",
+    "cluster.pull": "cluster.start",
+    "cluster.setup": "cluster.start",
+    "cluster.start": "job.run FILE",
+    "cluster.start-head": "cluster.start-workers",
+    "cluster.start-workers": "job.run FILE",
+    "cluster.status": "job.run FILE",
+    "cluster.stop": "cluster.start",
+    "cluster.stop-workers": "cluster.stop-head",
+    "cluster.stop-head": "cluster.start",
+    "cluster.trust": "cluster.install",
+}
+# What people type for it.
+SHORT = {"build.image": "build", "publish.image": "publish"}
+# Typed again, these would only find the same.
+LOOKING = frozenset({"cluster.status"})
+
+
+def next_command(task: str, words: Sequence[str]) -> str:
+    """Give what follows a task; nothing where it follows on the command line, of which these are the words, already."""
+    names = {name: name for name in AFTER} | {short: name for name, short in SHORT.items()}
+    said = [names[word] for word in words if word in names]
+    return f"invoke {AFTER[task]}" if task in AFTER and (not said or said[-1] == task) else ""
+
+
+def again(report: Report, *, only: str | None, image: str) -> tuple[str, str]:
+    """Give what failed, and the command that does the rest; none where a task only looked, or nothing was begun."""
+    if report.problems or not report.outcomes or report.task in LOOKING:
+        return "", ""
+    failed = [outcome.node.name for outcome in report.failed]
+    asked = sum(outcome.asked for outcome in report.outcomes)
+    command = ["invoke", SHORT.get(report.task, report.task)]
+    if 0 < len(failed) < asked and not report.head_failed and not report.interrupted:
+        command += ["--only", ",".join(failed)]
+    elif only:
+        command += ["--only", only]
+    command += ["--image", image] if image else []
+    told = f"{len(failed)} of {asked} nodes failed" if failed and asked > 1 else ""
+    return told, shlex.join(command)
+
+
+def typed(command: str, environment: str | None) -> str:
+    """Give a command with the environment that the last one was typed with."""
+    return f"ENVIRONMENT={shlex.quote(environment)} {command}" if environment else command
