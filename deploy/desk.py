@@ -113,7 +113,8 @@ def tell(report: Report, flags: Flags) -> None:
 
     if flags.json:
         write_json(report)
-    screen, environment = Screen(), os.environ.get("ENVIRONMENT")
+    environment = os.environ.get("ENVIRONMENT")
+    screen = Screen(environment)
     screen.report(report)
     if report.exit:
         told, command = again(report, only=flags.only, image=flags.image)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -28,6 +29,7 @@ AFTER = {
 }
 # What people type for it.
 SHORT = {"build.image": "build", "publish.image": "publish"}
+COMMAND = re.compile(r"\binvoke (?=(build|publish|cluster|job|sandbox)\b)")
 # Typed again, these would only find the same.
 LOOKING = frozenset({"cluster.status"})
 
@@ -55,6 +57,6 @@ def again(report: Report, *, only: str | None, image: str) -> tuple[str, str]:
     return told, shlex.join(command)
 
 
-def typed(command: str, environment: str | None) -> str:
-    """Give a command with the environment that the last one was typed with."""
-    return f"ENVIRONMENT={shlex.quote(environment)} {command}" if environment else command
+def typed(text: str, environment: str | None) -> str:
+    """Give a text in which each command of ours has the environment that the last one was typed with."""
+    return COMMAND.sub(f"ENVIRONMENT={shlex.quote(environment)} \\g<0>", text) if environment else text

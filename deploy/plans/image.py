@@ -129,7 +129,7 @@ def build_image(scope: Scope) -> Plan:
     return on_head(
         scope,
         HaveBase(settings.base_image),
-        Build(settings.app_tag, text, recipe("recipe", text, base_id), revision=text.needs[0]),
+        Build(settings.app_tag, text, recipe("recipe", text, base_id)),
     )
 
 

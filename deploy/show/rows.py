@@ -15,7 +15,6 @@ from rich.progress import (
     Task,
     TaskID,
     TextColumn,
-    TimeElapsedColumn,
 )
 from rich.table import Column
 from rich.text import Text
@@ -30,7 +29,7 @@ if TYPE_CHECKING:
     from deploy.inventory import Node
 
 FEW = 10  # nodes whose steps have a line each that stays; of more, the table at the end tells
-BAR = 20  # columns
+BAR = 12  # columns
 CONNECTING = "connect"
 
 
@@ -43,7 +42,16 @@ class Bytes(ProgressColumn):
             return Text()
         speed = task.finished_speed or task.speed
         rate = f" {decimal(int(speed))}/s" if speed else ""
-        return Text(f"{decimal(int(task.completed))} of {decimal(int(task.total))}{rate}", style="dim")
+        return Text(f"{decimal(int(task.completed))}/{decimal(int(task.total))}{rate}", style="dim")
+
+
+class Since(ProgressColumn):
+    """How long a step goes on, in minutes and seconds."""
+
+    def render(self, task: Task) -> Text:
+        """Give it as a stopwatch does."""
+        minutes, seconds = divmod(int(task.elapsed or 0), 60)
+        return Text(f"{minutes}:{seconds:02}", style="dim")
 
 
 class Bar(BarColumn):
@@ -68,7 +76,7 @@ class Rows(Lines):
             TextColumn("{task.description}", markup=False, table_column=words),
             Bar(bar_width=BAR),
             Bytes(),
-            TimeElapsedColumn(),
+            Since(),
             console=console,
             transient=True,
             expand=True,
@@ -107,7 +115,9 @@ class Rows(Lines):
     def step(self, node: Node, title: str) -> None:
         """Have the row tell the step, and since when."""
         if (row := self._rows.get(node)) is not None:
-            self._progress.reset(row, description=clean(title), total=None, counted=False, title=clean(title))
+            words = clean(title)
+            # What is not said again is forgotten.
+            self._progress.reset(row, description=words, total=None, counted=False, title=words, name=node.name)
 
     def hear(self, node: Node, news: News) -> None:
         """Keep a line that is worth it; have the row tell the rest while it is news."""

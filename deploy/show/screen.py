@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 from rich.text import Text
 
+from deploy.hints import typed
 from deploy.show.lines import Lines
 from deploy.show.rows import Rows
 from deploy.show.table import names, table
@@ -26,8 +27,9 @@ PIPE_WIDTH = 160  # columns of a table that is piped
 class Screen:
     """Where progress and reports go: stderr, so that stdout is for programs."""
 
-    def __init__(self) -> None:
-        """Ask the terminal what it can do; a pipe gets plain lines."""
+    def __init__(self, environment: str | None = None) -> None:
+        """Ask the terminal what it can do; a pipe gets plain lines. Commands are shown as typed in `environment`."""
+        self._environment = environment
         # What reads a pipe has no width of its own.
         width = None if sys.stderr.isatty() else PIPE_WIDTH
         self._console = Console(file=sys.stderr, highlight=False, width=width)
@@ -68,4 +70,4 @@ class Screen:
         for line in (outcome.facts["log_tail"] if outcome else ())[-10:]:
             self.line(f"    {line}", "dim")
         if problem.cure:
-            self.line(f"  → {problem.cure}")
+            self.line(f"  → {typed(problem.cure, self._environment)}")

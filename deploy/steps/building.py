@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from deploy.site import Site
 
 RECIPE_LABEL = "raydock.recipe"
-REVISION_LABEL = "org.opencontainers.image.revision"
+REVISION_LABEL = "org.opencontainers.image.revision"  # by Dockerfile.template
 CA_BUNDLE = "/etc/ssl/certs/ca-certificates.crt"
 ROOT_DEADLINE = 900  # seconds for a root file system from the distribution's packages
 
@@ -94,7 +94,6 @@ class Build(Step):
     tag: str
     dockerfile: Word
     recipe: Late[str]
-    revision: Late[str] | None = None
     with_ca_bundle: bool = False
 
     @property
@@ -104,19 +103,13 @@ class Build(Step):
     @property
     def shell(self) -> str:
         tag = shlex.quote(self.tag)
-        labels = " ".join(f"--label {key}={quoted(late)}" for key, late in self.labels.items())
         bundle = f' && cp {CA_BUNDLE} "$memory/build/"' if self.with_ca_bundle else ""
         return (
             f'[ "$(docker image inspect -f \'{{{{index .Config.Labels "{RECIPE_LABEL}"}}}}\' {tag} 2>/dev/null)" '
             f'= {quoted(self.recipe)} ] || {{ mkdir -p "$memory/build" && '
             f'printf %s {quoted(self.dockerfile)} >"$memory/build/Dockerfile"{bundle} && '
-            f'docker build -t {tag} {labels} "$memory/build"; }}'
+            f'docker build -t {tag} --label {RECIPE_LABEL}={quoted(self.recipe)} "$memory/build"; }}'
         )
-
-    @property
-    def labels(self) -> dict[str, Late[str]]:
-        """What the image is made of, by its labels."""
-        return {RECIPE_LABEL: self.recipe, **({REVISION_LABEL: self.revision} if self.revision else {})}
 
     def done(self, site: Site) -> bool:
         built = site.docker.image_labels(self.tag).get(RECIPE_LABEL) == site.value(self.recipe)
@@ -128,11 +121,10 @@ class Build(Step):
         context = {"Dockerfile": site.value(self.dockerfile).encode()}
         if self.with_ca_bundle:
             context["ca-certificates.crt"] = site.run("cat", CA_BUNDLE).encode()
-        labels = {key: site.value(late) for key, late in self.labels.items()}
-        site.docker.build(context, self.tag, {"labels": labels}, site.say)
+        site.docker.build(context, self.tag, {"labels": {RECIPE_LABEL: site.value(self.recipe)}}, site.say)
         self.note(site)
 
     def note(self, site: Site) -> None:
         """Put the image into the report."""
-        revision = site.value(self.revision) if self.revision else None
+        revision = site.docker.image_labels(self.tag).get(REVISION_LABEL)
         site.made(image=site.docker.image_id(self.tag), digest=None, uri=None, tags=[self.tag], revision=revision)

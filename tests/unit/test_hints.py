@@ -74,3 +74,7 @@ def test_the_next_command_where(task: str, words: list[str], command: str) -> No
 def test_a_command_keeps_its_environment() -> None:
     assert typed("invoke build", "my site") == "ENVIRONMENT='my site' invoke build"
     assert typed("invoke build", None) == "invoke build"
+    assert (
+        typed("See it: invoke build, or do not invoke it", "x")
+        == "See it: ENVIRONMENT=x invoke build, or do not invoke it"
+    )
