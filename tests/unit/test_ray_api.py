@@ -16,11 +16,11 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 import requests
 
-from deploy import ray_api
 from deploy.errors import Failure
 from deploy.job import exit_code, follow, new_id, run_job, shortened
 from deploy.parcel import Parcel
-from deploy.ray_api import LINE_LIMIT, Job, RayApi, RayNode, program_lines
+from deploy.ray_api import Job, RayApi, RayNode, calls
+from deploy.ray_api.lines import LINE_LIMIT, program_lines
 from deploy.secret import Secret
 
 TOKEN = "planted-token"
@@ -449,7 +449,7 @@ def test_a_slow_drip_has_the_deadline_of_the_whole_answer(
 
 
 def test_an_endless_answer_is_refused(played: Head, api: RayApi, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ray_api, "BODY_LIMIT", 1 << 20)
+    monkeypatch.setattr(calls, "BODY_LIMIT", 1 << 20)
     played.answers["/api/v0/nodes"] = (200, b" " * (2 << 20))
     with pytest.raises(Failure, match="more than 1 MiB"):
         api.nodes()

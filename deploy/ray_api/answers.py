@@ -1,0 +1,109 @@
+"""What Ray's API answers, read with suspicion: nodes and jobs as values of ours."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from deploy.errors import Failure
+
+PLACE = "head"
+CURE = "See what runs: invoke cluster.status"
+FINAL = frozenset({"STOPPED", "SUCCEEDED", "FAILED"})
+STATUSES = FINAL | {"PENDING", "RUNNING"}
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class RayNode:
+    """A row of Ray's node list. A dead node keeps its row, and a restarted one has two."""
+
+    address: str
+    state: str
+    node_id: str
+    is_head: bool
+
+    @property
+    def alive(self) -> bool:
+        """Whether Ray counts the node alive."""
+        return self.state == "ALIVE"
+
+
+@dataclass(frozen=True)
+class Job:
+    """A program that was submitted, as Ray tells of it."""
+
+    id: str
+    status: str
+    driver_exit_code: int | None = None
+    driver_node_id: str = ""
+    message: str = ""
+    entrypoint: str = ""
+
+    @property
+    def final(self) -> bool:
+        """Whether it has ended, however it did."""
+        return self.status in FINAL
+
+
+def nodes_of(answer: object) -> list[RayNode]:
+    """Read `{"result": true, "data": {"result": {"result": […]}}}`."""
+    listed = _typed(answer, dict)
+    for key in ("data", "result"):
+        listed = _typed(listed.get(key), dict)
+    return [_node(row) for row in _typed(listed.get("result"), list)]
+
+
+def job_of(submission_id: str, answer: object) -> Job:
+    """Read what Ray tells of one job."""
+    fields = _typed(answer, dict)
+    status = _field(fields, "status", str)
+    if status not in STATUSES:
+        raise odd(f"the status {short(status)!r}")
+    code = fields.get("driver_exit_code")
+    return Job(
+        id=submission_id,
+        status=status,
+        driver_exit_code=None if code is None else _typed(code, int),
+        driver_node_id=_typed(fields.get("driver_node_id") or "", str),
+        message=_typed(fields.get("message") or "", str),
+        entrypoint=_typed(fields.get("entrypoint") or "", str),
+    )
+
+
+def stopped_of(answer: object) -> bool:
+    """Read whether a job that was asked to end ran."""
+    return bool(_typed(answer, dict).get("stopped"))
+
+
+def odd(what: str) -> Failure:
+    """Give the failure of an answer that is none of Ray's."""
+    return Failure("RAY_API_FAILED", f"Ray's API answered {what}", CURE, place=PLACE)
+
+
+def short(text: str) -> str:
+    """Give the last line, where a traceback says what is wrong, in at most 200 printable characters."""
+    lines = text.strip().splitlines() or [""]
+    return "".join(char if char.isprintable() else "?" for char in lines[-1])[:200]
+
+
+def _node(row: object) -> RayNode:
+    fields = _typed(row, dict)
+    return RayNode(
+        address=_field(fields, "node_ip", str),
+        state=_field(fields, "state", str),
+        node_id=_field(fields, "node_id", str),
+        is_head=_field(fields, "is_head_node", bool),
+    )
+
+
+def _field(fields: Mapping[str, Any], key: str, kind: type[T]) -> T:
+    return _typed(fields.get(key), kind)
+
+
+def _typed(value: object, kind: type[T]) -> T:
+    if isinstance(value, kind):
+        return value
+    raise odd(f"{short(repr(value))} where a {kind.__name__} was due")
