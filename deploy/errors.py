@@ -35,6 +35,7 @@ CODES: Mapping[str, Kind] = MappingProxyType(
         "SSH_LOST": Kind.UNREACHABLE,
         "DNS_FAIL": Kind.UNREACHABLE,
         "HEAD_UNREACHABLE": Kind.UNREACHABLE,
+        "JOB_LOST": Kind.UNREACHABLE,
         # Our identity was refused, or theirs is not the one we know.
         "SSH_AUTH_REFUSED": Kind.REFUSED,
         "KEY_ENCRYPTED": Kind.REFUSED,
@@ -90,8 +91,8 @@ CODES: Mapping[str, Kind] = MappingProxyType(
         "ADDRESS_MISMATCH": Kind.FAILED,
         "TOKEN_MISMATCH": Kind.FAILED,
         "JOB_FAILED": Kind.FAILED,
-        "JOB_LOST": Kind.FAILED,
         "JOB_NOT_FOUND": Kind.FAILED,
+        "JOB_STILL_RUNS": Kind.FAILED,
         "RAY_API_FAILED": Kind.FAILED,
     }
 )

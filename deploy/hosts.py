@@ -67,6 +67,10 @@ class Host(ABC):
         """Have the next command run in a new session."""
         self.close()
 
+    def regain(self) -> None:
+        """Have the next call go over a new connection, for this one is lost."""
+        self.close()
+
     def ask(self, *argv: str, root: bool = False, timeout: float = 30, live: bool = False) -> bool:
         """Tell whether a command succeeds."""
         return self.command(self._as(argv, root), timeout, live=live).code == 0
@@ -93,7 +97,7 @@ class Host(ABC):
         if not settings.allow_unauthenticated:
             kept = self.docker.get_file(container_name(settings.cluster_name, "head"), TOKEN_PATH)
             token = Secret(kept.decode("ascii", "replace").strip()) if kept else None
-        return RayApi(self.http(settings.dashboard_port), token)
+        return RayApi(self.http(settings.dashboard_port), token, reconnect=self.regain)
 
     @property
     def registry(self) -> Any:
@@ -226,6 +230,12 @@ class SshHost(Host):
             return open_channel(transport)
 
         return opened
+
+    def regain(self) -> None:
+        """Have the next call go over a new connection; where there is none by now, that was said."""
+        if self._connection is not None:
+            self.say("lost contact, connecting again")
+        self.close()
 
     def close(self) -> None:
         """Close the connection, and those to the jump hosts before it."""

@@ -12,6 +12,7 @@ PLACE = "head"
 CURE = "See what runs: invoke cluster.status"
 FINAL = frozenset({"STOPPED", "SUCCEEDED", "FAILED"})
 STATUSES = FINAL | {"PENDING", "RUNNING"}
+STOPPED = 143  # 128 + SIGTERM, by which Ray stops a program
 
 T = TypeVar("T")
 
@@ -41,11 +42,21 @@ class Job:
     driver_node_id: str = ""
     message: str = ""
     entrypoint: str = ""
+    begun: float | None = None  # seconds since 1970, by the head's clock
+    ended: float | None = None
 
     @property
     def final(self) -> bool:
         """Whether it has ended, however it did."""
         return self.status in FINAL
+
+    @property
+    def exit_code(self) -> int | None:
+        """The program's exit code, as a shell has it; None while it runs, or where Ray did not run it to its end."""
+        if self.status == "STOPPED":
+            return STOPPED
+        code = 0 if self.status == "SUCCEEDED" else self.driver_exit_code
+        return code if code is None or code >= 0 else 128 - code
 
 
 def nodes_of(answer: object) -> list[RayNode]:
@@ -56,6 +67,18 @@ def nodes_of(answer: object) -> list[RayNode]:
     return [_node(row) for row in _typed(listed.get("result"), list)]
 
 
+def jobs_of(answer: object) -> list[Job]:
+    """Read all jobs, the newest last; programs that nobody submitted are none."""
+    rows = [_typed(row, dict) for row in _typed(answer, list)]
+    jobs = [job_of(_field(row, "submission_id", str), row) for row in rows if submitted(row)]
+    return sorted(jobs, key=lambda job: (job.begun is None, job.begun or 0))
+
+
+def submitted(answer: object) -> bool:
+    """Tell whether it was submitted; Ray lists as jobs all programs that called `ray.init()`."""
+    return _typed(answer, dict).get("type") != "DRIVER"
+
+
 def job_of(submission_id: str, answer: object) -> Job:
     """Read what Ray tells of one job."""
     fields = _typed(answer, dict)
@@ -64,12 +87,14 @@ def job_of(submission_id: str, answer: object) -> Job:
         raise odd(f"the status {short(status)!r}")
     code = fields.get("driver_exit_code")
     return Job(
-        id=submission_id,
+        id=_typed(fields.get("submission_id") or submission_id, str),
         status=status,
         driver_exit_code=None if code is None else _typed(code, int),
         driver_node_id=_typed(fields.get("driver_node_id") or "", str),
         message=_typed(fields.get("message") or "", str),
         entrypoint=_typed(fields.get("entrypoint") or "", str),
+        begun=_moment(fields.get("start_time")),
+        ended=_moment(fields.get("end_time")),
     )
 
 
@@ -97,6 +122,10 @@ def _node(row: object) -> RayNode:
         node_id=_field(fields, "node_id", str),
         is_head=_field(fields, "is_head_node", bool),
     )
+
+
+def _moment(milliseconds: object) -> float | None:
+    return _typed(milliseconds, int) / 1000 if milliseconds else None
 
 
 def _field(fields: Mapping[str, Any], key: str, kind: type[T]) -> T:

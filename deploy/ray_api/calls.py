@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 import requests
 import urllib3
 
-from deploy.errors import Failure
+from deploy.errors import Failure, Kind
 from deploy.ray_api.answers import CURE, PLACE, odd, short
 from deploy.secret import Secret
 
@@ -96,25 +96,35 @@ class Calls:
 class Patience:
     """How long a head that is gone is waited for, and how long between two questions, in seconds."""
 
-    def __init__(self, seconds: float, poll: float) -> None:
-        """Wait for nothing yet."""
+    def __init__(self, seconds: float, poll: float, reconnect: Callable[[], None]) -> None:
+        """`reconnect` has the next call go over a new connection."""
         self.seconds = seconds
         self.poll = poll
+        self._reconnect = reconnect
 
     def ask(self, question: Callable[[], T]) -> T:
         """Ask until there is an answer, or patience has run out."""
-        until = time.monotonic() + self.seconds
+        since = None
         while True:
             try:
                 return question()
-            except NoAnswer as failure:
-                self.bear(failure, until)
+            except Failure as failure:
+                since = self.bear(failure, since)
 
-    def bear(self, failure: Failure, until: float) -> None:
-        """Wait for the next question; raise the failure where patience has run out."""
-        if time.monotonic() > until:
+    def bear(self, failure: Failure, since: float | None) -> float:
+        """Wait for the next question, and give since when there is no answer; raise what waiting does not mend."""
+        since = since or time.monotonic()
+        if not may_pass(failure) or time.monotonic() > since + self.seconds:
             raise failure
+        if failure.problem.kind is Kind.UNREACHABLE:
+            self._reconnect()
         time.sleep(self.poll)
+        return since
+
+
+def may_pass(failure: Failure) -> bool:
+    """Tell whether asking again may help: nothing answered, or the way to the head was lost."""
+    return isinstance(failure, NoAnswer) or failure.problem.kind is Kind.UNREACHABLE
 
 
 def no_answer(error: BaseException) -> NoAnswer:

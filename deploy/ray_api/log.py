@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from urllib.parse import urlencode
 
 import requests
 
+from deploy.errors import Failure
 from deploy.ray_api.answers import CURE, PLACE, Job, short
 from deploy.ray_api.calls import LOST, Calls, NoAnswer, Patience, no_answer
 from deploy.ray_api.lines import Lines, Tail
@@ -26,7 +26,11 @@ class Log:
         self._silence = silence
         self._ask = ask
 
-    def lines(self, job: Job) -> Iterator[bytes]:
+    def so_far(self, job: Job) -> Iterator[bytes]:
+        """Give the lines that there are by now, Ray's own among them."""
+        return self._rest(job, Lines())
+
+    def until_its_end(self, job: Job) -> Iterator[bytes]:
         """Give the lines of a job until it has ended, Ray's own among them."""
         lines = Lines()
         with closing(Tail()) as tail:
@@ -39,16 +43,16 @@ class Log:
         yield from self._rest(job, lines)
 
     def _rest(self, job: Job, lines: Lines) -> Iterator[bytes]:
-        """Give what a job that has ended printed beyond the lines taken so far."""
-        until = time.monotonic() + self._patience.seconds
+        """Give what a job printed beyond the lines taken so far."""
+        since = None
         while job.driver_node_id:
             try:
                 for chunk in self._log("file", job, lines.taken, timeout=self._calls.timeout):
-                    until = time.monotonic() + self._patience.seconds
+                    since = None
                     yield from lines.add(chunk)
                 break
-            except NoAnswer as failure:
-                self._patience.bear(failure, until)
+            except Failure as failure:
+                since = self._patience.bear(failure, since)
         yield from lines.end()
 
     def _log(self, kind: str, job: Job, start: int, *, timeout: float) -> Iterator[bytes]:

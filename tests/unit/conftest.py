@@ -1,12 +1,50 @@
-"""What the quick tests share: property tests that are few, and leave their finds in .cache."""
+"""What the quick tests share: a head of Ray's, and property tests that are few and leave their finds in .cache."""
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Iterator
+from http.server import ThreadingHTTPServer
 from pathlib import Path
 
+import pytest
+import requests
 from hypothesis import settings
 from hypothesis.database import DirectoryBasedExampleDatabase
+
+from deploy.ray_api import RayApi
+from deploy.secret import Secret
+
+from .played_head import TOKEN, Handler, Head
 
 FINDS = DirectoryBasedExampleDatabase(Path(__file__).resolve().parents[2] / ".cache" / "hypothesis")
 settings.register_profile("quick", max_examples=60, deadline=None, database=FINDS)
 settings.load_profile("quick")
+
+
+@pytest.fixture
+def head() -> Iterator[tuple[Head, str]]:
+    played = Head()
+    server = ThreadingHTTPServer(("127.0.0.1", 0), type("Played", (Handler,), {"head": played}))
+    threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
+    yield played, f"http://127.0.0.1:{server.server_address[1]}"
+    played.ending.set()
+    server.shutdown()
+    server.server_close()
+
+
+@pytest.fixture
+def session() -> Iterator[requests.Session]:
+    with requests.Session() as made:
+        made.trust_env = False
+        yield made
+
+
+@pytest.fixture
+def api(head: tuple[Head, str], session: requests.Session) -> RayApi:
+    return RayApi(session, Secret(TOKEN), base=head[1], timeout=2, poll=0.02, patience=0.3, silence=5)
+
+
+@pytest.fixture
+def played(head: tuple[Head, str]) -> Head:
+    return head[0]

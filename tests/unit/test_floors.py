@@ -22,8 +22,8 @@ FLOORS = (
     {"settings", "envfile", "clashes", "lists", "inventory", "hostfile", "image", "known_hosts"}
     | {"shell", "progress", "ray", "site", "plan", "lates", "steps", "probes", "plans", "script", "report", "hints"},
     {"channel", "engine", "hostkeys", "ssh", "hosts", "commands", "group", "run", "registry", "dockerconfig", "ray_api"}
-    | {"parcel", "show", "practice"},
-    {"flags", "desk", "trust", "replace"},
+    | {"parcel", "show", "practice", "programs", "listing"},
+    {"flags", "desk", "trust", "replace", "course"},
     {"build", "publish", "cluster", "job", "sandbox"},
 )
 PURE = FLOORS[0] | FLOORS[1]
