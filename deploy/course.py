@@ -120,7 +120,13 @@ def _shall_end(job_id: str) -> bool:
         return False
     sys.stderr.write(f"\n{job_id} runs. Stop it? Otherwise it goes on. [y/N] ")
     sys.stderr.flush()
-    return sys.stdin.readline().strip().lower() in ("y", "yes")
+    answer = ""
+    try:
+        answer = sys.stdin.readline()
+    finally:
+        if not answer.endswith("\n"):
+            sys.stderr.write("\n")
+    return answer.strip().lower() in ("y", "yes")
 
 
 def say(line: str) -> None:

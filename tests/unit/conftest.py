@@ -8,14 +8,13 @@ from http.server import ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
-import requests
 from hypothesis import settings
 from hypothesis.database import DirectoryBasedExampleDatabase
 
 from deploy.ray_api import RayApi
 from deploy.secret import Secret
 
-from .played_head import TOKEN, Handler, Head
+from .played_head import TOKEN, Handler, Head, Link
 
 FINDS = DirectoryBasedExampleDatabase(Path(__file__).resolve().parents[2] / ".cache" / "hypothesis")
 settings.register_profile("quick", max_examples=60, deadline=None, database=FINDS)
@@ -34,15 +33,23 @@ def head() -> Iterator[tuple[Head, str]]:
 
 
 @pytest.fixture
-def session() -> Iterator[requests.Session]:
-    with requests.Session() as made:
-        made.trust_env = False
+def session() -> Iterator[Link]:
+    with Link() as made:
         yield made
 
 
 @pytest.fixture
-def api(head: tuple[Head, str], session: requests.Session) -> RayApi:
-    return RayApi(session, Secret(TOKEN), base=head[1], timeout=2, poll=0.02, patience=0.3, silence=5)
+def api(head: tuple[Head, str], session: Link) -> RayApi:
+    return RayApi(
+        session,
+        Secret(TOKEN),
+        base=head[1],
+        timeout=2,
+        poll=0.02,
+        patience=0.3,
+        silence=5,
+        reconnect=session.reconnect,
+    )
 
 
 @pytest.fixture

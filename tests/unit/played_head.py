@@ -12,6 +12,10 @@ from http.server import BaseHTTPRequestHandler
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
+import requests
+
+from deploy.errors import Failure
+
 TOKEN = "planted-token"
 LOG = b"one\ntwo\nthree\nno end"
 
@@ -119,3 +123,21 @@ def later(seconds: float, act: Any) -> None:
     timer = threading.Timer(seconds, act)
     timer.daemon = True
     timer.start()
+
+
+class Link(requests.Session):
+    """A session over a link that a test cuts; `reconnect` mends it if it can be mended by then."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.trust_env = False
+        self.cut = False
+        self.repairs: list[bool] = []  # whether the next attempts mend it; after the last one it is mended
+
+    def request(self, *args: Any, **options: Any) -> requests.Response:
+        if self.cut:
+            raise Failure("SSH_LOST", "lost contact during a call")
+        return super().request(*args, **options)
+
+    def reconnect(self) -> None:
+        self.cut = not self.repairs.pop(0) if self.repairs else False

@@ -6,12 +6,12 @@ import io
 
 import pytest
 
-from deploy.errors import Failure
+from deploy.errors import Failure, Mistake
 from deploy.parcel import Parcel
-from deploy.programs import exit_code, follow, new_id, ship, shortened
+from deploy.programs import checked_id, ending, exit_code, follow, id_in, latest, new_id, ship, shortened, stop
 from deploy.ray_api import Job, RayApi
 
-from .played_head import LOG, Head
+from .played_head import LOG, Head, later
 
 
 def test_a_package_is_sent_if_it_is_new(played: Head, api: RayApi) -> None:
@@ -46,6 +46,7 @@ def test_a_job_that_is_lost_from_sight_is_told(answer: tuple[int, bytes], said: 
         follow(api, "raydock-1", write)
     assert (told.value.code, told.value.place) == ("JOB_LOST", "raydock-1")
     assert said in told.value.error
+    assert told.value.cure == "Take it up again: invoke job.logs raydock-1 --follow"
     assert written[:1] == [b"one\n"]
 
 
@@ -84,3 +85,71 @@ def test_the_ids_of_jobs_are_ours_and_new() -> None:
     found = {new_id() for _ in range(100)}
     assert len(found) == 100
     assert all(one.startswith("raydock-") for one in found)
+
+
+def test_a_job_is_stopped_and_has_ended_then(played: Head, api: RayApi) -> None:
+    said: list[str] = []
+    later(0.1, lambda: played.end("STOPPED"))
+    assert stop(api, "raydock-1", said.append).status == "STOPPED"
+    assert said == ["raydock-1 was asked to end, waiting up to 30 s"]
+
+
+def test_a_job_that_does_not_end_when_it_was_asked_to_is_told(api: RayApi) -> None:
+    with pytest.raises(Failure) as told:
+        stop(api, "raydock-1", str, deadline=0.1)
+    assert (told.value.code, told.value.place) == ("JOB_STILL_RUNS", "raydock-1")
+    assert told.value.cure == "Ask again: invoke job.stop raydock-1"
+
+
+def test_without_jobs_there_is_no_latest_one(played: Head, api: RayApi) -> None:
+    played.answers["/api/jobs/"] = (200, b"[]")
+    with pytest.raises(Failure, match="no program was submitted") as told:
+        latest(api)
+    assert told.value.code == "JOB_NOT_FOUND"
+
+
+@pytest.mark.parametrize("text", ["raydock-0a", "raysubmit_x.Y", "two words", "$(reboot)", "Grüße"])
+def test_what_may_be_an_id_is_taken(text: str) -> None:
+    assert checked_id(f" {text}\n") == text
+
+
+@pytest.mark.parametrize("text", ["", " ", ".", "..", "a/b", "../nodes", "-x", "a\x1b[31m", "a\nb", "x" * 201])
+def test_what_can_be_no_id_is_a_mistake(text: str) -> None:
+    with pytest.raises(Mistake, match=r"is no id of a job.*invoke job\.list"):
+        checked_id(text)
+
+
+COMMAND_LINES = {
+    "an id": ("job.logs raydock-1", True),
+    "an id behind flags": ("--dry job.logs --follow --json raydock-1", True),
+    "an id before flags": ("job.logs raydock-1 --follow", True),
+    "no id": ("job.logs", False),
+    "flags alone": ("job.logs --follow", False),
+    "an id by its flag": ("job.logs --id raydock-1", False),
+    "an id by its flag, short": ("job.logs -i raydock-1", False),
+    "an id by its flag, in one": ("job.logs --id=raydock-1 --follow", False),
+    "another task": ("job.logs --follow cluster.stop", False),
+    "another task of one word": ("job.logs build", False),
+    "another task's id": ("job.stop raydock-1", False),
+    "the arguments of a program": ("job.run f.py -- job.logs raydock-1", False),
+}
+
+
+@pytest.mark.parametrize(("line", "given"), COMMAND_LINES.values(), ids=COMMAND_LINES)
+def test_an_id_may_be_left_out(line: str, given: bool) -> None:
+    assert id_in(["invoke", *line.split()], "job.logs") == given
+
+
+@pytest.mark.parametrize(
+    ("job", "said"),
+    [
+        (Job("j", "PENDING"), "has not begun yet"),
+        (Job("j", "RUNNING"), "runs"),
+        (Job("j", "STOPPED"), "was stopped"),
+        (Job("j", "SUCCEEDED", 0), "ended with exit code 0"),
+        (Job("j", "FAILED", -9), "ended with exit code 137"),
+        (Job("j", "FAILED", message="no\n such package"), "was not run to its end: no such package"),
+    ],
+)
+def test_how_a_job_ended_is_said(job: Job, said: str) -> None:
+    assert ending(job) == said

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import time
 from typing import Any
 
@@ -10,9 +11,9 @@ import pytest
 import requests
 
 from deploy.errors import Failure
-from deploy.ray_api import RayApi, RayNode, calls
+from deploy.ray_api import Job, RayApi, RayNode, calls
 
-from .played_head import TOKEN, Head, listed, row
+from .played_head import TOKEN, Head, Link, later, listed, row
 
 
 def test_nodes_are_rays_rows_with_the_dead_ones_among_them(played: Head, api: RayApi) -> None:
@@ -125,3 +126,72 @@ def test_an_endless_answer_is_refused(played: Head, api: RayApi, monkeypatch: py
     played.answers["/api/v0/nodes"] = (200, b" " * (2 << 20))
     with pytest.raises(Failure, match="more than 1 MiB"):
         api.nodes()
+
+
+def test_jobs_are_those_that_were_submitted_the_newest_last(played: Head, api: RayApi) -> None:
+    rows = [
+        {"type": "SUBMISSION", "submission_id": "new", "status": "RUNNING", "start_time": 2500, "entrypoint": "b"},
+        {"type": "DRIVER", "submission_id": None, "job_id": "01000000", "status": "RUNNING", "start_time": 2000},
+        {"type": "SUBMISSION", "submission_id": "old", "status": "SUCCEEDED", "start_time": 1000, "end_time": 1500},
+        {"type": "SUBMISSION", "submission_id": "not begun", "status": "PENDING", "start_time": None},
+    ]
+    played.answers["/api/jobs/"] = (200, json.dumps(rows).encode())
+    assert api.jobs() == [
+        Job("old", "SUCCEEDED", begun=1.0, ended=1.5),
+        Job("new", "RUNNING", begun=2.5, entrypoint="b"),
+        Job("not begun", "PENDING"),
+    ]
+
+
+def test_a_program_that_nobody_submitted_is_no_job(played: Head, api: RayApi) -> None:
+    played.job = {"type": "DRIVER", "status": "RUNNING"}
+    with pytest.raises(Failure, match="Ray knows no job 01000000"):
+        api.job("01000000")
+
+
+def test_a_job_bears_the_id_of_its_submission_by_whatever_id_it_was_asked_for(played: Head, api: RayApi) -> None:
+    played.job |= {"submission_id": "raydock-1"}
+    assert api.job("02000000").id == "raydock-1"
+
+
+def test_a_job_is_waited_for_until_it_has_ended(played: Head, api: RayApi, session: Link) -> None:
+    later(0.1, lambda: played.end("STOPPED"))
+    session.cut = True
+    assert api.ended("raydock-1", within=5).status == "STOPPED"
+
+
+def test_a_job_is_not_waited_for_longer_than_was_said(api: RayApi) -> None:
+    begun = time.monotonic()
+    assert api.ended("raydock-1", within=0.1).status == "RUNNING"
+    assert time.monotonic() - begun < 1
+
+
+class Submitted(Link):
+    """A link that is cut behind the request to submit."""
+
+    def request(self, method: Any, *args: Any, **options: Any) -> requests.Response:
+        response = super().request(method, *args, **options)
+        if method == "POST":
+            response.close()
+            self.cut = True
+            raise Failure("SSH_LOST", "lost contact")
+        return response
+
+
+def over(session: Link, base: str) -> RayApi:
+    return RayApi(session, None, base=base, timeout=2, poll=0.02, patience=0.2, reconnect=session.reconnect)
+
+
+def test_a_job_is_submitted_once_though_the_connection_was_lost(played: Head, head: tuple[Head, str]) -> None:
+    with Submitted() as session:
+        over(session, head[1]).submit("python run.py", "raydock-1", "_ray_pkg_1.zip")
+    assert len(played.submitted) == 1
+
+
+def test_a_job_of_which_nobody_knows_whether_it_was_submitted_is_told(head: tuple[Head, str]) -> None:
+    with Submitted() as session:
+        session.repairs = [False] * 100
+        with pytest.raises(Failure) as told:
+            over(session, head[1]).submit("python run.py", "raydock-1", "_ray_pkg_1.zip")
+    assert (told.value.code, told.value.place) == ("JOB_LOST", "raydock-1")
+    assert "invoke job.list" in told.value.cure

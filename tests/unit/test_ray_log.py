@@ -5,10 +5,11 @@ from __future__ import annotations
 import pytest
 import requests
 
+from deploy.errors import Failure
 from deploy.ray_api import RayApi
 from deploy.ray_api.lines import LINE_LIMIT, program_lines
 
-from .played_head import LOG, Head, later
+from .played_head import LOG, Head, Link, later
 
 
 def test_output_is_live_and_ends_with_the_job(played: Head, api: RayApi) -> None:
@@ -119,3 +120,39 @@ def test_what_ray_prints_before_the_program_is_left_out(entrypoint: str, before:
 def test_what_a_program_prints_like_ray_is_its_own() -> None:
     lines = [b"Running entrypoint for job raydock-1: python f.py\n", b"Running entrypoint for job x: y\n", SETTING_UP]
     assert list(program_lines(iter(lines), "python f.py")) == lines[1:]
+
+
+@pytest.mark.parametrize("repairs", [[], [False, False, True]], ids=["at once", "at the third attempt"])
+def test_over_a_new_connection_output_goes_on_where_it_was_cut(
+    repairs: list[bool], played: Head, api: RayApi, session: Link
+) -> None:
+    lines = api.log_lines("raydock-1")
+    assert next(lines) == b"one\n"
+    played.cuts = [9]  # of the next stream
+    played.log += b"\nlast words\n"
+    session.cut, session.repairs = True, repairs
+    later(0.3, lambda: played.end("SUCCEEDED", 0))
+    assert b"".join(lines) == b"two\nthree\nno end\nlast words\n"
+    assert not session.cut
+
+
+def test_the_file_is_read_on_over_a_new_connection(played: Head, api: RayApi, session: Link) -> None:
+    played.end("SUCCEEDED", 0)
+    lines = api.log_lines("raydock-1")
+    session.cut = True
+    assert b"".join(lines) == LOG
+
+
+def test_a_connection_that_does_not_come_back_is_told_when_patience_is_out(api: RayApi, session: Link) -> None:
+    lines = api.log_lines("raydock-1")
+    next(lines)
+    session.cut, session.repairs = True, [False] * 100
+    with pytest.raises(Failure) as told:
+        list(lines)
+    assert told.value.code == "SSH_LOST"
+    assert 5 < 100 - len(session.repairs) < 50
+
+
+def test_without_following_there_is_what_was_printed_so_far(played: Head, api: RayApi) -> None:
+    assert b"".join(api.log_lines("raydock-1", follow=False)) == LOG
+    assert (played.streams, played.files) == (0, 1)

@@ -1,0 +1,183 @@
+"""Programs that run on: looked at, left, taken up again and stopped."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pexpect
+import pytest
+
+from tests.hosts.observer import INVOKE, NO_ENGINE, TOP, Done, Sandbox, operator
+
+Invoke = Callable[..., Done]
+# Where the tests run in the background, Ctrl-C is ignored by all that they start.
+TYPED = ["env", "--default-signal=INT", str(INVOKE)]
+ENV = {"ENVIRONMENT": "sandbox", **NO_ENGINE}
+
+pytestmark = pytest.mark.timeout(120)
+
+
+@pytest.fixture
+def counts(tmp_path: Path) -> Path:
+    """A program that counts to a number, ten a second."""
+    program = tmp_path / "counts.py"
+    program.write_text(
+        "import sys, time\nfor at in range(int(sys.argv[1])):\n    print(at, flush=True)\n    time.sleep(0.1)\n"
+    )
+    return program
+
+
+@pytest.fixture
+def begin() -> Iterator[Callable[..., subprocess.Popen[str]]]:
+    """Begin a task without a terminal; what has not ended ends with the test."""
+    begun: list[subprocess.Popen[str]] = []
+
+    def call(*words: str | Path) -> subprocess.Popen[str]:
+        begun.append(
+            subprocess.Popen(
+                [*TYPED, *map(str, words)],
+                cwd=TOP,
+                env=operator(ENV),
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+            )
+        )
+        return begun[-1]
+
+    yield call
+    for one in begun:
+        one.kill()
+        one.communicate()
+
+
+def line_of(task: subprocess.Popen[str], wanted: str) -> None:
+    """Read what a task prints up to a line."""
+    assert task.stdout
+    for line in task.stdout:
+        if line == f"{wanted}\n":
+            return
+    pytest.fail(f"no {wanted}: {task.communicate()[1]}")
+
+
+def jobs(invoke: Invoke) -> list[dict[str, Any]]:
+    listed: list[dict[str, Any]] = invoke("job.list", "--json").report["jobs"]
+    return listed
+
+
+def test_a_program_is_followed_over_a_new_connection_and_not_submitted_again(
+    invoke: Invoke, running: Sandbox, counts: Path, begin: Callable[..., subprocess.Popen[str]]
+) -> None:
+    before = len(jobs(invoke))
+    task = begin("job.run", counts, "--", "80")
+    seen = []
+    for number in ("10", "40"):
+        assert task.stdout
+        for line in task.stdout:
+            seen.append(line)
+            if line == f"{number}\n":
+                break
+        # What sshd runs for the operator's connections, all of them.
+        running.head.shell("kill -KILL $(pgrep -u ubuntu -x sshd)")
+    out, err = task.communicate(timeout=60)
+    assert (task.returncode, "".join(seen) + out) == (0, "".join(f"{at}\n" for at in range(80))), err
+    assert err.count("lost contact, connecting again") == 2
+    assert len(jobs(invoke)) == before + 1
+
+
+def test_a_program_that_was_left_is_listed_shown_and_stopped(
+    invoke: Invoke,
+    running: Sandbox,  # noqa: ARG001
+    counts: Path,
+    begin: Callable[..., subprocess.Popen[str]],
+) -> None:
+    task = begin("job.run", counts, "--", "3000")
+    line_of(task, "5")
+    task.send_signal(signal.SIGINT)
+    _, err = task.communicate(timeout=20)
+    job = err.partition("submitted ")[2].split()[0]
+    assert task.returncode == 130
+    assert f"{job} goes on without us" in err
+    assert f"invoke job.logs {job} --follow" in err
+    assert f"invoke job.stop {job}" in err
+    assert "Traceback" not in err
+
+    *_, last = jobs(invoke)
+    assert (last["job"], last["status"], last["job_exit"]) == (job, "RUNNING", None)
+    row = invoke("job.list").out.splitlines()[-1]
+    assert row.split()[:2] == [job, "RUNNING"]
+    assert row.endswith("python counts.py 3000")
+
+    shown = invoke("job.logs")
+    assert shown.out.splitlines()[:6] == ["0", "1", "2", "3", "4", "5"]
+    assert f"{job} runs" in shown.err
+
+    stopped = invoke("job.stop", job, "--json")
+    assert (stopped.report["job"], stopped.report["changed"], stopped.report["job_exit"]) == (job, True, 143)
+    again = invoke("job.stop", job, "--json")
+    assert not again.report["changed"]
+    assert "nothing to do" in again.err
+    followed = invoke("job.logs", job, "--follow", exit=143)
+    assert followed.out.startswith(shown.out)
+    assert jobs(invoke)[-1]["status"] == "STOPPED"
+
+
+@pytest.mark.parametrize("task", ["job.logs", "job.stop"])
+def test_an_unknown_job_is_told_with_the_list_of_those_that_there_are(
+    invoke: Invoke,
+    running: Sandbox,  # noqa: ARG001
+    task: str,
+) -> None:
+    refused = invoke(task, "raydock-nope", "--json", exit=1)
+    assert [error["code"] for error in refused.report["errors"]] == ["JOB_NOT_FOUND"]
+    assert "invoke job.list" in refused.err
+
+
+def test_ctrl_c_asks_and_leaves_the_program_unless_told_otherwise(
+    invoke: Invoke,
+    running: Sandbox,  # noqa: ARG001
+    counts: Path,
+) -> None:
+    def type_(*words: str) -> pexpect.spawn:
+        return pexpect.spawn(
+            TYPED[0], [*TYPED[1:], *words], cwd=str(TOP), env=operator(ENV), encoding="utf-8", timeout=30
+        )
+
+    def end_of(typed: pexpect.spawn) -> str:
+        said = str(typed.read())
+        typed.close()
+        assert (typed.exitstatus, "Traceback" in said) == (130, False), said
+        return said
+
+    typed = type_("job.run", str(counts), "--", "3000")
+    typed.expect(r"submitted (raydock-\w+)")
+    job = str(typed.match.group(1))
+    typed.expect("\r\n5\r\n")
+    typed.sendintr()
+    typed.expect("Stop it?.*")
+    typed.sendline("")
+    assert f"{job} goes on without us" in end_of(typed)
+
+    typed = type_("job.logs", job, "--follow")
+    typed.expect("\r\n5\r\n")
+    typed.sendintr()
+    typed.expect("Stop it?.*")
+    begun = time.monotonic()
+    typed.sendintr()
+    assert f"{job} goes on without us" in end_of(typed)
+    assert time.monotonic() - begun < 5
+    assert jobs(invoke)[-1]["status"] == "RUNNING"
+
+    typed = type_("job.logs", "--follow")
+    typed.expect("\r\n5\r\n")
+    typed.sendintr()
+    typed.expect("Stop it?.*")
+    typed.sendline("y")
+    assert f"{job} was stopped" in end_of(typed)
+    assert jobs(invoke)[-1]["status"] == "STOPPED"
