@@ -65,7 +65,7 @@ def list_(c: Context, json: bool = False) -> None:
 @task(
     klass=IdMayBeLeftOut,
     help={
-        "id": f"{ID}; without one, the latest job's.",
+        "id": f"{ID}, with or without --id before it; left out, it is the latest job.",
         "follow": "Go on until the job has ended, and end with its exit code.",
         "json": OUTPUT_JSON,
     },

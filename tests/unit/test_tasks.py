@@ -40,6 +40,7 @@ def test_every_task_of_the_contract_that_there_is_has_its_name() -> None:
     for name in (
         *("build.base", "build.dockerfile", "build.image", "publish.image", "publish.repository"),
         *("cluster.install", "cluster.pull", "cluster.setup", "cluster.trust", "cluster.status", "job.run"),
+        *("job.list", "job.logs", "job.stop"),
         *("cluster.start", "cluster.start-head", "cluster.start-workers"),
         *("cluster.stop", "cluster.stop-head", "cluster.stop-workers", "sandbox.up", "sandbox.down"),
     ):
@@ -226,6 +227,16 @@ NO_LINE = {
         ("job.run", "prog.py"),
         "docker exec raydock-ray-head ray job submit --working-dir {here} -- python prog.py\n",
     ),
+    "the list of programs": (("job.list",), "docker exec raydock-ray-head ray job list\n"),
+    "the output of a program": (
+        ("job.logs", "--id", "my job", "--follow"),
+        "docker exec raydock-ray-head ray job logs 'my job' --follow\n",
+    ),
+    "the output of the latest program": (
+        ("job.logs",),
+        "docker exec raydock-ray-head ray job logs ID  # ID: the latest of docker exec raydock-ray-head ray job list\n",
+    ),
+    "the end of a program": (("job.stop", "$(reboot)"), "docker exec raydock-ray-head ray job stop '$(reboot)'\n"),
 }
 
 
