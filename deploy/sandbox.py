@@ -7,38 +7,40 @@ from collections.abc import Callable
 from typing import Any
 
 from invoke.context import Context
-from invoke.exceptions import Exit
 from invoke.tasks import task
 
-from deploy.desk import dry
+from deploy.desk import answer, dry
+from deploy.flags import MEANING, Flags
 
 
 @task(
     help={
-        "workers": "How many workers stand beside the head.",
-        "prepared": "Hosts that have Docker already.",
+        "workers": "how many workers stand beside the head",
+        "prepared": "hosts that have Docker already",
+        "json": MEANING["json"],
     }
 )
-def up(c: Context, workers: str = "2", prepared: bool = False) -> None:
+def up(c: Context, workers: str = "2", prepared: bool = False, json: bool = False) -> None:
     """Have practice hosts on this machine, and what a cluster finds around it."""
     from deploy.practice import operate
 
     if _dry(c):
         return
-    changed = _perform(operate.up, workers=workers, prepared=prepared)
+    changed = _perform("sandbox.up", operate.up, json=json, workers=workers, prepared=prepared)
     _say(f"the sandbox is up: head and {workers} workers" if changed else "the sandbox is up already: nothing to do")
     step = "build.base" if prepared else "cluster.install"
     _say(f"next: ENVIRONMENT=sandbox invoke {step}")
 
 
-@task
-def down(c: Context) -> None:
+@task(help={"json": MEANING["json"]})
+def down(c: Context, json: bool = False) -> None:
     """Remove the practice hosts and all that came with them; images stay."""
     from deploy.practice import operate
 
     if _dry(c):
         return
-    _say("the sandbox is gone" if _perform(operate.down) else "there is no sandbox: nothing to do")
+    changed = _perform("sandbox.down", operate.down, json=json)
+    _say("the sandbox is gone" if changed else "there is no sandbox: nothing to do")
     _say("next: invoke sandbox.up")
 
 
@@ -49,13 +51,11 @@ def _dry(c: Context) -> bool:
     return dry(c)
 
 
-def _perform(operation: Callable[..., bool], **wanted: Any) -> bool:
-    from deploy.errors import RaydockError
-
-    try:
-        return operation(say=_say, **wanted)
-    except RaydockError as error:
-        raise Exit(str(error), error.problems[0].kind.value) from error
+def _perform(name: str, operation: Callable[..., bool], *, json: bool, **wanted: Any) -> bool:
+    with answer(name, Flags(json=json)) as report:
+        changed = operation(say=_say, **wanted)
+        report.facts["changed"] = changed
+    return changed
 
 
 def _say(line: str) -> None:

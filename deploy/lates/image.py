@@ -23,7 +23,8 @@ def wanted_image(settings: Settings, *, alone: bool, anew: bool = False) -> Late
     workers and without a registry, `APP_TAG` in the head's engine.
     """
     if settings.image:
-        return given_image(settings, settings.image)
+        given = given_image(settings, settings.image)
+        return here_or(given, settings.image) if alone else given
     newest = app_image(settings.app_tag) if alone and not settings.repository_uri else published_image(settings)
     return newest if anew else running_or(settings, newest)
 
@@ -37,6 +38,18 @@ def given_image(settings: Settings, image: str) -> Late[str]:
         return by_digest(site, image, site.resolve(login) if login else None)
 
     return Late("image", shell, resolve, Place.HEAD, needs=(login,) if login else ())
+
+
+def here_or(given: Late[str], image: str) -> Late[str]:
+    """Give an image that the engine has, by its id, as `docker run` would take it; else as its registry has it."""
+    here = f"docker image inspect -f '{{{{.Id}}}}' {shlex.quote(image)} 2>/dev/null"
+    return Late(
+        "image",
+        f"{here} || {{ {given.shell}; }}",
+        lambda site: site.docker.image_id(image) or given.resolve(site),
+        Place.HEAD,
+        needs=given.needs,
+    )
 
 
 def app_image(tag: str) -> Late[str]:

@@ -16,6 +16,7 @@ from docker import DockerClient
 from docker.models.containers import Container as Box
 
 from deploy.settings import ENVIRONMENT_ONLY, KEYS
+from tests.schema import checked
 
 TOP = Path(__file__).resolve().parents[2]
 INVOKE = Path(sys.executable).with_name("invoke")
@@ -45,10 +46,9 @@ class Done:
 
     @property
     def report(self) -> dict[str, Any]:
-        """The one JSON document that a task wrote."""
+        """The one JSON document that a task wrote; it must be as the schema says."""
         (line,) = self.out.splitlines()
-        document: dict[str, Any] = json.loads(line)
-        return document
+        return checked(json.loads(line))
 
     def node(self, name: str) -> dict[str, Any]:
         """A node of that document."""

@@ -137,6 +137,13 @@ BOTH: dict[str, Case] = {
         f"rayproject/ray@{DIGEST}",
         variables={"memory": "/nowhere"},
     ),
+    "an image that is asked for, of a machine alone that has it": Case(
+        lates.wanted_image(settings(image="mine:1"), alone=True),
+        "docker",
+        "sha256:1d",
+        image("mine:1", id="sha256:1d"),
+        "sha256:1d",
+    ),
     "a token's fingerprint": Case(
         lates.run_id(TOKEN),
         "docker",

@@ -19,6 +19,7 @@ import tasks
 from deploy import desk
 from deploy.errors import Failure
 from deploy.hints import AFTER
+from tests.schema import checked
 
 from .fakes import TOP
 
@@ -395,3 +396,25 @@ def test_only_the_document_is_on_stdout(invoke: Callable[..., int], performed: t
     assert performed
     assert invoke("cluster.status") == 0
     assert capsys.readouterr().out == ""
+
+
+# What a task cannot do without on its command line.
+NEEDED = {"job.run": ("prog.py",), "job.stop": ("raydock-1",), "job.logs": ("--id", "raydock-1")}
+BROKEN = {
+    "sandbox.up": (("--workers", "many"), {}),
+    "sandbox.down": ((), {"DOCKER_HOST": "unix:///nonexistent"}),
+}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_program_is_told_also_where_a_task_fails_before_it_begins(
+    name: str, invoke: Callable[..., int], capsys: Screen
+) -> None:
+    Path("prog.py").touch()
+    words, given = BROKEN.get(name, (NEEDED.get(name, ()), {"RAY_VERSION": "none", "MY_PROJECT_URL": "x"}))
+    code = invoke(name, *words, "--json", **given)
+    (line,) = capsys.readouterr().out.splitlines()
+    document = checked(json.loads(line))
+    assert code not in (0, 130)
+    assert (document["task"], document["exit"], document["changed"]) == (name, code, False)
+    assert document["errors"]
