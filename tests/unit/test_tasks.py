@@ -402,7 +402,7 @@ def test_only_the_document_is_on_stdout(invoke: Callable[..., int], performed: t
 NEEDED = {"job.run": ("prog.py",), "job.stop": ("raydock-1",), "job.logs": ("--id", "raydock-1")}
 BROKEN = {
     "sandbox.up": (("--workers", "many"), {}),
-    "sandbox.down": ((), {"DOCKER_HOST": "unix:///nonexistent"}),
+    "sandbox.down": ((), {"DOCKER_HOST": "tcp://192.0.2.1:2375"}),
 }
 
 

@@ -1,0 +1,232 @@
+"""What the person who types sees: progress, one bad worker, replaced containers, an image that exists."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pexpect
+import pyte
+import pytest
+
+from tests.hosts.observer import INVOKE, NO_ENGINE, TOP, Done, PracticeHost, Sandbox, operator
+
+Invoke = Callable[..., Done]
+HEAD, WORKER = "raydock-sandbox-head", "raydock-sandbox-worker"
+COLUMNS, ROWS = 100, 30
+PATIENCE = 10  # seconds that a dead worker may cost
+
+pytestmark = pytest.mark.timeout(180)
+
+
+# ---- progress
+
+
+def image_of(host: PracticeHost) -> str:
+    """Give the image that the cluster's container on a host runs."""
+    return str(host.containers()[HEAD if host.name == "head" else WORKER]["Config"]["Image"])
+
+
+def drop_image(host: PracticeHost) -> None:
+    """Remove the application's image, and what only it has."""
+    if found := host.docker("images", "-q", "--filter", "reference=*/raydock-example"):
+        host.docker("image", "rm", "--force", *dict.fromkeys(found.split()))
+
+
+def seen_on_a_terminal(*words: str) -> tuple[int, list[list[str]], list[str], str]:
+    """Type a task at a terminal: give its code, the screen after each piece, all of it at the end, and the raw text."""
+    screen = pyte.HistoryScreen(COLUMNS, ROWS, history=1000)
+    stream, raw = pyte.Stream(screen), []
+    environ = {**operator({"ENVIRONMENT": "sandbox", **NO_ENGINE}), "TERM": "xterm-256color"}
+    child = pexpect.spawn(
+        str(INVOKE),
+        list(words),
+        cwd=str(TOP),
+        env=environ,  # type: ignore[arg-type]  # its stub wants another type of mapping
+        dimensions=(ROWS, COLUMNS),
+        encoding="utf-8",
+        timeout=120,
+    )
+    frames: list[list[str]] = []
+    while True:
+        try:
+            piece = child.read_nonblocking(4096, timeout=120)
+        except pexpect.EOF:
+            break
+        raw.append(piece)
+        stream.feed(piece)
+        frames.append([line.rstrip() for line in screen.display])
+    child.close()
+    scrolled = ["".join(line[column].data for column in range(COLUMNS)).rstrip() for line in screen.history.top]
+    return int(child.exitstatus or 0), frames, scrolled + frames[-1], "".join(raw)
+
+
+def test_a_pull_on_three_nodes_moves_and_leaves_a_screen_that_can_be_read(sandbox: Sandbox, invoke: Invoke) -> None:
+    invoke("publish")
+    sandbox.clear()
+    for host in sandbox:
+        drop_image(host)
+    code, frames, left, raw = seen_on_a_terminal("cluster.pull")
+    assert code == 0, "\n".join(left)
+    worker = sandbox.workers[0].node
+    rows = {line for frame in frames for line in frame if line.lstrip(" ⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏").startswith(worker)}
+    moving = {line for line in rows if "MB/" in line}
+    assert len(moving) > 3, "\n".join(sorted(rows))
+    assert any(" of 3 nodes" in line for frame in frames for line in frame)
+    # The rows are gone; what is left says what was done, and the cursor is there again.
+    assert not [line for line in left if "MB/" in line or " of 3 nodes" in line]
+    assert [line.split()[:2] for line in left if "pull the image: done in" in line]
+    assert "cluster.pull: done in" in "\n".join(left)
+    assert raw.rindex("\x1b[?25h") > raw.rindex("\x1b[?25l")
+
+
+def test_a_pipe_sees_no_escape(invoke: Invoke, running: Sandbox) -> None:  # noqa: ARG001
+    for words in (("cluster.start",), ("cluster.status", "--json"), ("cluster.stop",)):
+        done = invoke(*words)
+        assert "\x1b" not in done.out + done.err
+        assert "\r" not in done.out + done.err
+
+
+def test_what_a_node_prints_is_seen_with_v(invoke: Invoke, sandbox: Sandbox) -> None:
+    worker = sandbox.workers[0]
+    worker.run("service", "docker", "stop")
+    quiet, said = "Starting Docker", []
+    try:
+        said = invoke("cluster.install", "--only", worker.node, "-v").err.splitlines()
+    finally:
+        worker.attempt("service", "docker", "start")
+    assert [line for line in said if line.startswith(worker.node) and quiet in line]
+
+
+# ---- one bad worker costs the others nothing
+
+
+@contextmanager
+def blackholed(host: PracticeHost) -> Iterator[None]:
+    """Have a host drop what comes to its SSH server."""
+    rule = ("INPUT", "-p", "tcp", "--dport", "22", "-j", "DROP")
+    host.run("iptables", "-I", *rule)
+    try:
+        yield
+    finally:
+        host.run("iptables", "-D", *rule)
+
+
+@contextmanager
+def without_engine(host: PracticeHost) -> Iterator[None]:
+    """Have a host's engine stopped."""
+    host.run("service", "docker", "stop")
+    try:
+        yield
+    finally:
+        host.run("service", "docker", "start")
+        host.shell("timeout 30 sh -c 'until docker version >/dev/null 2>&1; do sleep 0.1; done'")
+
+
+@contextmanager
+def port_taken(host: PracticeHost) -> Iterator[None]:
+    """Have somebody else listen where Ray's object manager wants to, so that Ray ends at once."""
+    host.box.exec_run(("python3", "-m", "http.server", "8076"), detach=True)
+    host.shell("timeout 10 sh -c 'until </dev/tcp/127.0.0.1/8076; do sleep 0.1; done' 2>/dev/null || true")
+    try:
+        yield
+    finally:
+        host.run("pkill", "-f", "http.server 8076")
+
+
+@contextmanager
+def full_disk(host: PracticeHost) -> Iterator[None]:
+    """Have no room where the engine keeps its containers."""
+    where = "/var/lib/docker/containers"
+    host.run("mount", "-t", "tmpfs", "-o", "size=4k", "tmpfs", where)
+    host.shell(f"head -c 8192 /dev/zero >{where}/full || true")
+    try:
+        yield
+    finally:
+        host.run("umount", "-l", where)
+
+
+BAD = {
+    "its engine is stopped": (without_engine, 3, "DOCKER_DOWN"),
+    "its container ends at once": (port_taken, 3, "RAY_EXITED"),
+    "its disk is full": (full_disk, 3, "DISK_FULL"),
+}
+
+
+@pytest.mark.parametrize(("fault", "code", "told"), BAD.values(), ids=BAD)
+def test_a_bad_worker_is_named_and_the_other_starts(
+    running: Sandbox, invoke: Invoke, fault: Callable[[PracticeHost], object], code: int, told: str
+) -> None:
+    bad, good = running.workers
+    for host in (bad, good):
+        host.clear()
+    with fault(bad):  # type: ignore[attr-defined]  # each is a context manager
+        started = invoke("cluster.start", "--json", exit=code)
+    assert (started.node(bad.node)["code"], started.node(bad.node)["outcome"]) == (told, "failed")
+    assert (started.node(good.node)["outcome"], started.node(good.node)["ray"]) == ("ok", "alive")
+    assert f"again: ENVIRONMENT=sandbox invoke cluster.start --only {bad.node}" in started.err
+    if told == "RAY_EXITED":
+        assert started.node(bad.node)["log_tail"]
+    invoke("cluster.start", "--only", bad.node)
+
+
+def test_workers_that_cannot_be_reached_cost_the_other_a_few_seconds(
+    running: Sandbox, invoke: Invoke, environment: Callable[..., str], tmp_path: Path
+) -> None:
+    bad, good = running.workers
+    known, workers = tmp_path / "known_hosts", tmp_path / "workers.txt"
+    keys = {host.node: host.run("cat", "/etc/ssh/ssh_host_ed25519_key.pub") for host in running}
+    names = {running.head.node: f"[127.0.0.1]:{running.head.port}", good.node: f"[127.0.0.1]:{good.port}"}
+    known.write_text(
+        "".join(f"{name} {keys[node]}" for node, name in names.items()) + f"{bad.address} {keys[bad.node]}"
+    )
+    workers.write_text(f"ubuntu@{bad.address}\nubuntu@{good.node}  #: private={good.address}\nubuntu@127.0.0.1:1\n")
+    env = {"ENVIRONMENT": environment(SSH_KNOWN_HOSTS=known, WORKERS_FILE=workers)}
+    invoke("cluster.stop", "--only", good.node, env=env)
+    begun = time.monotonic()
+    invoke("cluster.start", "--only", good.node, env=env)
+    alone = time.monotonic() - begun
+    invoke("cluster.stop", "--only", good.node, env=env)
+    with blackholed(bad):
+        begun = time.monotonic()
+        started = invoke("cluster.start", "--json", env=env, exit=4)
+        took = time.monotonic() - begun
+    assert took < alone + PATIENCE
+    assert [(node["outcome"], node["code"]) for node in started.report["nodes"]] == [
+        ("ok", None),
+        ("unreachable", "SSH_TIMEOUT"),
+        ("ok", None),
+        ("unreachable", "SSH_REFUSED"),
+    ]
+
+
+# ---- what runs otherwise, and an image that exists
+
+
+def test_what_runs_otherwise_is_replaced_when_somebody_says_so(running: Sandbox, invoke: Invoke) -> None:
+    before, since = running.running(), time.time_ns()
+    asked = invoke("cluster.start", "--replace", "--json", env={"NUM_WORKERS": "3"}, exit=2)
+    assert running.actions(since) == {}
+    assert running.running() == before
+    assert "The whole cluster ends" not in asked.out
+    assert "runs with another NUM_WORKERS" in asked.err
+    replaced = invoke("cluster.start", "--replace", "--yes", "--json", env={"NUM_WORKERS": "3"}).report
+    assert [node["ray"] for node in replaced["nodes"]] == ["alive"] * 3
+    assert not running.running() & before
+    again = invoke("cluster.start", "--replace", "--json", env={"NUM_WORKERS": "3"}).report
+    assert again["changed"] is False
+
+
+def test_an_image_that_exists_needs_no_project_no_registry_of_ours_and_no_aws(
+    running: Sandbox, invoke: Invoke, environment: Callable[..., str]
+) -> None:
+    image = image_of(running.head)
+    names = ("AWS_ENDPOINT_URL", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_REGION", "AWS_DEFAULT_REGION")
+    nothing = dict.fromkeys(("MY_PROJECT_URL", "MY_PROJECT_INSTALLATION_SCRIPT", "REGION", *names))
+    env = {"ENVIRONMENT": environment(IMAGE=image, **nothing), "AWS_EC2_METADATA_DISABLED": "true"}
+    invoke("cluster.stop")
+    started = invoke("cluster.setup", "cluster.start", env=env)
+    assert "AWS" not in started.err
+    assert invoke("cluster.status", "--json", env=env).report["ok"] is True
