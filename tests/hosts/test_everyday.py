@@ -7,15 +7,13 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import pexpect
-import pyte
 import pytest
 
 from tests.hosts.observer import INVOKE, NO_ENGINE, TOP, Done, PracticeHost, Sandbox, operator
+from tests.terminal import watch
 
 Invoke = Callable[..., Done]
 HEAD, WORKER = "raydock-sandbox-head", "raydock-sandbox-worker"
-COLUMNS, ROWS = 100, 30
 PATIENCE = 10  # seconds that a dead worker may cost
 
 pytestmark = pytest.mark.timeout(180)
@@ -35,51 +33,24 @@ def drop_image(host: PracticeHost) -> None:
         host.docker("image", "rm", "--force", *dict.fromkeys(found.split()))
 
 
-def seen_on_a_terminal(*words: str) -> tuple[int, list[list[str]], list[str], str]:
-    """Type a task at a terminal: give its code, the screen after each piece, all of it at the end, and the raw text."""
-    screen = pyte.HistoryScreen(COLUMNS, ROWS, history=1000)
-    stream, raw = pyte.Stream(screen), []
-    environ = {**operator({"ENVIRONMENT": "sandbox", **NO_ENGINE}), "TERM": "xterm-256color"}
-    child = pexpect.spawn(
-        str(INVOKE),
-        list(words),
-        cwd=str(TOP),
-        env=environ,  # type: ignore[arg-type]  # its stub wants another type of mapping
-        dimensions=(ROWS, COLUMNS),
-        encoding="utf-8",
-        timeout=120,
-    )
-    frames: list[list[str]] = []
-    while True:
-        try:
-            piece = child.read_nonblocking(4096, timeout=120)
-        except pexpect.EOF:
-            break
-        raw.append(piece)
-        stream.feed(piece)
-        frames.append([line.rstrip() for line in screen.display])
-    child.close()
-    scrolled = ["".join(line[column].data for column in range(COLUMNS)).rstrip() for line in screen.history.top]
-    return int(child.exitstatus or 0), frames, scrolled + frames[-1], "".join(raw)
-
-
 def test_a_pull_on_three_nodes_moves_and_leaves_a_screen_that_can_be_read(sandbox: Sandbox, invoke: Invoke) -> None:
     invoke("publish")
     sandbox.clear()
     for host in sandbox:
         drop_image(host)
-    code, frames, left, raw = seen_on_a_terminal("cluster.pull")
-    assert code == 0, "\n".join(left)
+    seen = watch([str(INVOKE), "cluster.pull"], operator({"ENVIRONMENT": "sandbox", **NO_ENGINE}), TOP)
+    left = "\n".join(seen.left)
+    assert seen.code == 0, left
+    moved = {line.strip() for screen in seen.screens() for line in screen.display}
     worker = sandbox.workers[0].node
-    rows = {line for frame in frames for line in frame if line.lstrip(" ⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏").startswith(worker)}
-    moving = {line for line in rows if "MB/" in line}
-    assert len(moving) > 3, "\n".join(sorted(rows))
-    assert any(" of 3 nodes" in line for frame in frames for line in frame)
+    assert len({line for line in moved if worker in line and "MB/s" in line}) > 3, "\n".join(sorted(moved))
+    assert any("1 of 3 nodes" in line for line in moved)
     # The rows are gone; what is left says what was done, and the cursor is there again.
-    assert not [line for line in left if "MB/" in line or " of 3 nodes" in line]
-    assert [line.split()[:2] for line in left if "pull the image: done in" in line]
-    assert "cluster.pull: done in" in "\n".join(left)
-    assert raw.rindex("\x1b[?25h") > raw.rindex("\x1b[?25l")
+    assert "MB/s" not in left
+    assert "of 3 nodes" not in left
+    assert f"{worker}  pull the image: done in " in left
+    assert "cluster.pull: done in " in left
+    assert seen.raw.rindex("\x1b[?25h") > seen.raw.rindex("\x1b[?25l")
 
 
 def test_a_pipe_sees_no_escape(invoke: Invoke, running: Sandbox) -> None:  # noqa: ARG001
