@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from ipaddress import ip_address
+from itertools import combinations
 from typing import TYPE_CHECKING
 
 from deploy import grammar
 from deploy.errors import Problem
 from deploy.inventory import LOCAL
+from deploy.ports import claims
 
 if TYPE_CHECKING:
     from deploy.settings import Settings
@@ -17,21 +19,28 @@ if TYPE_CHECKING:
 Finding = tuple[tuple[str, ...], str, str]
 
 
-def clashes(settings: Settings) -> Iterator[Problem]:
-    """Tell what goes wrong together, each at the place of the last of its settings that was set."""
+def clashes(settings: Settings, wrong: frozenset[str] = frozenset()) -> Iterator[Problem]:
+    """Tell what goes wrong together, each at the place of the last of its settings that was set.
+
+    What is wrong in itself, and so has its default here, clashes with nothing.
+    """
     for check in CHECKS:
         for keys, error, cure in check(settings):
+            if any(key.lower() in wrong for key in keys):
+                continue
             places = [settings.places[key] for key in keys if key in settings.places]
             yield Problem("CONFIG", error, cure, places[-1] if places else "")
 
 
 def _ports(settings: Settings) -> Iterator[Finding]:
-    seen: dict[int, str] = {}
-    for key in ("REDIS_PORT", "OBJECT_MANAGER_PORT", "DASHBOARD_PORT"):
-        port = getattr(settings, key.lower())
-        first = seen.setdefault(port, key)
-        if first != key:
-            yield (first, key), f"{first} and {key} are both {port}", "Give each a port of its own"
+    for first, second in combinations(claims(settings), 2):
+        if set(first.ports).isdisjoint(second.ports):
+            continue
+        if first.ports == second.ports:
+            error = f"{first.name} and {second.name} are both {first.ports[0]}"
+        else:
+            error = f"{first} is among {second}"
+        yield (second.key, first.key), error, "Give each a port of its own, see docs/ports.md"
 
 
 def _folder(settings: Settings) -> Iterator[Finding]:
@@ -52,14 +61,15 @@ def _engine(settings: Settings) -> Iterator[Finding]:
     named = settings.docker_host
     if named and settings.head == LOCAL and not named.startswith("unix:///"):
         error = f"DOCKER_HOST={grammar.shown(named)} is not a unix socket of this machine"
-        yield ("DOCKER_HOST",), error, "Reach another machine by HEAD=user@host"
+        yield ("HEAD", "DOCKER_HOST"), error, "Reach another machine by HEAD=user@host"
 
 
 def _repository_name(settings: Settings) -> Iterator[Finding]:
     name = settings.repository_name
     if not settings.repository_uri and not grammar.ECR_NAME.pattern.fullmatch(name):
         error = f"{grammar.shown(name)}, which APP_TAG gives, is no name for a repository of ECR"
-        yield ("APP_TAG",), error, "Set REPOSITORY_NAME, or REPOSITORY_URI for another registry"
+        cure = "Set REPOSITORY_NAME, or REPOSITORY_URI for another registry"
+        yield ("REPOSITORY_URI", "REPOSITORY_NAME", "APP_TAG"), error, cure
 
 
 CHECKS: tuple[Callable[[Settings], Iterator[Finding]], ...] = (

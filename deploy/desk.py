@@ -32,14 +32,10 @@ ROOT = Path(__file__).resolve().parent.parent
 
 def scope_of(flags: Flags) -> Scope:
     """Read settings and inventory; every mistake is told before anything is contacted."""
+    from deploy.inputs import read_inputs
     from deploy.plans import Scope
-    from deploy.settings import load
 
-    environ = dict(os.environ)
-    if flags.image:
-        environ["IMAGE"] = flags.image
-    settings = load(ROOT, environ)
-    inventory = settings.inventory()
+    settings, inventory = read_inputs(ROOT, os.environ, {"IMAGE": flags.image} if flags.image else {})
     return Scope(settings, inventory, inventory.select(flags.only), flags.replace)
 
 
@@ -179,6 +175,7 @@ def open_head(c: Context) -> Iterator[Head]:  # noqa: ARG001 - every task has on
     from deploy.show import Screen
 
     scope = scope_of(Flags())
+    first_lines(scope)
     with closing(Run(scope, Screen().lines())) as run:
         host = run.host(scope.inventory.head)
         found = host.docker.find(container_name(scope.settings.cluster_name, "head"))

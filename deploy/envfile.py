@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -35,9 +36,9 @@ def find_env(root: Path, environ: Mapping[str, str]) -> str:
     """Give the settings' file, relative to `root`: `.env`, or ENVIRONMENT's; nothing if there is none."""
     name = environ.get("ENVIRONMENT", "")
     if not name:
-        return DEFAULT_FILE if (root / DEFAULT_FILE).exists() else ""
+        return DEFAULT_FILE if os.path.lexists(root / DEFAULT_FILE) else ""
     source = f"conf/{name}.env"
-    if grammar.ENVIRONMENT_NAME.pattern.fullmatch(name) and (root / source).exists():
+    if grammar.ENVIRONMENT_NAME.pattern.fullmatch(name) and os.path.lexists(root / source):
         return source
     known = sorted(path.stem for path in (root / "conf").glob("*.env"))
     cure = grammar.nearest(name, known) if known else "There is no conf/NAME.env yet"
@@ -84,7 +85,8 @@ def _parsed(text: str, source: str) -> Iterator[Entry | Problem]:
     for binding in parse_stream(io.StringIO(text, newline="")):
         place = f"{source}:{_line(binding)}"
         if binding.error:
-            yield Problem("CONFIG", "is not KEY=VALUE: is a quote left open?", place=place)
+            quote = ": is a quote left open?" if re.search("['\"]", binding.original.string) else ""
+            yield Problem("CONFIG", f"is not KEY=VALUE{quote}", place=place)
         elif binding.key is not None:
             yield _entry(binding.key, binding.value, place)
 

@@ -20,8 +20,13 @@ LISTED = 10
 HIDDEN = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
 
 
+# A login's password, as in user:password@host; a tag before a digest stands in the same place.
+_PASSWORD = re.compile(r":[^/\s]+@(?!sha256)")
+
+
 def shown(text: str) -> str:
-    """Quote a value for a message: escaped, and cut where it is long."""
+    """Quote a value for a message: escaped, cut where it is long, and without the password of a login."""
+    text = _PASSWORD.sub(":[secret]@", text)
     return ascii(text if len(text) <= SHOWN else text[: SHOWN - 3] + "...")
 
 
@@ -166,6 +171,11 @@ def whole(text: str, low: int, high: int) -> int:
 def port(text: str) -> int:
     """Give the port's number."""
     return whole(text, 1, 65535)
+
+
+def ray_port(text: str) -> int:
+    """Give the number of a port that a container without capabilities may listen on."""
+    return whole(text, 1024, 65535)
 
 
 def num_workers(text: str) -> int:

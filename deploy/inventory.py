@@ -112,6 +112,8 @@ def parse_target(text: str) -> tuple[str | None, str, int | None]:
     An IPv6 address stands in brackets where a port follows.
     """
     user, at, rest = text.rpartition("@")
+    if ":" in user:
+        raise ValueError("has a password before its '@': SSH takes a key, so leave it out")
     host, port = _split_port(rest)
     return (
         checked(grammar.USER, user) if at else None,

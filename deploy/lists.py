@@ -6,7 +6,7 @@ import re
 import shlex
 from collections.abc import Iterator
 
-from deploy import grammar
+from deploy import grammar, ports
 
 # What Raydock gives `ray start` itself, and which setting decides it.
 RAY_ARGUMENTS_OF_OURS = {
@@ -20,6 +20,7 @@ RAY_ARGUMENTS_OF_OURS = {
     "--object-manager-port": "set OBJECT_MANAGER_PORT",
     "--dashboard-host": "set DASHBOARD_HOST",
     "--dashboard-port": "set DASHBOARD_PORT",
+    "--redis-shard-ports": "no worker starts with it",
     "--include-dashboard": "the head has one, and no worker starts with it",
     "--num-cpus": "set NUM_WORKERS",
     "--num-workers": "set NUM_WORKERS",
@@ -57,6 +58,7 @@ def ray_start_args(text: str) -> tuple[str, ...]:
     for flag in _flags(words):
         if why := RAY_ARGUMENTS_OF_OURS.get(flag):
             raise ValueError(f"has {flag}, which is not for here: {why}")
+    ports.check(words)
     return words
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -61,13 +62,29 @@ def _relative(value: Any, info: ValidationInfo) -> Any:
 
 def _file(value: Any, info: ValidationInfo) -> Any:
     path = _path(value, info)
-    if isinstance(value, str) and not path.is_file():
+    if isinstance(value, str) and not _is(Path.is_file, path):
         raise ValueError("is no file")
     return path
 
 
+def _no_folder(value: Any, info: ValidationInfo) -> Any:
+    path = _path(value, info)
+    if isinstance(value, str) and _is(Path.is_dir, path):
+        raise ValueError("is a folder")
+    return path
+
+
+def _is(ask: Callable[[Path], bool], path: Path) -> bool:
+    """Ask the file system; where it does not even let one look, that is what is wrong."""
+    try:
+        return ask(path)
+    except OSError as error:
+        raise ValueError(f"cannot be read: {error.strerror}") from None
+
+
 Image = Annotated[str, _checked(lambda text: str(ImageRef.parse(text)))]
 Port = Annotated[int, _checked(grammar.port)]
+RayPort = Annotated[int, _checked(grammar.ray_port)]
 Address = Annotated[str, _checked(grammar.address)]
 Words = tuple[str, ...]
 
@@ -107,13 +124,13 @@ class Settings(Origin):
     workers_file: Annotated[str, BeforeValidator(_relative)] = DEFAULT_WORKERS_FILE
     shm_size: Annotated[str, _checked(_or("auto", sizes.shm_size))] = "auto"
     num_workers: Annotated[int | Literal["auto"], _checked(_or("auto", grammar.num_workers))] = "auto"
-    redis_port: Port = 6379
-    object_manager_port: Port = 8076
-    dashboard_port: Port = 8265
+    redis_port: RayPort = 6379
+    object_manager_port: RayPort = 8076
+    dashboard_port: RayPort = 8265
     ssh_user: Annotated[str | None, _checked(grammar.USER)] = None
     ssh_key: Annotated[Path | None, BeforeValidator(_file)] = None
     ssh_port: Port | None = None
-    ssh_known_hosts: Annotated[Path | None, BeforeValidator(_path)] = None
+    ssh_known_hosts: Annotated[Path | None, BeforeValidator(_no_folder)] = None
     gpus: Annotated[str, _checked(grammar.GPUS)] = "auto"
     volumes: Annotated[Words, _checked(lists.volumes)] = ()
     container_env: Annotated[Words, _checked(lists.container_env)] = ()
@@ -124,10 +141,14 @@ class Settings(Origin):
 
     def inventory(self) -> Inventory:
         """Give the head and the workers; a `Mistake` tells all that is wrong with their lists."""
-        head = parse_head(self.head, self.places.get("HEAD", "HEAD"))
-        return inventory(head, self._workers(), user=self.ssh_user, port=self.ssh_port)
+        return inventory(self.head_node(), self.workers(), user=self.ssh_user, port=self.ssh_port)
 
-    def _workers(self) -> tuple[Node, ...]:
+    def head_node(self) -> Node:
+        """Give the head alone."""
+        return replace(parse_head(self.head, self.place("HEAD")), private=self.head_address)
+
+    def workers(self) -> tuple[Node, ...]:
+        """Give the workers alone; a `Mistake` tells all that is wrong with their list."""
         path = self.root / Path(self.workers_file).expanduser()
         if "workers_file" not in self.model_fields_set and not path.exists() and not path.is_symlink():
             return ()
@@ -146,8 +167,24 @@ ORDINARY = frozenset((*KEYS, "DOCKER_HOST"))
 UNSAID = frozenset({"MY_PROJECT_URL", "MY_PROJECT_INSTALLATION_SCRIPT", "CONTAINER_ENV", "RAY_START_ARGS"})
 
 
+@dataclass(frozen=True)
+class Reading:
+    """The settings as far as they are right, all that is wrong, and the fields that nobody can know for it."""
+
+    settings: Settings
+    problems: tuple[Problem, ...]
+    unsure: frozenset[str]
+
+
 def load(root: Path, environ: Mapping[str, str]) -> Settings:
     """Give the settings of the folder `root`. A `Mistake` has all that is wrong, each with its place."""
+    reading = read(root, environ)
+    Mistake.raise_any(reading.problems)
+    return reading.settings
+
+
+def read(root: Path, environ: Mapping[str, str], flags: Mapping[str, str] | None = None) -> Reading:
+    """Read the settings of the folder `root`: the environment's hold before the file's, and flags before both."""
     source = find_env(root, environ)
     in_file, misread = read_env(root / source, source) if source else ((), ())
     in_environment = [
@@ -156,12 +193,15 @@ def load(root: Path, environ: Mapping[str, str]) -> Settings:
         if _is_known(key) or key == "DOCKER_HOST"
     ]
     known = [entry for entry in in_file if _is_known(entry.key)]
-    chosen = {entry.key: entry for entry in (*known, *in_environment)}
-    overriding = tuple(entry.key for entry in in_environment if entry.key in ORDINARY)
-    settings, wrong = _validated(chosen, {"root": root, "source": source, "from_environment": overriding})
+    typed = {key: Entry(key, value, f"--{key.lower()}") for key, value in (flags or {}).items()}
+    chosen = {entry.key: entry for entry in (*known, *in_environment)} | typed
+    overriding = tuple(entry.key for entry in in_environment if entry.key in ORDINARY and entry.key not in typed)
+    settings, wrong, misfits = _validated(chosen, {"root": root, "source": source, "from_environment": overriding})
     unknown = [_unknown(entry) for entry in in_file if not _is_known(entry.key)]
-    Mistake.raise_any(sorted([*misread, *unknown, *wrong], key=_line_number))
-    return settings
+    # Of a file that could not be read at all nobody knows what it would have set.
+    unread = {key.lower() for key in KEYS if key not in chosen} if misread and not in_file else set()
+    problems = sorted([*misread, *unknown, *wrong], key=_line_number)
+    return Reading(settings, tuple(problems), frozenset(misfits | unread))
 
 
 def _line_number(problem: Problem) -> int:
@@ -180,8 +220,8 @@ def _unknown(entry: Entry) -> Problem:
     return Problem("CONFIG", f"no setting is called {entry.key}", cure, entry.place)
 
 
-def _validated(chosen: Mapping[str, Entry], origin: Mapping[str, Any]) -> tuple[Settings, list[Problem]]:
-    """Give the settings as far as they are right, and what is wrong with the others."""
+def _validated(chosen: Mapping[str, Entry], origin: Mapping[str, Any]) -> tuple[Settings, list[Problem], set[str]]:
+    """Give the settings as far as they are right, what is wrong with the others, and the names of these."""
     values = {
         **origin,
         "places": {key: entry.place for key, entry in chosen.items()},
@@ -193,7 +233,7 @@ def _validated(chosen: Mapping[str, Entry], origin: Mapping[str, Any]) -> tuple[
     settings = Settings.model_validate(fitting)
     misfits = [_misfit(chosen[name.upper()], why) for name, why in wrong.items()]
     empty = [problem for entry in chosen.values() if (problem := _empty(entry))]
-    return settings, [*empty, *misfits, *clashes(settings)]
+    return settings, [*empty, *misfits, *clashes(settings, frozenset(wrong))], set(wrong)
 
 
 def _misfits(values: Mapping[str, Any]) -> Iterator[tuple[str, str]]:

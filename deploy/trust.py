@@ -46,7 +46,7 @@ class Shown:
 
 def trust_hosts(c: Context, flags: Flags) -> None:
     """Show the keys in one table, ask once, record them."""
-    from deploy.desk import agree, dry, scope_of, tell
+    from deploy.desk import agree, dry, first_lines, scope_of, tell
     from deploy.show import Screen
 
     report = Report("cluster.trust")
@@ -57,6 +57,7 @@ def trust_hosts(c: Context, flags: Flags) -> None:
     try:
         scope = scope_of(flags)
         report.cluster = scope.settings.cluster_name
+        first_lines(scope)
         nodes = [node for node in scope.inventory.nodes if node.name in scope.selected and not node.local]
         report.outcomes = [Outcome(node, asked=True) for node in nodes]
         shown = list(_all_shown(report.outcomes, scope.settings))

@@ -62,6 +62,7 @@ NO_HOSTS = {
     "backticks": ("`reboot`", "'`reboot`' is neither a host name nor an address"),
     "an option of ssh": ("-oProxyCommand=x", "'-oProxyCommand=x' is neither a host name nor an address"),
     "an option as the user": ("-l@10.0.0.7", "'-l' is not a user name"),
+    "a password": ("u:hunter2@h", "has a password before its '@': SSH takes a key, so leave it out"),
     "an empty user": ("@10.0.0.7", "'' is not a user name"),
     "no host": ("ubuntu@", "'' is neither a host name nor an address"),
     "two at signs": ("a@b@c", "'a@b' is not a user name"),

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from deploy.errors import Mistake
 from deploy.lists import RAY_ARGUMENTS_OF_OURS
 from deploy.secret import Secret
-from deploy.settings import KEYS, Settings, load
+from deploy.settings import KEYS, Settings, load, read
 
 GOOD: dict[str, tuple[str, object]] = {
     "BASE_IMAGE": ("reg.example.com:5000/ray:1", "reg.example.com:5000/ray:1"),
@@ -85,9 +85,13 @@ BAD = {
     ("NUM_WORKERS", "NaN"): "='NaN' is not a whole number from 1 to 10000",
     ("NUM_WORKERS", "1e9"): "='1e9' is not a whole number from 1 to 10000",
     ("NUM_WORKERS", "８"): r"='\uff18' is not a whole number from 1 to 10000",
-    ("REDIS_PORT", "65536"): "='65536' is not a whole number from 1 to 65535",
+    ("REDIS_PORT", "65536"): "='65536' is not a whole number from 1024 to 65535",
+    ("REDIS_PORT", "443"): "='443' is not a whole number from 1024 to 65535",
     ("SSH_USER", "-l"): "='-l' is not a user name",
     ("SSH_KEY", "conf/none"): "='conf/none' is no file",
+    ("SSH_KEY", "conf"): "='conf' is no file",
+    ("SSH_KEY", "k" * 300): f"='{'k' * 57}...' cannot be read: File name too long",
+    ("SSH_KNOWN_HOSTS", "/"): "='/' is a folder",
     ("SSH_PORT", "0"): "='0' is not a whole number from 1 to 65535",
     ("GPUS", "-1"): "='-1' is not auto, all, none, or a number from 1 to 999",
     ("VOLUMES", "/data"): "='/data' has '/data', which is not source:target",
@@ -103,6 +107,8 @@ BAD = {
     ("CONTAINER_ENV", "RAY_AUTH_MODE=disabled"): " has RAY_AUTH_MODE, which Raydock sets",
     ("RAY_START_ARGS", "--port=1"): " has --port, which is not for here: set REDIS_PORT",
     ("RAY_START_ARGS", "--address 10.0.0.5:1"): " has --address, which is not for here: set HEAD_ADDRESS",
+    ("RAY_START_ARGS", "--min-worker-port=80"): " has --min-worker-port, which is not a whole number from 1024 to",
+    ("RAY_START_ARGS", "--node-manager-port"): " has --node-manager-port, which is not a whole number from 1024 to",
     ("RAY_START_ARGS", "head"): " has a word that is neither an option, as in --name=value, nor the value of one",
     ("DASHBOARD_HOST", "everybody"): "='everybody' is not an IP address",
     ("ALLOW_UNAUTHENTICATED", "true"): "='true' is not yes or no",
@@ -133,12 +139,7 @@ def test_a_good_value_is_taken_for_what_it_means(key: str, tmp_path: Path) -> No
 def test_every_setting_has_a_good_and_a_bad_case() -> None:
     paths = {"SSH_KEY", "SSH_KNOWN_HOSTS"}
     assert set(KEYS) - set(GOOD) == paths
-    assert set(KEYS) - {key for key, _ in BAD} == {
-        "SSH_KNOWN_HOSTS",
-        "WORKERS_FILE",
-        "OBJECT_MANAGER_PORT",
-        "DASHBOARD_PORT",
-    }
+    assert set(KEYS) - {key for key, _ in BAD} == {"WORKERS_FILE", "OBJECT_MANAGER_PORT", "DASHBOARD_PORT"}
 
 
 @pytest.mark.parametrize(("key", "value"), BAD, ids=lambda text: ascii(text)[1:40])
@@ -220,7 +221,7 @@ ENVIRONMENT=prod
 DASHBOARD_PORT=8076
 """
     assert mistakes(write(tmp_path, text), {"CONCURRENCY": "0"}) == [
-        ".env:2: REDIS_PORT='99999' is not a whole number from 1 to 65535",
+        ".env:2: REDIS_PORT='99999' is not a whole number from 1024 to 65535",
         ".env:4: no setting is called regoin. Did you mean REGION?",
         ".env:5: APP_TAG='my app' is not an image reference such as my-app, registry.example.com/team/app:1.0 "
         "or app@sha256:…",
@@ -229,7 +230,7 @@ DASHBOARD_PORT=8076
         ".env:9: REGION has no '='",
         ".env:10: is not KEY=VALUE: is a quote left open?",
         ".env:11: ENVIRONMENT is set in the environment, not in a file",
-        ".env:12: OBJECT_MANAGER_PORT and DASHBOARD_PORT are both 8076. Give each a port of its own",
+        ".env:12: OBJECT_MANAGER_PORT and DASHBOARD_PORT are both 8076. Give each a port of its own, see docs/ports.md",
         "environment CONCURRENCY: CONCURRENCY='0' is not a whole number from 1 to 1024",
     ]
 
@@ -237,7 +238,28 @@ DASHBOARD_PORT=8076
 CLASHES = {
     "two ports": (
         {"REDIS_PORT": "8265"},
-        "environment REDIS_PORT: REDIS_PORT and DASHBOARD_PORT are both 8265. Give each a port of its own",
+        "environment REDIS_PORT: REDIS_PORT and DASHBOARD_PORT are both 8265. "
+        "Give each a port of its own, see docs/ports.md",
+    ),
+    "a port of Ray's own": (
+        {"OBJECT_MANAGER_PORT": "10001"},
+        "environment OBJECT_MANAGER_PORT: OBJECT_MANAGER_PORT and --ray-client-server-port are both 10001. "
+        "Give each a port of its own, see docs/ports.md",
+    ),
+    "a port among those of tasks": (
+        {"REDIS_PORT": "10500"},
+        "environment REDIS_PORT: REDIS_PORT=10500 is among the ports of tasks=10002-19999. "
+        "Give each a port of its own, see docs/ports.md",
+    ),
+    "two ports for Ray": (
+        {"RAY_START_ARGS": "--metrics-export-port=9000 --node-manager-port 9000"},
+        "environment RAY_START_ARGS: --metrics-export-port and --node-manager-port are both 9000. "
+        "Give each a port of its own, see docs/ports.md",
+    ),
+    "tasks at Ray's own": (
+        {"RAY_START_ARGS": "--min-worker-port=10001"},
+        "environment RAY_START_ARGS: --ray-client-server-port=10001 is among the ports of tasks=10001-19999. "
+        "Give each a port of its own, see docs/ports.md",
     ),
     "a folder to clone": (
         {"MY_PROJECT_URL": "/srv/app"},
@@ -274,6 +296,8 @@ def test_what_is_wrong_only_together_is_told(case: str, tmp_path: Path) -> None:
         pytest.param({"DASHBOARD_HOST": "::1", "ALLOW_UNAUTHENTICATED": "yes"}, id="a dashboard on loopback"),
         pytest.param({"DOCKER_HOST": "unix:///run/user/1000/docker.sock"}, id="another socket"),
         pytest.param({"DOCKER_HOST": "tcp://10.0.0.5:2375", "HEAD": "u@h"}, id="an engine that is not asked"),
+        pytest.param({"REDIS_PORT": "10500", "RAY_START_ARGS": "--max-worker-port=10499"}, id="fewer ports for tasks"),
+        pytest.param({"RAY_START_ARGS": "--min-worker-port=0 --max-worker-port=0"}, id="any ports for tasks"),
         pytest.param({"APP_TAG": "a", "REPOSITORY_URI": "reg.example.com/a"}, id="another registry"),
     ],
 )
@@ -298,6 +322,9 @@ def test_aws_keys_are_kept_for_aws_and_never_shown(tmp_path: Path) -> None:
     [
         pytest.param("MY_PROJECT_URL=https://x:hunter2@h/a", id="a token in a URL"),
         pytest.param("MY_PROJECT_INSTALLATION_SCRIPT=export T=hunter2 <<", id="one in a script"),
+        pytest.param("IMAGE=u:hunter2@reg.example.com/a", id="one before an image"),
+        pytest.param("REPOSITORY_URI=https://u:hunter2@reg.example.com/a", id="one before a repository"),
+        pytest.param("HEAD=u:hunter2@h", id="one before the head"),
         pytest.param("CONTAINER_ENV=A=hunter2 B", id="one among the variables"),
         pytest.param("RAY_START_ARGS=--x hunter2 hunter2", id="one for ray"),
         pytest.param('AWS_SECRET_ACCESS_KEY="hunter2', id="a quote left open"),
@@ -331,6 +358,27 @@ def test_a_file_that_is_no_text_is_refused(case: str, tmp_path: Path) -> None:
 def test_a_folder_is_no_file_of_settings(tmp_path: Path) -> None:
     (tmp_path / ".env").mkdir()
     assert mistakes(tmp_path, {}) == [".env: cannot be read: it is not a file"]
+
+
+@pytest.mark.parametrize(
+    ("name", "environ"), [(".env", {}), ("conf/prod.env", {"ENVIRONMENT": "prod"})], ids=["the default", "another"]
+)
+def test_a_link_that_leads_nowhere_is_not_taken_for_no_file(name: str, environ: dict[str, str], tmp_path: Path) -> None:
+    (tmp_path / "conf").mkdir()
+    (tmp_path / name).symlink_to("nowhere")
+    assert mistakes(tmp_path, environ) == [f"{name}: cannot be read: No such file or directory"]
+
+
+@pytest.mark.parametrize(("line", "said"), [("FOO: bar", ""), ("FOO: 'bar", ": is a quote left open?")])
+def test_a_quote_is_asked_about_where_there_is_one(line: str, said: str, tmp_path: Path) -> None:
+    assert mistakes(write(tmp_path, f"{line}\n"), {}) == [f".env:1: is not KEY=VALUE{said}"]
+
+
+def test_a_flag_is_before_the_environment_and_is_named_as_it_is_typed(tmp_path: Path) -> None:
+    reading = read(tmp_path, {"IMAGE": "a", "GPUS": "1"}, {"IMAGE": "b"})
+    assert (reading.settings.image, reading.settings.from_environment) == ("b", ("GPUS",))
+    (problem,) = read(tmp_path, {}, {"IMAGE": "a b"}).problems
+    assert problem.place == "--image"
 
 
 def test_a_line_without_end_is_refused_with_its_number(tmp_path: Path) -> None:
