@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 
 from deploy.hostfile import OPTIONS, read_workers
-from deploy.settings import DEFAULT_WORKERS_FILE, KEYS, Settings, load
+from deploy.settings import DEFAULT_WORKERS_FILE, KEYS, Settings, load, read
 
 TOP = Path(__file__).resolve().parents[2]
+DEFAULT = Settings()
 SETTING = re.compile(r"#(?P<key>[A-Z_]+)=(?P<value>.*)")
 
 
@@ -41,6 +42,40 @@ def test_env_example_shows_the_defaults(lines: list[str], tmp_path: Path) -> Non
     (tmp_path / DEFAULT_WORKERS_FILE).write_text("10.0.0.7\n", encoding="utf-8")
     loaded, default = load(tmp_path, {}), Settings()
     assert {key: getattr(loaded, key.lower()) for key in KEYS} == {key: getattr(default, key.lower()) for key in KEYS}
+
+
+ROW = re.compile(r"\| `(?P<key>[A-Z_]+)` \| (?:`(?P<value>[^`|]+)`)? ?\| (?P<what>[^|]+) \|")
+
+
+def test_the_readme_has_a_row_for_every_setting_with_its_default(tmp_path: Path) -> None:
+    readme = (TOP / "README.md").read_text(encoding="utf-8")
+    rows = [found for line in readme.splitlines() if (found := ROW.fullmatch(line))]
+    assert sorted(row["key"] for row in rows) == sorted(KEYS)
+    for row in rows:
+        default = getattr(DEFAULT, row["key"].lower())
+        set_to_it = read(tmp_path, {row["key"]: row["value"]} if row["value"] else {}).settings
+        assert (row["key"], getattr(set_to_it, row["key"].lower())) == (row["key"], default)
+        assert (row["key"], bool(row["value"])) == (row["key"], default not in (None, ()))
+
+
+def test_the_readme_names_every_option_of_a_worker() -> None:
+    readme = (TOP / "README.md").read_text(encoding="utf-8")
+    assert [option for option in OPTIONS if f"`{option}=`" not in readme] == []
+
+
+def test_a_copy_of_env_example_with_what_it_says_to_fill_in_is_a_good_file(lines: list[str], tmp_path: Path) -> None:
+    values = {
+        "HEAD": "ubuntu@10.0.0.5",
+        "MY_PROJECT_URL": "https://git.example.com/app.git",
+        "MY_PROJECT_INSTALLATION_SCRIPT": "pip install .",
+        "REGION": "us-west-2",
+    }
+    told = [found[1] for line in lines if (found := re.match(r"#   ([A-Z_]+)  +\S", line))]
+    assert told == list(values)
+    filled = (f"{key}={values[key]}" if (key := line[1:].partition("=")[0]) in values else line for line in lines)
+    (tmp_path / ".env").write_text("\n".join(filled), encoding="utf-8")
+    settings = load(tmp_path, {})
+    assert {key: getattr(settings, key.lower()) for key in values} == values
 
 
 def test_workers_example_is_a_good_file() -> None:
