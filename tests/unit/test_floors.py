@@ -19,19 +19,11 @@ DEPLOY = TOP / "deploy"
 # those below it.
 FLOORS = (
     {"errors", "secret", "sizes", "grammar"},
-<<<<<<< HEAD
-    {"settings", "envfile", "clashes", "lists", "inventory", "hostfile", "image", "known_hosts"}
+    {"settings", "inputs", "envfile", "clashes", "lists", "ports", "inventory", "hostfile", "image", "known_hosts"}
     | {"shell", "progress", "ray", "site", "plan", "lates", "steps", "probes", "plans", "script", "report", "hints"},
     {"channel", "engine", "hostkeys", "ssh", "hosts", "commands", "group", "run", "registry", "dockerconfig", "ray_api"}
     | {"parcel", "show", "practice", "programs", "listing"},
     {"flags", "desk", "trust", "replace", "course"},
-=======
-    {"settings", "inputs", "envfile", "clashes", "lists", "ports", "inventory", "hostfile", "image", "known_hosts"}
-    | {"shell", "ray", "site", "plan", "lates", "steps", "probes", "plans", "script", "report"},
-    {"channel", "engine", "hostkeys", "ssh", "hosts", "group", "run", "registry", "dockerconfig", "ray_api"}
-    | {"parcel", "show", "practice"},
-    {"desk", "trust"},
->>>>>>> 1820dac (Tell the mistakes of settings and inventory in one message, and of ports that clash)
     {"build", "publish", "cluster", "job", "sandbox"},
 )
 PURE = FLOORS[0] | FLOORS[1]
