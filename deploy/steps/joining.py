@@ -99,12 +99,18 @@ class Join(Step):
 
 
 def addresses_in(output: str) -> set[str] | None:
-    """Read the probe's last line, a JSON list of addresses; None where it is anything else."""
-    try:
-        found = json.loads((output.strip().splitlines() or [""])[-1])
-    except ValueError:
-        return None
-    return set(found) if isinstance(found, list) and all(isinstance(one, str) for one in found) else None
+    """Read the probe's own line, a JSON list of addresses; None where there is none.
+
+    Ray says of its own accord, before that line and after it, what became of other nodes.
+    """
+    for line in reversed(output.splitlines()):
+        try:
+            found = json.loads(line)
+        except ValueError:
+            continue
+        if isinstance(found, list) and all(isinstance(one, str) for one in found):
+            return set(found)
+    return None
 
 
 @dataclass(frozen=True)

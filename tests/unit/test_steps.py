@@ -773,7 +773,7 @@ SILENT: dict[str, tuple[list[str], dict[str, str]]] = {
 @pytest.mark.parametrize(("addresses", "failing"), SILENT.values(), ids=SILENT)
 def test_a_node_that_runs_no_task_fails_alone(addresses: list[str], failing: dict[str, str]) -> None:
     made = running(*ALL)
-    made.head.docker.answer = (0, f"a warning of Ray's\n{json.dumps(addresses)}\n")
+    made.head.docker.answer = (0, f"a warning of Ray's\n{json.dumps(addresses)}\nand (2) one more [of them]\n")
     PROBE.apply(made.head)
     assert failures(made) == failing
     assert made.head.docker.calls == [("exec", "raydock-ray-head", "python")]
