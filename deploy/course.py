@@ -10,7 +10,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from deploy.desk import say
 from deploy.errors import Mistake, RaydockError
+from deploy.hints import next_command
 from deploy.programs import ending, follow_line, stop, stop_line
 from deploy.report import INTERRUPTED, Report
 
@@ -81,6 +83,8 @@ class Course:
         if not self.problems or self.broken_off:
             for line in self.standing():
                 say(line)
+        if self.exit == 0 and not as_json and (command := next_command(self.task, sys.argv[1:])):
+            say(f"next: {command}")
         if as_json:
             print(self.document(), flush=True)
 
@@ -127,10 +131,3 @@ def _shall_end(job_id: str) -> bool:
         if not answer.endswith("\n"):
             sys.stderr.write("\n")
     return answer.strip().lower() in ("y", "yes")
-
-
-def say(line: str) -> None:
-    """Tell the operator something, at once; what a program or Ray says is in it."""
-    from deploy.show import clean
-
-    print(clean(line), file=sys.stderr, flush=True)

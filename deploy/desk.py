@@ -121,6 +121,13 @@ def tell(report: Report, flags: Flags) -> None:
         screen.line(f"next: {typed(command, environment)}", "dim")
 
 
+def say(line: str) -> None:
+    """Tell the operator something, at once; what a program or Ray says is in it."""
+    from deploy.show import clean
+
+    print(typed(clean(line), os.environ.get("ENVIRONMENT")), file=sys.stderr, flush=True)
+
+
 def write_json(report: Report) -> None:
     """Write the one document that a program reads."""
     sys.stdout.write(json.dumps(report.json()) + "\n")

@@ -134,6 +134,11 @@ class Host(ABC):
         self._run.outcome(self.node).made.update(facts)
 
     @property
+    def started(self) -> bool:
+        """Whether its container was started in this run."""
+        return bool(self._run.outcome(self.node).facts.get("started"))
+
+    @property
     def standing(self) -> bool:
         """Whether nothing failed on this node so far."""
         return self._run.outcome(self.node).problem is None

@@ -112,7 +112,8 @@ def _on_head(*words: str) -> str:
 
 
 def _run(c: Context, course: Course, file: str, folder: str, arguments: Sequence[str], write: Write) -> None:
-    from deploy.course import left_or_stopped, say
+    from deploy.course import left_or_stopped
+    from deploy.desk import say
     from deploy.parcel import entrypoint, pack
     from deploy.programs import exit_code, follow, new_id, ship
 
@@ -131,7 +132,7 @@ def _run(c: Context, course: Course, file: str, folder: str, arguments: Sequence
 def _list(c: Context, course: Course, *, shown: bool) -> None:
     import time
 
-    from deploy.course import say
+    from deploy.desk import say
     from deploy.listing import TITLES, columns, record
     from deploy.show.jobs import listing
 
@@ -145,7 +146,8 @@ def _list(c: Context, course: Course, *, shown: bool) -> None:
 
 
 def _logs(c: Context, course: Course, id: str | None, following: bool, write: Write) -> None:
-    from deploy.course import left_or_stopped, say
+    from deploy.course import left_or_stopped
+    from deploy.desk import say
     from deploy.programs import checked_id, ending, exit_code, follow, follow_line, latest, shortened
 
     wanted = None if id is None else checked_id(id)
@@ -167,7 +169,7 @@ def _logs(c: Context, course: Course, id: str | None, following: bool, write: Wr
 
 
 def _stop(c: Context, course: Course, id: str) -> None:
-    from deploy.course import say
+    from deploy.desk import say
     from deploy.programs import checked_id, ending, stop
 
     wanted = checked_id(id)
@@ -210,7 +212,7 @@ def _api(c: Context, course: Course) -> Iterator[RayApi]:
 
 
 def _say_withheld(withheld: Sequence[str]) -> None:
-    from deploy.course import say
+    from deploy.desk import say
 
     for reason in withheld[:TOLD]:
         say(f"not shipped: {reason}")

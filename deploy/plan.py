@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, fields, is_dataclass
+from dataclasses import MISSING, dataclass, field, fields, is_dataclass
 from enum import Enum
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
@@ -78,9 +78,9 @@ def lates(value: object) -> Iterator[Late[Any]]:
                 yield from lates(getattr(value, item.name))
 
 
-def run_only() -> Any:
+def run_only(default: Any = MISSING) -> Any:
     """Declare a field whose late values the run finds out, and the script does without."""
-    return field(metadata={"script": False})
+    return field(default=default, metadata={"script": False})
 
 
 class Step(ABC):

@@ -22,7 +22,8 @@ for ref in ready:
     except ray.exceptions.RayError:
         pass
 seen.write_text("\\n".join(sorted(done)))
-print(json.dumps(sorted(address for node, address in alive.items() if node not in done)))
+# A node that was started again may have two rows for some time, one of them of its former life.
+print(json.dumps(sorted(set(alive.values()) - {{alive[node] for node in done if node in alive}})))
 """
 
 ALIVE = """\

@@ -201,6 +201,10 @@ class Site(Protocol):
         """Put what the node made into the report: `image`, `digest`, `uri`, `tags`, `revision`."""
 
     @property
+    def started(self) -> bool:
+        """Whether its container was started in this run."""
+
+    @property
     def standing(self) -> bool:
         """Whether nothing failed on this node so far."""
 

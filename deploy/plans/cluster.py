@@ -62,9 +62,11 @@ def node_values(scope: Scope, node: Node) -> NodeValues:
 def run_container(scope: Scope, node: Node) -> tuple[Step, ...]:
     """Give the steps of the document's `docker run`."""
     container = ray_container(scope.settings, node, node_values(scope, node))
+    # With the head all that Ray knew is gone.
+    former = lates.FORMER if node.role == "worker" else None
     # Without authentication too: by its fingerprint the workers of a former head are known.
     lay = LayToken(container.name, lates.token(scope.settings))
-    return (ClearName(container), Create(container), lay, StartContainer(container.name))
+    return (ClearName(container), Create(container), lay, StartContainer(container.name, former))
 
 
 def start_head(scope: Scope) -> Plan:
@@ -105,7 +107,7 @@ def watch(scope: Scope) -> tuple[Step, ...]:
     """Give the steps that wait for the started nodes to be alive, and run a task on each."""
     nodes = addresses(scope, (scope.inventory.head, *scope.workers))
     head = scope.container("head")
-    return (Join(head, scope.container("worker"), nodes), Probe(head, nodes))
+    return (Join(head, scope.container("worker"), nodes, lates.FORMER), Probe(head, nodes))
 
 
 def start_workers(scope: Scope) -> Plan:

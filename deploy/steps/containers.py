@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from deploy.errors import Failure
-from deploy.plan import Late, Step
+from deploy.plan import Late, Step, run_only
 from deploy.ray import STOP_GRACE, TOKEN_PATH, Container, create_line
 
 if TYPE_CHECKING:
@@ -90,6 +90,7 @@ class StartContainer(Step):
     document: ClassVar[str] = "docker run -d …"
 
     name: str
+    former: Late[frozenset[str]] | None = run_only(default=None)
 
     @property
     def title(self) -> str:
@@ -106,7 +107,11 @@ class StartContainer(Step):
         return found is not None and found.running
 
     def apply(self, site: Site) -> None:
+        """Start it, once it is known which nodes Ray takes for alive without it: a dead one's former life may be."""
+        if self.former:
+            site.resolve(self.former)
         site.docker.start(self.name)
+        site.note(started=True)
         note_container(site, site.docker.find(self.name))
 
 

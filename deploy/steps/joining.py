@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from deploy.errors import Failure
-from deploy.plan import Step, Word, run_only
+from deploy.plan import Late, Step, Word, run_only
 from deploy.probes import ALIVE, PROBE, PROBED_PATH
 from deploy.steps.containers import exited
 
@@ -23,9 +23,15 @@ POLL = 0.25  # seconds between two looks at Ray's node list
 LOOK = 2.0  # seconds between two looks at the containers of nodes that are not alive yet
 
 
-def missing(site: Site, nodes: tuple[tuple[Node, Word], ...]) -> list[tuple[Site, str]]:
-    """Give the nodes, among those that nothing failed on, that Ray does not have alive, and note those it has."""
-    alive = {node.address for node in site.ray.nodes() if node.alive}
+def missing(
+    site: Site, nodes: tuple[tuple[Node, Word], ...], former: frozenset[str] = frozenset()
+) -> list[tuple[Site, str]]:
+    """Give the nodes, among those that nothing failed on, that Ray does not have alive, and note those it has.
+
+    Ray takes a node that was killed for alive for some time: of one that was started since, its `former` lives do
+    not count.
+    """
+    rows = [node for node in site.ray.nodes() if node.alive]
     absent = []
     for node, address in nodes:
         peer = site.peer(node)
@@ -36,7 +42,8 @@ def missing(site: Site, nodes: tuple[tuple[Node, Word], ...]) -> list[tuple[Site
         except Failure as failure:
             peer.fail(failure)
             continue
-        if where in alive:
+        past = former if peer.started and node.role == "worker" else ()
+        if any(row.address == where and row.node_id not in past for row in rows):
             peer.note(ray="alive", address=where)
         else:
             absent.append((peer, where))
@@ -52,6 +59,7 @@ class Join(Step):
     head: str
     worker: str
     nodes: tuple[tuple[Node, Word], ...] = run_only()
+    former: Late[frozenset[str]] | None = run_only(default=None)
 
     @property
     def title(self) -> str:
@@ -63,13 +71,20 @@ class Join(Step):
         return f"for _ in {{1..{JOIN_DEADLINE // 3}}}; do {ask} && break; sleep 1; done; {ask}"
 
     def done(self, site: Site) -> bool:
-        return not missing(site, self.nodes)
+        return not self.missing(site)
+
+    def missing(self, site: Site) -> list[tuple[Site, str]]:
+        """Give the nodes that are not alive yet."""
+        # Whoever was started found it out first. With the head all that Ray knew is gone.
+        workers = [node for node, _ in self.nodes if node.role == "worker"]
+        again = self.former and any(site.peer(node).started for node in workers)
+        return missing(site, self.nodes, site.resolve(self.former) if again else frozenset())
 
     def apply(self, site: Site) -> None:
         """Watch the list; a node whose container ends, or that has not joined in time, fails with its cause."""
         begun = time.monotonic()
         look = begun + LOOK
-        while absent := missing(site, self.nodes):
+        while absent := self.missing(site):
             now = time.monotonic()
             late = now > begun + JOIN_DEADLINE
             if late or now > look:

@@ -316,6 +316,7 @@ class FakeSite:
     def forget(self) -> None:
         """Begin a new run."""
         self._values.clear()
+        self.facts.pop("started", None)
         self.failure = None
 
     def perform(self, steps: Sequence[Step]) -> list[str]:
@@ -344,6 +345,10 @@ class FakeSite:
 
     def note(self, **facts: Any) -> None:
         self.facts |= facts
+
+    @property
+    def started(self) -> bool:
+        return bool(self.facts.get("started"))
 
     @property
     def standing(self) -> bool:

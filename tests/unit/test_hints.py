@@ -62,7 +62,7 @@ NEXT = {
     "it was typed by its whole name": ("build.image", ["build.image", "--json"], "invoke publish"),
     "another follows on the line": ("build.image", ["build", "publish"], ""),
     "it is the last on the line": ("publish.image", ["build", "publish"], "invoke cluster.setup cluster.start"),
-    "nobody knows what follows": ("job.run", ["job.run", "a.py"], ""),
+    "nobody knows what follows": ("sandbox.up", ["sandbox.up"], ""),
 }
 
 

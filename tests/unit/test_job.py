@@ -67,7 +67,7 @@ def test_jobs_stand_in_a_table_a_line_each_and_no_control_character_gets_through
     assert [lines[2][:2], lines[2][-2:]] == [["new", "RUNNING"], ["python", "\\x1b[31mf.py"]]
     assert "\x1b" not in printed.out
     assert not any(line.endswith(" ") for line in printed.out.splitlines())
-    assert printed.err == ""
+    assert printed.err == "next: invoke job.logs ID\n"
 
 
 def test_a_long_command_line_is_no_reason_to_break_a_row(played: Head, capsys: Screen) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from deploy.settings import load
 from deploy.steps.building import Build, HaveBase
 from deploy.steps.images import Pull
 
-from .fakes import DIGEST, IMAGE_ID, TOP, Cluster, Image, Row, bash, command_failed, program, scope
+from .fakes import DIGEST, IMAGE_ID, TOP, Cluster, FakeRay, Image, Row, bash, command_failed, program, scope
 
 URL = "https://git.test/team/app.git"
 WORKERS = "one\ntwo  #: private=10.0.0.3"
@@ -127,13 +128,26 @@ def test_a_variable_of_a_plan_stands_for_one_value(planner: Planner, of: Scope) 
 # --- performed -------------------------------------------------------------------------------------------------
 
 
+class Joined(FakeRay):
+    """Ray's node list, in which each container that was started is a node of its own."""
+
+    def __init__(self, of: Cluster, first: str) -> None:
+        super().__init__()
+        self._sites = dict(zip((first, "10.0.0.2", "10.0.0.3"), of.sites.values(), strict=False))
+
+    def nodes(self) -> Sequence[Row]:
+        starts = {
+            address: sum(call[0] == "start" for call in site.docker.calls) for address, site in self._sites.items()
+        }
+        return [Row(address, node_id=f"{address} {count}") for address, count in starts.items() if count]
+
+
 def cluster(of: Scope) -> Cluster:
     """Give a cluster of prepared machines, with an image published."""
     made = Cluster(of)
     for one, address in zip(made.sites.values(), ("10.0.0.1", "10.0.0.2", "10.0.0.3"), strict=False):
         one.answers |= {"ip -o route get": f"x src {address} uid 0", "ip -o addr show": "there", "id -un": "root"}
-    rows = tuple(Row("127.0.0.2" if of.alone else f"10.0.0.{number}") for number in range(1, 4))
-    made.head.ray.lists = [rows]
+    made.head.ray = Joined(made, "127.0.0.2" if of.alone else "10.0.0.1")
     made.head.docker.registry = {"registry.test/my-app:latest": DIGEST, "rayproject/ray:2.60.0": DIGEST}
     made.head.docker.images["my-app"] = Image()
     made.head.answers["env GIT_TERMINAL_PROMPT=0 git ls-remote"] = f"{COMMIT}\tHEAD\n"

@@ -11,6 +11,7 @@ import pytest
 
 from deploy.errors import Failure
 from deploy.inventory import Node
+from deploy.lates import FORMER
 from deploy.plan import Late, Place, Step, Word
 from deploy.probes import PROBED_PATH
 from deploy.ray import TOKEN_PATH, Container
@@ -683,6 +684,19 @@ def test_all_nodes_are_alive_and_noted_with_rays_address() -> None:
 
 def test_a_node_that_ray_has_dead_is_not_alive() -> None:
     assert not JOIN.done(running(*ALL[:2], Row("10.0.0.3", alive=False)).head)
+
+
+def test_a_worker_that_was_started_again_is_not_alive_by_its_former_life(clock: Clock) -> None:
+    made = running(*ALL)
+    two = made.sites["two"]
+    StartContainer("raydock-ray-worker", FORMER).apply(two)
+    two.docker.hold("raydock-ray-worker", "running")
+    join = Join("raydock-ray-head", "raydock-ray-worker", NODES, FORMER)
+    assert not join.done(made.head)
+    clock.then.append((9, lambda: setattr(made.head.ray, "lists", [(*ALL, Row("10.0.0.3", node_id="d"))])))
+    join.apply(made.head)
+    assert failures(made) == {}
+    assert 1009 <= clock.now < 1010
 
 
 def test_nodes_that_failed_before_are_not_waited_for() -> None:
