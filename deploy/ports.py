@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from deploy import grammar
 
 if TYPE_CHECKING:
+    from deploy.inventory import Role
     from deploy.settings import Settings
 
 # None where Ray picks a free one by itself.
@@ -23,6 +24,7 @@ OF_RAY: Mapping[str, int | None] = {
 }
 WORKERS: Mapping[str, int] = {"--min-worker-port": 10002, "--max-worker-port": 19999}
 OF_SETTINGS = ("REDIS_PORT", "OBJECT_MANAGER_PORT", "DASHBOARD_PORT")
+OF_HEAD = frozenset({"REDIS_PORT", "DASHBOARD_PORT", "--ray-client-server-port"})
 
 
 @dataclass(frozen=True)
@@ -50,6 +52,13 @@ def claims(settings: Settings) -> Iterator[Claim]:
     first, last = (int(given.get(flag, default)) for flag, default in WORKERS.items())
     if "--worker-port-list" not in given and 0 < first < last:
         yield Claim("the ports of tasks", "RAY_START_ARGS", range(first, last + 1))
+
+
+def listening(settings: Settings, role: Role) -> tuple[Claim, ...]:
+    """Give the single ports at which Ray listens on a node, and finds out late or never that it is not alone."""
+    return tuple(
+        claim for claim in claims(settings) if len(claim.ports) == 1 and (role == "head" or claim.name not in OF_HEAD)
+    )
 
 
 def _one(name: str, key: str, port: int) -> Claim:

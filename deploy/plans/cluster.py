@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING
 from deploy import lates
 from deploy.plan import Chain, Plan, Stage, Step, Word, phrase
 from deploy.plans.scope import Scope, on_all, on_head
+from deploy.ports import listening
 from deploy.ray import NodeValues, ray_container
 from deploy.steps.clearing import ClearName, Compare
-from deploy.steps.cluster import AwaitGcs, FindAddress, HeadRuns, ReachGcs
+from deploy.steps.cluster import AwaitGcs, FindAddress, FreePorts, HeadRuns, ReachGcs
 from deploy.steps.containers import Create, LayToken, ShowContainer, StartContainer, StopContainers
 from deploy.steps.images import Login, Pull
 from deploy.steps.joining import Join, Probe, ShowRay
@@ -66,7 +67,8 @@ def run_container(scope: Scope, node: Node) -> tuple[Step, ...]:
     former = lates.FORMER if node.role == "worker" else None
     # Without authentication too: by its fingerprint the workers of a former head are known.
     lay = LayToken(container.name, lates.token(scope.settings))
-    return (ClearName(container), Create(container), lay, StartContainer(container.name, former))
+    free = FreePorts(container.name, listening(scope.settings, node.role))
+    return (ClearName(container), free, Create(container), lay, StartContainer(container.name, former))
 
 
 def start_head(scope: Scope) -> Plan:

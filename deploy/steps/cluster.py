@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
@@ -11,6 +12,7 @@ from deploy.plan import Step, Word, quoted
 from deploy.steps.containers import exited, note_container
 
 if TYPE_CHECKING:
+    from deploy.ports import Claim
     from deploy.site import Site
 
 GCS_DEADLINE = 30  # seconds from the head's start to its open port
@@ -95,6 +97,50 @@ class ReachGcs(Step):
             "GCS_UNREACHABLE",
             f"the head's {site.value(self.address)}:{self.port} cannot be reached from this node",
             "Open the port between them, or set HEAD_ADDRESS to an address that the workers reach",
+        )
+
+
+@dataclass(frozen=True)
+class FreePorts(Step):
+    """Have no other listen on Ray's ports: a second Ray would share some of them silently, and start without others."""
+
+    changes: ClassVar[bool] = False
+
+    name: str
+    claims: tuple[Claim, ...]
+
+    @property
+    def title(self) -> str:
+        return "find the ports free"
+
+    @property
+    def asked(self) -> tuple[str, ...]:
+        """The command that prints a line for each of the ports that somebody listens on."""
+        return ("ss", "-Hltn", " or ".join(f"sport = :{claim.ports[0]}" for claim in self.claims))
+
+    @property
+    def shell(self) -> str:
+        return (
+            f"[ \"$(docker inspect -f '{{{{.State.Running}}}}' {self.name} 2>/dev/null)\" = true ] || "
+            f'[ -z "$({shlex.join(self.asked)})" ] || {{ echo "a port of Ray\'s is taken" >&2; exit 1; }}'
+        )
+
+    def taken(self, site: Site) -> list[Claim]:
+        """Give those of the ports that somebody listens on."""
+        listed = [line.split() for line in site.run(*self.asked).splitlines()]
+        ports = {words[3].rpartition(":")[2] for words in listed if len(words) > 3}
+        return [claim for claim in self.claims if str(claim.ports[0]) in ports]
+
+    def done(self, site: Site) -> bool:
+        found = site.docker.find(self.name)
+        return (found is not None and found.running) or not self.taken(site)
+
+    def apply(self, site: Site) -> None:
+        """Name the ports, and what decides each."""
+        raise Failure(
+            "PORT_IN_USE",
+            f"something else listens on {', '.join(map(str, self.taken(site)))}",
+            "Give this cluster ports of its own, see docs/ports.md; or end what listens there: sudo ss -ltnp",
         )
 
 

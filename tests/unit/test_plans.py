@@ -37,7 +37,7 @@ def steps(plan: Plan) -> list[str]:
 
 
 INSTALL = "InstallDocker StartDocker JoinDockerGroup"
-RUN = "ClearName Create LayToken StartContainer"
+RUN = "ClearName FreePorts Create LayToken StartContainer"
 PLANS: dict[str, tuple[Planner, Scope, list[str]]] = {
     "build.base": (plans.build_base, scope(), ["head: MakeRoot Build"]),
     "build.image": (plans.build_image, scope(my_project_url=URL), ["head: HaveBase Build"]),

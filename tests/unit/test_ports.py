@@ -8,9 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from deploy.ports import OF_RAY, OF_SETTINGS, WORKERS, claims, options
+from deploy.inventory import Role
+from deploy.ports import OF_HEAD, OF_RAY, OF_SETTINGS, WORKERS, claims, listening, options
 from deploy.settings import Settings, load
 
+ROLES: tuple[Role, ...] = ("head", "worker")
 TEXT = (Path(__file__).resolve().parents[2] / "docs/ports.md").read_text(encoding="utf-8")
 ROWS = [[cell.strip() for cell in line.strip("|").split("|")] for line in TEXT.splitlines() if line.startswith("| ")]
 
@@ -37,6 +39,12 @@ def test_a_cluster_has_the_ports_of_its_settings_and_those_that_ray_has_by_defau
         "--dashboard-agent-listen-port=52365",
         "the ports of tasks=10002-19999",
     ]
+
+
+def test_a_worker_listens_on_none_of_the_heads_ports() -> None:
+    ports = {role: {claim.name for claim in listening(Settings(), role)} for role in ROLES}
+    assert ports["worker"] == {"OBJECT_MANAGER_PORT", "--dashboard-agent-listen-port"}
+    assert ports["head"] == ports["worker"] | OF_HEAD
 
 
 def test_the_manual_has_a_row_for_every_port_with_its_default() -> None:

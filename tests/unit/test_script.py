@@ -217,7 +217,7 @@ def test_an_endpoint_of_ones_own_is_told_to_aws() -> None:
 REAL = ("bash", "cat", "cut", "env", "grep", "head", "mkdir", "mktemp", "rm", "sh", "sha256sum", "tail", "tar")
 # Programs that change a machine, or ask what only a real one knows.
 STUBS = {
-    "apt-get service usermod install mmdebstrap dockerd sleep cp timeout": "exit 0",
+    "apt-get service usermod install mmdebstrap dockerd sleep cp timeout ss": "exit 0",
     "sudo": 'shift; exec "$@"',
     "ssh": "NODE=${*: -3:1} exec bash -s",
     "id": 'case "$1" in -u) echo 1000 ;; -un) echo ubuntu ;; *) echo ubuntu docker ;; esac',

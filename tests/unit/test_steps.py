@@ -13,11 +13,12 @@ from deploy.errors import Failure
 from deploy.inventory import Node
 from deploy.lates import FORMER
 from deploy.plan import Late, Place, Step, Word
+from deploy.ports import listening
 from deploy.probes import PROBED_PATH
 from deploy.ray import TOKEN_PATH, Container
 from deploy.steps.building import CA_BUNDLE, REVISION_LABEL, Build, HaveBase, MakeRoot
 from deploy.steps.clearing import ClearName
-from deploy.steps.cluster import AwaitGcs, HeadRuns, ReachGcs
+from deploy.steps.cluster import AwaitGcs, FreePorts, HeadRuns, ReachGcs
 from deploy.steps.containers import Create, LayToken, ShowContainer, StartContainer, StopContainers
 from deploy.steps.images import Login, Pull
 from deploy.steps.joining import Join, Probe, ShowRay
@@ -67,6 +68,21 @@ def failed(step: Step, one: FakeSite) -> str:
     with pytest.raises(Failure) as caught:
         step.apply(one)
     return f"{caught.value.code} {caught.value.error}"
+
+
+FREE = FreePorts("raydock-ray-head", listening(SCOPE.settings, "head"))
+
+
+def taken(one: FakeSite) -> None:
+    """Have others listen on a node."""
+    rows = ("LISTEN 0 4096 0.0.0.0:6379 0.0.0.0:*", "LISTEN 0 128 [fe80::1]%eth0:52365 [::]:*")
+    one.answers["ss"] = "\n".join(rows)
+
+
+def itself(one: FakeSite) -> None:
+    """Have the cluster's own container listen."""
+    one.docker.hold("raydock-ray-head")
+    taken(one)
 
 
 # --- questions and actions -------------------------------------------------------------------------------------
@@ -218,6 +234,8 @@ DONE: dict[str, tuple[Step, Given]] = {
     "nothing of ours is there": (StopContainers("ray", "head"), nothing),
     "the head's port is open": (AwaitGcs("raydock-ray-head", "10.0.0.1", 6379), nothing),
     "the head can be reached": (ReachGcs("10.0.0.1", 6379), nothing),
+    "nobody listens": (FREE, nothing),
+    "it listens itself": (FREE, itself),
     "the head runs": (HeadRuns("raydock-ray-head"), lambda one: one.docker.hold("raydock-ray-head")),
 }
 
@@ -274,6 +292,11 @@ REFUSALS: dict[str, tuple[Step, Given, str]] = {
         ReachGcs("10.0.0.1", 6379),
         nothing,
         "GCS_UNREACHABLE the head's 10.0.0.1:6379 cannot be reached from this node",
+    ),
+    "ports that somebody has": (
+        FREE,
+        taken,
+        "PORT_IN_USE something else listens on REDIS_PORT=6379, --dashboard-agent-listen-port=52365",
     ),
     "a head that is not there": (
         HeadRuns("raydock-ray-head"),
@@ -906,6 +929,11 @@ LINES: dict[str, tuple[Step, str]] = {
         'timeout 3 bash -c \'</dev/tcp/"$0"/"$1"\' 10.0.0.1 6379 2>/dev/null || '
         "{ echo 'the head cannot be reached from here' >&2; exit 1; }",
     ),
+    "find the ports free": (
+        FreePorts("a", listening(SCOPE.settings, "worker")),
+        "[ \"$(docker inspect -f '{{.State.Running}}' a 2>/dev/null)\" = true ] || "
+        '[ -z "$(ss -Hltn \'sport = :8076 or sport = :52365\')" ] || { echo "a port of Ray\'s is taken" >&2; exit 1; }',
+    ),
     "show the container": (ShowContainer("a"), "docker ps -a --filter name=^/a$"),
     "show Ray": (SHOW, "docker exec raydock-ray-head ray status"),
 }
@@ -926,7 +954,7 @@ def test_a_step_says_what_it_does(step: Step) -> None:
     assert step.shell
 
 
-LOOKING = {Login, AwaitGcs, ReachGcs, HeadRuns, Join, Probe, ShowRay, ShowContainer}
+LOOKING = {Login, AwaitGcs, ReachGcs, FreePorts, HeadRuns, Join, Probe, ShowRay, ShowContainer}
 
 
 @pytest.mark.parametrize("step", STEPS, ids=lambda step: type(step).__name__)
