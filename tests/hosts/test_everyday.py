@@ -97,14 +97,11 @@ def without_engine(host: PracticeHost) -> Iterator[None]:
 
 
 @contextmanager
-def port_taken(host: PracticeHost) -> Iterator[None]:
-    """Have somebody else listen where Ray's object manager wants to, so that Ray ends at once."""
-    host.box.exec_run(("python3", "-m", "http.server", "8076"), detach=True)
-    host.shell("timeout 10 sh -c 'until </dev/tcp/127.0.0.1/8076; do sleep 0.1; done' 2>/dev/null || true")
-    try:
-        yield
-    finally:
-        host.run("pkill", "-f", "http.server 8076")
+def soon_killed(host: PracticeHost) -> Iterator[None]:
+    """Have the cluster's container killed as soon as it has said something, before its node is alive."""
+    look = f"until docker logs {WORKER} 2>&1 | grep -q .; do sleep 0.1; done; docker kill {WORKER}"
+    host.box.exec_run(("timeout", "60", "bash", "-c", look), detach=True)
+    yield
 
 
 @contextmanager
@@ -121,7 +118,7 @@ def full_disk(host: PracticeHost) -> Iterator[None]:
 
 BAD = {
     "its engine is stopped": (without_engine, 3, "DOCKER_DOWN"),
-    "its container ends at once": (port_taken, 3, "RAY_EXITED"),
+    "its container ends at once": (soon_killed, 3, "RAY_EXITED"),
     "its disk is full": (full_disk, 3, "DISK_FULL"),
 }
 
@@ -188,6 +185,7 @@ def test_what_runs_otherwise_is_replaced_when_somebody_says_so(running: Sandbox,
     assert not running.running() & before
     again = invoke("cluster.start", "--replace", "--json", env={"NUM_WORKERS": "3"}).report
     assert again["changed"] is False
+    running.clear()
 
 
 def test_an_image_that_exists_needs_no_project_no_registry_of_ours_and_no_aws(
