@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+import tasks
 from tests.hosts.observer import INVOKE, NO_ENGINE, TOP, Done, PracticeHost, Sandbox, operator
 from tests.terminal import watch
 
@@ -199,3 +200,44 @@ def test_an_image_that_exists_needs_no_project_no_registry_of_ours_and_no_aws(
     started = invoke("cluster.setup", "cluster.start", env=env)
     assert "AWS" not in started.err
     assert invoke("cluster.status", "--json", env=env).report["ok"] is True
+
+
+# ---- what programs read
+
+IN_ORDER = (
+    "sandbox.up --prepared --workers 2",
+    "cluster.trust --yes",
+    "build.dockerfile",
+    "build.base",
+    "build.image",
+    "publish.repository",
+    "publish.image",
+    "cluster.install",
+    "cluster.pull",
+    "cluster.setup",
+    "cluster.stop-workers",
+    "cluster.stop-head",
+    "cluster.start-head",
+    "cluster.start-workers",
+    "cluster.start",
+    "cluster.status",
+    "cluster.exec -- true",
+    "job.run examples/where.py",
+    "job.list",
+    "job.logs",
+    "job.stop ID",
+    "cluster.stop",
+)
+NOT_HERE = {"sandbox.down": "it would take the practice hosts away", "cluster.shell": "it is for people alone"}
+
+
+def test_every_task_tells_programs_what_came_of_it(running: Sandbox, invoke: Invoke) -> None:  # noqa: ARG001
+    listed = tasks.namespace.task_names
+    assert sorted({line.split()[0] for line in IN_ORDER} | set(NOT_HERE)) == sorted(listed)
+    job = ""
+    for line in IN_ORDER:
+        first, *rest = line.replace("ID", job).split()
+        own_engine = {"DOCKER_HOST": None} if first == "sandbox.up" else {}
+        report = invoke(first, "--json", *rest, env=own_engine).report
+        assert (report["task"], report["ok"], report["errors"]) == (first, True, [])
+        job = report.get("job") or job
