@@ -35,6 +35,8 @@ def given_image(settings: Settings, image: str) -> Late[str]:
     shell = f"echo {shlex.quote(image)}" if "@" in image else published_shell(image, repository_of(image), login)
 
     def resolve(site: Site) -> str:
+        if "@" in image:
+            return image
         return by_digest(site, image, site.resolve(login) if login else None)
 
     return Late("image", shell, resolve, Place.HEAD, needs=(login,) if login else ())
@@ -98,8 +100,6 @@ def published_shell(tag: Word, repository: Word, login: Late[Any] | None) -> str
 
 def by_digest(site: Site, image: str, credentials: Credentials | None) -> str:
     """Give `repository@sha256:…` for a tag, as its registry tells the engine; `IMAGE_NOT_FOUND` where it does not."""
-    if "@" in image:
-        return image
     digest = site.docker.published(image, credentials)
     if digest is None:
         raise Failure("IMAGE_NOT_FOUND", f"the registry has no {image}", "Publish it: invoke build publish")

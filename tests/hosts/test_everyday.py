@@ -100,7 +100,7 @@ def without_engine(host: PracticeHost) -> Iterator[None]:
 @contextmanager
 def soon_killed(host: PracticeHost) -> Iterator[None]:
     """Have the cluster's container killed as soon as it has said something, before its node is alive."""
-    look = f"until docker logs {WORKER} 2>&1 | grep -q .; do sleep 0.1; done; docker kill {WORKER}"
+    look = f"until docker logs {WORKER} 2>/dev/null | grep -q .; do sleep 0.1; done; docker kill {WORKER}"
     host.box.exec_run(("timeout", "60", "bash", "-c", look), detach=True)
     yield
 
