@@ -9,6 +9,10 @@ from deploy.desk import dry, perform
 from deploy.flags import Flags, flagged
 
 USUAL = ("only", "json", "verbose")
+INSIDE = {
+    "only": "NAME: in the container of this node, named as in workers.txt, instead of the head's",
+    "json": "print one JSON document on stdout; the program's output goes to stderr",
+}
 
 
 @flagged(*USUAL)
@@ -82,3 +86,37 @@ def trust(c: Context, flags: Flags) -> None:
     from deploy.trust import trust_hosts
 
     trust_hosts(c, flags)
+
+
+@flagged("only", "json", meaning=INSIDE)
+def shell(c: Context, flags: Flags) -> None:
+    """Open a shell in the head's container.
+
+    Document: `docker exec -t -i <container-id> bash`, and `sh` where the image has no bash. It has this terminal:
+    each key is the shell's, Ctrl-C too, and `exit` ends it. Where stdin or stdout is no terminal, it reads a script
+    from stdin. Exit codes, and what becomes of one that is broken off: invoke --help cluster.exec
+    """
+    from deploy import inside
+
+    inside.shell(c, flags)
+
+
+@flagged("only", "json", meaning=INSIDE, name="exec")
+def execute(c: Context, flags: Flags) -> None:
+    """Run a command in the head's container: `cluster.exec -- CMD ARGS`.
+
+    Document: `docker exec -t -i <container-id> CMD ARGS`. With a terminal on stdin and stdout, the command has it.
+    Without, it reads stdin to its end, and stdout and stderr are apart; in a loop that reads stdin itself, say
+    `</dev/null`.
+
+    The exit code is the command's: 128+N for a signal, 127 where the image does not have it. 125 is our own
+    failure, and 2 says that there is no command.
+
+    What is broken off here is ended, with all that it started: by SIGINT for Ctrl-C without a terminal, and by
+    SIGHUP, which it may ignore, for what is left of it, or where our terminal is closed, nobody reads on, or SIGTERM
+    ends us. Where the link is lost, or SIGKILL ends us, nobody can tell it: it runs on in the container until it
+    ends, or the cluster is stopped.
+    """
+    from deploy import inside
+
+    inside.execute(c, flags)

@@ -21,6 +21,7 @@ from deploy.hints import again, next_command, typed
 
 if TYPE_CHECKING:
     from deploy.hosts import Host
+    from deploy.inventory import Node
     from deploy.plan import Plan
     from deploy.plans import Planner, Scope
     from deploy.ray_api import RayApi
@@ -177,15 +178,27 @@ class Head:
 @contextmanager
 def open_head(c: Context) -> Iterator[Head]:  # noqa: ARG001 - every task has one
     """Give the head of the running cluster; `HEAD_NOT_RUNNING` where there is none."""
-    from deploy.ray import container_name
+    scope = scope_of(Flags())
+    first_lines(scope)
+    with open_node(scope, scope.inventory.head) as host:
+        yield Head(scope.settings, host)
+
+
+@contextmanager
+def open_node(scope: Scope, node: Node) -> Iterator[Host]:
+    """Give a node on which the cluster's container runs; `HEAD_NOT_RUNNING` or `NOT_RUNNING` where it does not."""
     from deploy.run import Run
     from deploy.show import Screen
 
-    scope = scope_of(Flags())
-    first_lines(scope)
     with closing(Run(scope, Screen().lines())) as run:
-        host = run.host(scope.inventory.head)
-        found = host.docker.find(container_name(scope.settings.cluster_name, "head"))
+        host = run.host(node)
+        found = host.docker.find(scope.container(node.role))
         if found is None or not found.running:
-            raise Failure("HEAD_NOT_RUNNING", "no head of this cluster runs", "Start it: invoke cluster.start")
-        yield Head(scope.settings, host)
+            code = "HEAD_NOT_RUNNING" if node.role == "head" else "NOT_RUNNING"
+            raise Failure(code, f"no {node.role} of this cluster runs", "Start it: invoke cluster.start")
+        yield host
+
+
+def kind_of_terminal() -> str:
+    """Give what programs call the operator's terminal, as `TERM` has it; nothing where it is not set."""
+    return os.environ.get("TERM", "")

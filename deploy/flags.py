@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from functools import wraps
 from inspect import Parameter, Signature
@@ -51,8 +51,10 @@ class OwnTask(Task):  # type: ignore[type-arg]  # generic for checkers only
         return id(self)
 
 
-def flagged(*names: str, **options: Any) -> Callable[[Callable[[Context, Flags], None]], Any]:
-    """Make a task of a function that takes the flags of these names."""
+def flagged(
+    *names: str, meaning: Mapping[str, str] = MEANING, **options: Any
+) -> Callable[[Callable[[Context, Flags], None]], Any]:
+    """Make a task of a function that takes the flags of these names; `meaning` is for what they mean to it alone."""
 
     def decorate(body: Callable[[Context, Flags], None]) -> Any:
         @wraps(body)
@@ -63,6 +65,6 @@ def flagged(*names: str, **options: Any) -> Callable[[Callable[[Context, Flags],
         flags = (Parameter(name, Parameter.POSITIONAL_OR_KEYWORD, default=DEFAULTS[name]) for name in names)
         signature = Signature([Parameter("c", Parameter.POSITIONAL_OR_KEYWORD), *flags])
         told.__signature__ = signature  # type: ignore[attr-defined]  # what inspect looks for
-        return task(told, klass=OwnTask, help={name: MEANING[name] for name in names}, **options)
+        return task(told, klass=OwnTask, help={name: {**MEANING, **meaning}[name] for name in names}, **options)
 
     return decorate

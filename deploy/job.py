@@ -12,13 +12,14 @@ from invoke.context import Context
 from invoke.exceptions import Exit
 from invoke.tasks import Task, task
 
+from deploy.passing import Write, arguments_after_dashes, writer
+
 if TYPE_CHECKING:
-    from deploy.course import Course
-    from deploy.programs import Write
+    from deploy.jobs import JobCourse
     from deploy.ray_api import RayApi
 
 Line = Callable[[], str]
-Act = Callable[["Course"], None]
+Act = Callable[["JobCourse"], None]
 
 TOLD = 10  # files that stay, by name; of more, their number
 JSON = "Print one JSON document on stdout, whatever happens."
@@ -46,12 +47,10 @@ class IdMayBeLeftOut(Task[Callable[..., object]]):
 )
 def run(c: Context, file: str, folder: str = "", json: bool = False) -> None:
     """Run a program on the cluster, with its output live, and end with its exit code."""
-    from deploy.parcel import arguments_after_dashes
-
     arguments = arguments_after_dashes(sys.argv)
 
-    def act(course: Course) -> None:
-        _run(c, course, file, folder, arguments, _writer(json))
+    def act(course: JobCourse) -> None:
+        _run(c, course, file, folder, arguments, writer(sys.stderr if json else sys.stdout))
 
     _perform(c, "job.run", lambda: _submit_line(file, folder, arguments), act, json=json)
 
@@ -73,8 +72,8 @@ def list_(c: Context, json: bool = False) -> None:
 def logs(c: Context, id: str | None = None, follow: bool = False, json: bool = False) -> None:
     """Print what a program printed so far, or with --follow all that it prints until it ends."""
 
-    def act(course: Course) -> None:
-        _logs(c, course, id, follow, _writer(json))
+    def act(course: JobCourse) -> None:
+        _logs(c, course, id, follow, writer(sys.stderr if json else sys.stdout))
 
     _perform(c, "job.logs", lambda: _logs_line(id, follow), act, json=json)
 
@@ -111,9 +110,9 @@ def _on_head(*words: str) -> str:
     return shlex.join(("docker", "exec", scope_of(Flags()).container("head"), "ray", "job", *words))
 
 
-def _run(c: Context, course: Course, file: str, folder: str, arguments: Sequence[str], write: Write) -> None:
-    from deploy.course import left_or_stopped
+def _run(c: Context, course: JobCourse, file: str, folder: str, arguments: Sequence[str], write: Write) -> None:
     from deploy.desk import say
+    from deploy.jobs import left_or_stopped
     from deploy.parcel import entrypoint, pack
     from deploy.programs import exit_code, follow, new_id, ship
 
@@ -129,7 +128,7 @@ def _run(c: Context, course: Course, file: str, folder: str, arguments: Sequence
     course.exit = exit_code(course.job)
 
 
-def _list(c: Context, course: Course, *, shown: bool) -> None:
+def _list(c: Context, course: JobCourse, *, shown: bool) -> None:
     import time
 
     from deploy.desk import say
@@ -145,9 +144,9 @@ def _list(c: Context, course: Course, *, shown: bool) -> None:
         listing(TITLES, [columns(job, time.time()) for job in jobs])
 
 
-def _logs(c: Context, course: Course, id: str | None, following: bool, write: Write) -> None:
-    from deploy.course import left_or_stopped
+def _logs(c: Context, course: JobCourse, id: str | None, following: bool, write: Write) -> None:
     from deploy.desk import say
+    from deploy.jobs import left_or_stopped
     from deploy.programs import checked_id, ending, exit_code, follow, follow_line, latest, shortened
 
     wanted = None if id is None else checked_id(id)
@@ -168,7 +167,7 @@ def _logs(c: Context, course: Course, id: str | None, following: bool, write: Wr
     )
 
 
-def _stop(c: Context, course: Course, id: str) -> None:
+def _stop(c: Context, course: JobCourse, id: str) -> None:
     from deploy.desk import say
     from deploy.programs import checked_id, ending, stop
 
@@ -187,10 +186,11 @@ def _stop(c: Context, course: Course, id: str) -> None:
 
 def _perform(c: Context, name: str, line: Line, act: Act, *, json: bool) -> None:
     """Do what a task does, or with `--dry` print the line that it stands for; tell how it ended."""
-    from deploy.course import Course, ended
+    from deploy.course import ended
     from deploy.desk import dry
+    from deploy.jobs import JobCourse
 
-    course = Course(name)
+    course = JobCourse(name)
     with ended(course):
         if dry(c):
             print(line())
@@ -202,7 +202,7 @@ def _perform(c: Context, name: str, line: Line, act: Act, *, json: bool) -> None
 
 
 @contextmanager
-def _api(c: Context, course: Course) -> Iterator[RayApi]:
+def _api(c: Context, course: JobCourse) -> Iterator[RayApi]:
     """Have the API of the running head for a block."""
     from deploy.desk import open_head
 
@@ -218,14 +218,3 @@ def _say_withheld(withheld: Sequence[str]) -> None:
         say(f"not shipped: {reason}")
     if len(withheld) > TOLD:
         say(f"not shipped: {len(withheld) - TOLD} more")
-
-
-def _writer(to_stderr: bool) -> Write:
-    """Give what passes a program's bytes on at once, as they are."""
-    buffer = (sys.stderr if to_stderr else sys.stdout).buffer
-
-    def write(line: bytes) -> None:
-        buffer.write(line)
-        buffer.flush()
-
-    return write

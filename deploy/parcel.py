@@ -10,7 +10,7 @@ import stat
 import subprocess
 import tempfile
 import zipfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from io import BufferedRandom
@@ -48,11 +48,6 @@ class Parcel:
     program: str
     files: tuple[str, ...]
     withheld: tuple[str, ...]
-
-
-def arguments_after_dashes(argv: Sequence[str]) -> list[str]:
-    """Give what follows the first ` -- ` of a command line: Invoke keeps it from its tasks."""
-    return list(argv[argv.index("--") + 1 :]) if "--" in argv else []
 
 
 def entrypoint(program: str, arguments: Iterable[str]) -> str:

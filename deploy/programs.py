@@ -11,12 +11,12 @@ from deploy.errors import Failure, Mistake
 
 if TYPE_CHECKING:
     from deploy.parcel import Parcel
+    from deploy.passing import Write
     from deploy.ray_api import Job, RayApi
 
 STOP_DEADLINE = 30.0  # seconds; Ray itself kills what has not ended 3 s after it was asked to
 ID_LIMIT = 200  # letters
 
-Write = Callable[[bytes], object]
 Say = Callable[[str], object]
 
 

@@ -26,7 +26,8 @@ class Wire:
     """A channel or a socket, as `http.client` uses one.
 
     A read waits for the time-out that was set, and never past `deadline` (as `time.monotonic` counts). A time-out asks
-    `on_silence`, if there is one, which raises where the other side is gone; where it does not, the read goes on.
+    `on_silence`, if there is one, which raises where the other side is gone; where it does not, the read goes on, and
+    so does a write. One thread may read while another writes.
     """
 
     def __init__(self, end: End) -> None:
@@ -50,13 +51,24 @@ class Wire:
                 with SshErrors(lost, EOFError):
                     sent = self.end.send(bytes(view[:PIECE]))
             except TimeoutError:
-                raise
+                if self.on_silence is None:
+                    raise
+                self.on_silence()
+                continue
             except OSError as error:
                 # With this one urllib3 still reads what the other side may have answered.
                 raise BrokenPipeError(str(error)) from error
             if not sent:
                 raise BrokenPipeError("the other side has closed the channel")
             view = view[sent:]
+
+    def end_writing(self) -> None:
+        """Tell the other side that no more comes; what it says is still read."""
+        with SshErrors(lost, EOFError):
+            if isinstance(self.end, socket.socket):
+                self.end.shutdown(socket.SHUT_WR)
+            else:
+                self.end.shutdown_write()
 
     def recv(self, size: int) -> bytes:
         """Give what has come, at most `size` bytes; nothing at the end."""

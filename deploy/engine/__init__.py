@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from deploy.engine.containers import Containers
+from deploy.engine.attach import Attach
 from deploy.engine.images import Images
 
 
-class Engine(Images, Containers):
+class Engine(Images, Attach):
     """The engine behind a client. Every error is a `Failure`, and no call waits for ever."""

@@ -29,7 +29,7 @@ STEP = re.compile(r"Step (\d+/\d+) : (.*)")
 # What the classic builder says about its own containers and layers.
 CHATTER = re.compile(r"( ---> |Removing intermediate container |Successfully (built|tagged) )")
 FRAME = struct.Struct(">BxxxL")
-STDERR = 2
+STDOUT, STDERR = 1, 2
 
 
 def records(response: requests.Response) -> Iterator[dict[str, Any]]:

@@ -14,8 +14,9 @@ import pytest
 from invoke.context import Context
 from invoke.exceptions import Exit
 
-from deploy import course, job
+from deploy import job
 from deploy.errors import Failure
+from deploy.jobs import JobCourse
 from deploy.ray_api import Job, RayApi
 
 from .played_head import LOG, Head, Link, later
@@ -155,7 +156,7 @@ def test_a_job_of_which_the_connection_is_lost_for_good_is_exit_4(
     def cut(*_: object) -> None:
         session.cut, session.repairs = True, [False] * 100
 
-    monkeypatch.setattr(job, "_writer", lambda _: cut)
+    monkeypatch.setattr(job, "writer", lambda _: cut)
     assert ends(job.logs, "raydock-1", follow=True, json=True) == 4
     printed = capsys.readouterr()
     assert [error["code"] for error in json.loads(printed.out)["errors"]] == ["JOB_LOST"]
@@ -230,7 +231,7 @@ def interrupt(*_: object) -> None:
 
 def asked(monkeypatch: pytest.MonkeyPatch, answer: Callable[[], str], *, terminal: bool = True) -> None:
     """Have somebody at the terminal who interrupts when the first line comes."""
-    monkeypatch.setattr(job, "_writer", lambda _: interrupt)
+    monkeypatch.setattr(job, "writer", lambda _: interrupt)
     monkeypatch.setattr(sys, "stdin", SimpleNamespace(isatty=lambda: terminal, readline=answer))
 
 
@@ -295,21 +296,21 @@ def test_a_program_that_cannot_be_stopped_is_told_to_have_been_asked(
     assert told[1] == "raydock-1 was asked to end: see whether it has: invoke job.list"
 
 
-STANDS: dict[str, tuple[course.Course, list[str]]] = {
-    "nothing was submitted": (course.Course("job.run", exit=130), ["interrupted: nothing was submitted"]),
+STANDS: dict[str, tuple[JobCourse, list[str]]] = {
+    "nothing was submitted": (JobCourse("job.run", exit=130), ["interrupted: nothing was submitted"]),
     "nobody knows": (
-        course.Course("job.run", submitting="raydock-1", exit=130),
+        JobCourse("job.run", submitting="raydock-1", exit=130),
         ["interrupted: see whether raydock-1 was submitted: invoke job.list"],
     ),
-    "it only looked": (course.Course("job.list", exit=130), ["interrupted: nothing was changed"]),
+    "it only looked": (JobCourse("job.list", exit=130), ["interrupted: nothing was changed"]),
     "it had ended": (
-        course.Course("job.logs", job_id="j", job=Job("j", "FAILED", 7), exit=141),
+        JobCourse("job.logs", job_id="j", job=Job("j", "FAILED", 7), exit=141),
         ["j ended with exit code 7"],
     ),
-    "all went well": (course.Course("job.run", job_id="j", job=Job("j", "SUCCEEDED", 0)), []),
+    "all went well": (JobCourse("job.run", job_id="j", job=Job("j", "SUCCEEDED", 0)), []),
 }
 
 
 @pytest.mark.parametrize(("of", "said"), STANDS.values(), ids=STANDS)
-def test_what_stands_is_told(of: course.Course, said: list[str]) -> None:
+def test_what_stands_is_told(of: JobCourse, said: list[str]) -> None:
     assert of.standing() == said

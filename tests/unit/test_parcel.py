@@ -12,7 +12,7 @@ import pytest
 
 from deploy import parcel
 from deploy.errors import Mistake
-from deploy.parcel import arguments_after_dashes, entrypoint, pack
+from deploy.parcel import entrypoint, pack
 
 KEY = "-----BEGIN OPENSSH PRIVATE KEY-----\nplanted\n"
 
@@ -38,20 +38,6 @@ def shipped(file: Path, folder: Path | str = "") -> tuple[str, ...]:
 def withheld(file: Path, folder: Path) -> tuple[str, ...]:
     with pack(str(file), str(folder)) as made:
         return made.withheld
-
-
-@pytest.mark.parametrize(
-    ("argv", "arguments"),
-    [
-        (["invoke", "job.run", "f.py"], []),
-        (["invoke", "job.run", "f.py", "--"], []),
-        (["invoke", "job.run", "f.py", "--", "a b", "-x"], ["a b", "-x"]),
-        (["invoke", "job.run", "f.py", "--", "a", "--", "b"], ["a", "--", "b"]),
-        (["invoke", "job.run", "--json", "f.py", "--", "--json"], ["--json"]),
-    ],
-)
-def test_arguments_are_what_follows_the_first_dashes(argv: list[str], arguments: list[str]) -> None:
-    assert arguments_after_dashes(argv) == arguments
 
 
 @pytest.mark.parametrize(

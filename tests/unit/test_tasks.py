@@ -41,7 +41,7 @@ def test_every_task_of_the_contract_that_there_is_has_its_name() -> None:
     for name in (
         *("build.base", "build.dockerfile", "build.image", "publish.image", "publish.repository"),
         *("cluster.install", "cluster.pull", "cluster.setup", "cluster.trust", "cluster.status", "job.run"),
-        *("job.list", "job.logs", "job.stop"),
+        *("cluster.shell", "cluster.exec", "job.list", "job.logs", "job.stop"),
         *("cluster.start", "cluster.start-head", "cluster.start-workers"),
         *("cluster.stop", "cluster.stop-head", "cluster.stop-workers", "sandbox.up", "sandbox.down"),
     ):
@@ -54,7 +54,7 @@ def test_build_and_publish_need_no_second_word() -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_task_says_in_one_imperative_line_what_the_operator_gets(name: str) -> None:
-    text = (task(name).__doc__ or "").strip()
+    text = (task(name).__doc__ or "").strip().partition("\n\n")[0]
     assert re.fullmatch(r"[A-Z][a-z]+ [^\n]+\.", text), text
     assert not text.split()[0].endswith("s"), "an order, not a description"
 
@@ -85,7 +85,7 @@ def test_the_next_move_of_a_task_is_one_that_there_is(name: str) -> None:
 
 
 def test_each_task_that_acts_on_nodes_has_a_next_move() -> None:
-    asking = {"build.dockerfile"}
+    asking = {"build.dockerfile", "cluster.shell", "cluster.exec"}
     assert {name for name in EVERY_DAY if not name.startswith("job.")} - set(AFTER) == asking
 
 
@@ -237,6 +237,8 @@ NO_LINE = {
         ("job.logs",),
         "docker exec raydock-ray-head ray job logs ID  # ID: the latest of docker exec raydock-ray-head ray job list\n",
     ),
+    "a shell": (("cluster.shell",), "docker exec -t -i raydock-ray-head bash\n"),
+    "a command": (("cluster.exec", "--", "ls", "a b"), "docker exec -i raydock-ray-head ls 'a b'\n"),
     "the end of a program": (("job.stop", "$(reboot)"), "docker exec raydock-ray-head ray job stop '$(reboot)'\n"),
 }
 
@@ -250,6 +252,7 @@ def test_a_dry_run_of_what_has_no_script_does_nothing(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("docker.from_env", lambda **_: pytest.fail("an engine was asked"))
+    monkeypatch.setattr("sys.argv", ["invoke", "--dry", *words])
     Path("prog.py").touch()
     assert invoke("--dry", *words) == 0
     assert capsys.readouterr().out == line.format(here=Path.cwd())
@@ -279,6 +282,8 @@ WRONG: dict[str, tuple[tuple[str, ...], dict[str, str], str]] = {
     "an inventory that is not there": (("cluster.status",), {"WORKERS_FILE": "nope.txt"}, "INVENTORY"),
     "a node that there is not": (("cluster.status", "--only", "nope"), {}, "USAGE"),
     "no node": (("cluster.status", "--only", ""), {}, "USAGE"),
+    "no command": (("cluster.exec",), {}, "USAGE"),
+    "a shell on a node that there is not": (("cluster.shell", "--only", "nope"), {}, "USAGE"),
     "a setting, in a dry run": (("--dry", "cluster.start"), {"REDIS_PORT": "0"}, "CONFIG"),
 }
 
@@ -294,6 +299,14 @@ def test_a_mistake_is_exit_2_and_a_document_all_the_same(
     assert {error["code"] for error in document["errors"]} == {code}
     assert code in printed.err
     assert "Traceback" not in printed.err
+
+
+def test_a_shell_is_on_one_node(invoke: Callable[..., int], capsys: Screen) -> None:
+    Path("workers.txt").write_text("one\ntwo\n", encoding="utf-8")
+    assert invoke("--dry", "cluster.shell", "--only", "two", WORKERS_FILE="workers.txt") == 0
+    assert capsys.readouterr().out == "docker exec -t -i raydock-ray-worker bash\n"
+    assert invoke("cluster.shell", "--only", "one,two", WORKERS_FILE="workers.txt") == 2
+    assert "--only one,two names 2 nodes" in capsys.readouterr().err
 
 
 # --- performed -------------------------------------------------------------------------------------------------

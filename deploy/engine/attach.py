@@ -1,0 +1,172 @@
+"""Programs in a container that somebody speaks with: a shell at a terminal, a command in a pipe."""
+
+from __future__ import annotations
+
+import re
+import secrets
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from deploy.channel.http import wire_of
+from deploy.channel.wire import PIECE
+from deploy.engine.calls import PING, Calls
+from deploy.engine.containers import Containers
+from deploy.engine.failures import START, told
+from deploy.engine.streams import STDERR, STDOUT, frames
+from deploy.errors import Failure
+
+if TYPE_CHECKING:
+    import requests
+
+# Those of the engine, Ctrl-P Ctrl-Q, would be kept from the program: these nobody types.
+DETACH_KEYS = "ctrl-^,ctrl-@,ctrl-^,ctrl-@"
+# What a program and all that it starts have in their environment, so that they are found again.
+MARK = "RAYDOCK_EXEC"
+# The engine ends no exec. `$0` is the mark, what follows the signals, one after the other as long as one is left.
+END_MARKED = """\
+mark=$0
+marked() { for at in $(grep -slzFx -- "$mark" /proc/[0-9]*/environ); do at=${at%/environ}; echo "${at#/proc/}"; done; }
+command -v grep >/dev/null || exit 1
+for signal; do
+  kill -s "$signal" $(marked) 2>/dev/null
+  for i in 1 2 3 4 5 6 7 8 9 10; do [ -n "$(marked)" ] || exit 0; sleep 0.3; done
+done
+exit 1
+"""
+NEVER_RAN = b"OCI runtime exec failed"
+ABSENT = re.compile(rb"executable file not found|no such file or directory")
+NOT_STARTED, NOT_FOUND = 126, 127  # exit codes of a shell's for a program that it cannot run
+QUIET = 5.0  # seconds; a person waits at the other end
+LAST = 10.0  # seconds that a program at a terminal may live without it
+OFTEN = 0.2  # seconds
+ENDING = 20.0  # seconds
+
+
+@dataclass(frozen=True)
+class Size:
+    """The size of a terminal, in characters."""
+
+    rows: int
+    columns: int
+
+
+class Program:
+    """A program that runs in a container. One thread may read its output while another feeds it."""
+
+    def __init__(self, calls: Calls, exec_id: str, response: requests.Response, *, action: str, terminal: bool) -> None:
+        self._calls, self._id, self._response = calls, exec_id, response
+        self._wire = wire_of(response)
+        self._action, self._terminal = action, terminal
+        self._not_found = False
+
+    def output(self) -> Iterator[tuple[int, bytes]]:
+        """Give what it writes as it comes: 1 or 2 for the stream, at a terminal always 1, and the bytes."""
+        with told(self._action):
+            pieces = self._raw() if self._terminal else frames(self._response)
+            for number, (stream, content) in enumerate(pieces):
+                # The engine's own words come in the program's place.
+                if number == 0 and content.startswith(NEVER_RAN):
+                    self._not_found = bool(ABSENT.search(content))
+                    yield STDERR, content
+                else:
+                    yield stream, content
+
+    def _raw(self) -> Iterator[tuple[int, bytes]]:
+        while content := self._response.raw.read1(PIECE):
+            yield STDOUT, content
+
+    def write(self, content: bytes) -> None:
+        """Have it read something; this waits until it does."""
+        with told(self._action):
+            self._wire.sendall(content)
+
+    def end_input(self) -> None:
+        """Have it read the end."""
+        with told(self._action):
+            self._wire.end_writing()
+
+    def resize(self, size: Size) -> None:
+        """Tell it, once it runs, how large its terminal is."""
+        with told(self._action):
+            params = {"h": size.rows, "w": size.columns}
+            self._calls.post("exec", self._id, "resize", params=params, timeout=PING)
+
+    def exit_code(self) -> int:
+        """Wait for its end, which may come after that of its output, and give its exit code."""
+        ends = time.monotonic() + LAST
+        while (shown := self._shown())["Running"] or shown["ExitCode"] is None:
+            if self._terminal and time.monotonic() > ends:
+                raise Failure("DOCKER_DOWN", f"{self._action}: the engine let go of it, and it runs on", START)
+            time.sleep(OFTEN)
+        code = int(shown["ExitCode"])
+        # Engines before 23 do not tell the two apart.
+        return NOT_FOUND if code == NOT_STARTED and self._not_found else code
+
+    def _shown(self) -> Mapping[str, Any]:
+        with told(self._action):
+            shown: Mapping[str, Any] = self._calls.api.exec_inspect(self._id)
+        return shown
+
+
+class Attach(Containers):
+    """What the operator asks of an engine about programs in a container."""
+
+    @contextmanager
+    def attach(
+        self,
+        name: str,
+        argv: Sequence[str],
+        mark: str,
+        *,
+        size: Size | None = None,
+        kind: str = "",
+        on_silence: Callable[[], None] | None = None,
+    ) -> Iterator[Program]:
+        """Run a program in a container and have its streams for a block; it may run on after it.
+
+        Args:
+            name: the container.
+            argv: the program and its arguments.
+            mark: of `new_mark`, by which it can be ended.
+            size: the terminal's; without one the program gets none, but three streams.
+            kind: what programs call the terminal, as `TERM` has it.
+            on_silence: what is asked every few seconds in which nothing comes or goes; it raises where that is no
+                silence of the program's. Without one the engine is asked.
+        """
+        action = f"run {argv[0]} in {name}"
+        terminal = {"Tty": size is not None, "ConsoleSize": [size.rows, size.columns] if size else None}
+        body = {
+            "AttachStdin": True,
+            "AttachStdout": True,
+            "AttachStderr": True,
+            "DetachKeys": DETACH_KEYS,
+            "Env": [mark, *([f"TERM={kind}"] if size and kind else [])],
+            "Cmd": list(argv),
+            **terminal,
+        }
+        with ExitStack() as stack:
+            with told(action):
+                made = self.post("containers", name, "exec", json=body).json()["Id"]
+                response = stack.enter_context(self.stream("exec", made, "start", json={"Detach": False, **terminal}))
+            wire = wire_of(response)
+            wire.settimeout(QUIET)
+            wire.on_silence = on_silence or self.ping
+            # Whoever still feeds it does not wait.
+            stack.callback(wire.shutdown)
+            yield Program(self, made, response, action=action, terminal=size is not None)
+
+    def end_marked(self, name: str, mark: str, *signals: str) -> bool:
+        """End the programs of a container that have this mark, and tell whether they are gone.
+
+        Signals are names without SIG; each is sent to what the one before has left after three seconds.
+        """
+        code, _ = self.exec(name, ("sh", "-c", END_MARKED, mark, *signals), ENDING)
+        return code == 0
+
+
+def new_mark() -> str:
+    """Give a mark that no other program has."""
+    return f"{MARK}={secrets.token_hex(8)}"
