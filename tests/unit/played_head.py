@@ -36,6 +36,7 @@ class Head:
     submitted: list[dict[str, Any]] = field(default_factory=list)
     tokens: set[str | None] = field(default_factory=set)
     ending: threading.Event = field(default_factory=threading.Event)
+    asked_to_end: threading.Event = field(default_factory=threading.Event)
 
     def end(self, status: str, code: int | None = None) -> None:
         self.job |= {"status": status, "driver_exit_code": code}
@@ -84,6 +85,8 @@ class Handler(BaseHTTPRequestHandler):
             return
         if self.path == "/api/jobs/":
             self.head.submitted.append(json.loads(body))
+        if self.path.endswith("/stop"):
+            self.head.asked_to_end.set()
         self.answer(200, b'{"stopped": true}')
 
     def logs(self, kind: str) -> None:
@@ -117,6 +120,17 @@ def listed(*rows: Mapping[str, Any]) -> tuple[int, bytes]:
 
 def row(state: str = "ALIVE", **other: Any) -> dict[str, Any]:
     return {"node_ip": "10.0.0.7", "state": state, "node_id": "n1", "is_head_node": False, **other}
+
+
+def once_asked(head: Head, act: Any) -> None:
+    """Do something shortly after the head was asked to end a job."""
+
+    def wait() -> None:
+        head.asked_to_end.wait(30)
+        time.sleep(0.1)
+        act()
+
+    threading.Thread(target=wait, daemon=True).start()
 
 
 def later(seconds: float, act: Any) -> None:

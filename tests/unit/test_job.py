@@ -19,7 +19,7 @@ from deploy.errors import Failure
 from deploy.jobs import JobCourse
 from deploy.ray_api import Job, RayApi
 
-from .played_head import LOG, Head, Link, later
+from .played_head import LOG, Head, Link, later, once_asked
 
 Screen = pytest.CaptureFixture[str]
 ROWS = [
@@ -168,7 +168,7 @@ def test_a_job_of_which_the_connection_is_lost_for_good_is_exit_4(
 
 
 def test_a_job_is_stopped(played: Head, capsys: Screen) -> None:
-    later(0.1, lambda: played.end("STOPPED"))
+    once_asked(played, lambda: played.end("STOPPED"))
     assert ends(job.stop, "raydock-1", json=True) == 0
     printed = capsys.readouterr()
     document = json.loads(printed.out)
