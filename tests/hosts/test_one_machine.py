@@ -78,5 +78,7 @@ def test_on_one_machine_the_head_alone_is_built_started_used_and_stopped(type_: 
     ran = type_("job.run", "examples/where.py")
     assert ran.returncode == 0, ran.stderr
     assert ran.stdout.strip().splitlines()[-1].startswith("hosts: ")
+    inside = type_("cluster.exec", "--", "sh", "-c", "test -f /run/ray-token && exit 7")
+    assert (inside.returncode, inside.stdout, inside.stderr) == (7, "", "")
     assert type_("cluster.stop").returncode == 0
     assert type_("cluster.status").returncode == 1
