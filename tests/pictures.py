@@ -55,7 +55,6 @@ PICTURES = (
     Picture("pull", "cluster.pull", pulling, before=NO_IMAGE),
     Picture("start", "cluster.start"),
     Picture("job", "job.run examples/where.py"),
-    Picture("again", "cluster.start"),
     Picture("failed", "cluster.start", code=3, before=f"{ENGINE} stop", after=f"{ENGINE} start"),
 )
 
