@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 FEW = 10  # nodes whose steps have a line each that stays; of more, the table at the end tells
 BAR = 12  # columns
+WIDE, NARROW = 90, 60  # columns of a terminal that has room for the bar, and for the bytes
 CONNECTING = "connect"
 
 
@@ -62,21 +63,28 @@ class Bar(BarColumn):
         return super().render(task) if task.total else Text()  # type: ignore[return-value]
 
 
+def columns(width: int) -> tuple[ProgressColumn, ...]:
+    """Give what a row shows on a terminal of so many columns: what it is at, before how far it is."""
+    name = Column(no_wrap=True, overflow="ellipsis", max_width=min(28, width // 3))
+    words = Column(ratio=1, no_wrap=True, overflow="ellipsis")
+    far: tuple[ProgressColumn, ...] = (Bar(bar_width=BAR), Bytes(table_column=Column(no_wrap=True)))
+    return (
+        SpinnerColumn(),
+        TextColumn("{task.fields[name]}", style="bold", markup=False, table_column=name),
+        TextColumn("{task.description}", markup=False, table_column=words),
+        *(far if width >= WIDE else far[1:] if width >= NARROW else ()),
+        Since(table_column=Column(no_wrap=True)),
+    )
+
+
 class Rows(Lines):
     """Rows that move, below the lines that stay; gone when the run has ended."""
 
     def __init__(self, console: Console, *, verbose: bool) -> None:
         """Nothing moves before the block begins."""
         super().__init__(console, verbose=verbose)
-        words = Column(ratio=1, no_wrap=True, overflow="ellipsis")
-        name = Column(no_wrap=True, overflow="ellipsis", max_width=28)
         self._progress = Progress(
-            SpinnerColumn(),
-            TextColumn("{task.fields[name]}", style="bold", markup=False, table_column=name),
-            TextColumn("{task.description}", markup=False, table_column=words),
-            Bar(bar_width=BAR),
-            Bytes(),
-            Since(),
+            *columns(console.width),
             console=console,
             transient=True,
             expand=True,

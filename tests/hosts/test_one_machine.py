@@ -57,9 +57,10 @@ def type_(project: str) -> Iterator[Typed]:
         "AWS_EC2_METADATA_DISABLED": "true",
     }
 
-    def typed(*words: str) -> subprocess.CompletedProcess[str]:
+    def typed(*words: str, **settings: str | None) -> subprocess.CompletedProcess[str]:
+        given = {key: value for key, value in (environ | settings).items() if value is not None}
         return subprocess.run(
-            (str(INVOKE), *words), cwd=TOP, env=environ, capture_output=True, text=True, timeout=400, check=False
+            (str(INVOKE), *words), cwd=TOP, env=given, capture_output=True, text=True, timeout=400, check=False
         )
 
     yield typed
@@ -82,3 +83,13 @@ def test_on_one_machine_the_head_alone_is_built_started_used_and_stopped(type_: 
     assert (inside.returncode, inside.stdout, inside.stderr) == (7, "", "")
     assert type_("cluster.stop").returncode == 0
     assert type_("cluster.status").returncode == 1
+
+
+@pytest.mark.timeout(600)
+def test_an_image_that_the_machine_has_needs_no_project(type_: Typed) -> None:
+    assert type_("build.base").returncode == 0
+    unset = {"MY_PROJECT_URL": None, "MY_PROJECT_INSTALLATION_SCRIPT": None, "IMAGE": "ray-project/deploy"}
+    for words in (("cluster.start",), ("job.run", "examples/where.py")):
+        done = type_(*words, **unset)
+        assert done.returncode == 0, done.stderr
+    assert json.loads(type_("cluster.start", "--json", **unset).stdout)["changed"] is False

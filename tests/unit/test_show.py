@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import io
 from types import SimpleNamespace
 
+import pyte
 import pytest
+from rich.console import Console
 
 from deploy.errors import Failure, Problem
 from deploy.inventory import Node
 from deploy.progress import Amount, News, Output
 from deploy.report import Outcome, Report
 from deploy.show import Screen, clean
+from deploy.show.rows import Rows
 
 from .fakes import scope
 
@@ -126,6 +130,25 @@ def test_a_pipe_hears_what_the_nodes_print_if_it_asks(capsys: pytest.CaptureFixt
     with Screen().watch(verbose=True) as watch:
         watch.hear(NODE, Output("Unpacking \x1b[31m…"))
     assert capsys.readouterr().err == "10.0.0.7         Unpacking \\x1b[31m…\n"
+
+
+@pytest.mark.parametrize("width", [30, 50, 70, 100, 200])
+def test_a_row_is_one_line_on_a_terminal_of(width: int) -> None:
+    screen = pyte.Screen(width, 10)
+    written = io.StringIO()
+    console = Console(
+        file=written, force_terminal=True, width=width, height=10, color_system=None, legacy_windows=False
+    )
+    with Rows(console, verbose=False) as rows:
+        rows.stage(2)
+        rows.begins(NODE)
+        rows.step(NODE, "pull the image")
+        rows.hear(NODE, Amount("3 of 7 layers", 120_000_000, 640_000_000))
+        rows._progress.refresh()
+        pyte.Stream(screen).feed(written.getvalue().replace("\n", "\r\n"))
+        shown = [line.strip() for line in screen.display if line.strip()]
+    assert len(shown) == 2, shown
+    assert ["640" in shown[1], "10.0.0." in shown[1], shown[1].endswith("0:00")] == [width >= 60, True, True]
 
 
 def test_how_far_a_step_is_is_told_again_after_ten_seconds(

@@ -431,3 +431,15 @@ def test_a_program_is_told_also_where_a_task_fails_before_it_begins(
     assert code not in (0, 130)
     assert (document["task"], document["exit"], document["changed"]) == (name, code, False)
     assert document["errors"]
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_a_shell_can_complete_the_tasks(shell: str, copy: Path) -> None:
+    done = subprocess.run(
+        [Path(sys.executable).with_name("invoke"), "--print-completion-script", shell],
+        cwd=copy,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert "inv" in done.stdout
