@@ -25,6 +25,7 @@ from deploy.channel.endings import START
 from deploy.engine import Engine
 from deploy.errors import Failure, Mistake
 from deploy.plan import Late, Word, parts_of
+from deploy.progress import Amount, News, Output
 from deploy.ray import Container, create_line
 from deploy.secret import Secret
 from deploy.site import Credentials
@@ -296,7 +297,7 @@ def test_a_program_that_does_not_end_is_given_up_and_removed(machine: Machine, m
 
 
 def test_a_build_is_told_live_and_gives_the_images_id(machine: Machine) -> None:
-    said: list[str] = []
+    said: list[News] = []
     context = {
         "Dockerfile": f"FROM {IMAGE}\nARG WHO\nCOPY . /in\nRUN /in/sub/hi.sh $WHO >&2\n".encode(),
         "sub/hi.sh": b"#!/bin/sh\necho hello $1\n",
@@ -307,7 +308,7 @@ def test_a_build_is_told_live_and_gives_the_images_id(machine: Machine) -> None:
     assert built == machine.engine.image_id("raydock-engine-test/app:1")
     assert machine.engine.image_labels("raydock-engine-test/app:1").items() >= (MARK | {"a": "b c"}).items()
     assert said[:2] == [f"Step 1/6 : FROM {IMAGE}", "Step 2/6 : ARG WHO"]
-    assert "hello you" in said
+    assert Output("hello you") in said
     assert machine.engine.build(context, "raydock-engine-test/app:1", options | {"nocache": False}, quiet) == built
 
 
@@ -333,9 +334,10 @@ def test_a_base_image_that_cannot_be_had_is_a_matter_of_the_registry(machine: Ma
 def pushed(head: Machine) -> str:
     context = {"Dockerfile": b"FROM scratch\nCOPY f /f\n", "f": str(time.time()).encode()}
     head.engine.build(context, f"{PUBLISHED}:1", {"labels": MARK}, quiet)
-    said: list[str] = []
+    said: list[News] = []
     digest = head.engine.push(PUBLISHED, "1", LOGIN, said.append)
-    assert said[-1] == "1 of 1 layers"
+    assert isinstance(said[-1], Amount)
+    assert said[-1].text == "1 of 1 layers"
     return digest
 
 
