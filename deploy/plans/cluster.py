@@ -109,7 +109,7 @@ def watch(scope: Scope) -> tuple[Step, ...]:
     """Give the steps that wait for the started nodes to be alive, and run a task on each."""
     nodes = addresses(scope, (scope.inventory.head, *scope.workers))
     head = scope.container("head")
-    return (Join(head, scope.container("worker"), nodes, lates.FORMER), Probe(head, nodes))
+    return (Join(head, scope.container("worker"), nodes, lates.FORMER), Probe(head, scope.container("worker"), nodes))
 
 
 def start_workers(scope: Scope) -> Plan:

@@ -97,11 +97,7 @@ class Join(Step):
         """See why a node is not there."""
         name = self.head if peer.node.role == "head" else self.worker
         try:
-            found = peer.docker.find(name)
-            if found is None:
-                raise Failure("NOT_RUNNING", f"its container {name} is gone", "Start it again: invoke cluster.start")
-            if not found.running:
-                raise exited(peer, found)
+            check_running(peer, name)
             if late:
                 peer.note(ray="absent", log_tail=list(peer.docker.logs(name, 20)))
                 raise Failure(
@@ -111,6 +107,15 @@ class Join(Step):
                 )
         except Failure as failure:
             peer.fail(failure)
+
+
+def check_running(peer: Site, name: str) -> None:
+    """Have a node's container run; `NOT_RUNNING` or `RAY_EXITED` where it does not."""
+    found = peer.docker.find(name)
+    if found is None:
+        raise Failure("NOT_RUNNING", f"its container {name} is gone", "Start it again: invoke cluster.start")
+    if not found.running:
+        raise exited(peer, found)
 
 
 def addresses_in(output: str) -> set[str] | None:
@@ -135,6 +140,7 @@ class Probe(Step):
     changes: ClassVar[bool] = False
 
     head: str
+    worker: str = run_only()
     nodes: tuple[tuple[Node, Word], ...] = run_only()
 
     @property
@@ -160,13 +166,19 @@ class Probe(Step):
         for node, address in self.nodes:
             peer = site.peer(node)
             if peer.standing and peer.value(address) in silent:
-                peer.fail(
-                    Failure(
-                        "NODE_NOT_SCHEDULABLE",
-                        "Ray has it alive, and a task did not come back from it within 20 s",
-                        "Open Ray's worker ports between it and the head (10002-19999 and those of its agents)",
-                    )
-                )
+                self.look(peer)
+
+    def look(self, peer: Site) -> None:
+        """See why no task came back: Ray has a node alive for some time after its end."""
+        try:
+            check_running(peer, self.head if peer.node.role == "head" else self.worker)
+            raise Failure(
+                "NODE_NOT_SCHEDULABLE",
+                "Ray has it alive, and a task did not come back from it within 20 s",
+                "Open Ray's worker ports between it and the head (10002-19999 and those of its agents)",
+            )
+        except Failure as failure:
+            peer.fail(failure)
 
 
 @dataclass(frozen=True)

@@ -679,7 +679,7 @@ def test_the_wait_for_the_port_ends_with(given: Given, said: str, seconds: float
 ADDRESS: Late[str] = Late("address", "", lambda _: "never asked")
 NODES: tuple[tuple[Node, Word], ...] = ((HEAD, ADDRESS), (ONE, ADDRESS), (TWO, ADDRESS))
 JOIN = Join("raydock-ray-head", "raydock-ray-worker", NODES)
-PROBE = Probe("raydock-ray-head", NODES)
+PROBE = Probe("raydock-ray-head", "raydock-ray-worker", NODES)
 SHOW = ShowRay("raydock-ray-head", NODES)
 ALL = (Row("10.0.0.1", node_id="a"), Row("10.0.0.2", node_id="b"), Row("10.0.0.3", node_id="c"))
 
@@ -816,6 +816,14 @@ def test_a_node_that_runs_no_task_fails_alone(addresses: list[str], failing: dic
     assert made.head.docker.calls == [("exec", "raydock-ray-head", "python")]
 
 
+def test_a_node_whose_container_ended_before_its_task_came_back_fails_with_its_end() -> None:
+    made = running(*ALL)
+    made.sites["two"].docker.hold("raydock-ray-worker", "exited")
+    made.head.docker.answer = (0, '["10.0.0.3"]')
+    PROBE.apply(made.head)
+    assert failures(made) == {"two": "RAY_EXITED"}
+
+
 def never(_: Any) -> str:
     raise AssertionError("a node that failed was asked")
 
@@ -824,7 +832,7 @@ def test_a_node_that_failed_before_is_not_asked_and_keeps_its_failure() -> None:
     made = running(*ALL)
     made.sites["two"].fail(Failure("PULL_FAILED", "no"))
     made.head.docker.answer = (0, '["10.0.0.3"]')
-    Probe("raydock-ray-head", (*NODES[:2], (TWO, Late("unknown", "", never)))).apply(made.head)
+    Probe("raydock-ray-head", "raydock-ray-worker", (*NODES[:2], (TWO, Late("unknown", "", never)))).apply(made.head)
     assert failures(made) == {"two": "PULL_FAILED"}
 
 
