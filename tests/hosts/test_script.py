@@ -169,9 +169,8 @@ def test_the_scripts_build_and_publish_the_image(
 
 
 def test_the_script_pulls_the_image_where_it_is_absent(invoke: Invoke, stopped: Sandbox, typed: Typed) -> None:
-    invoke("cluster.setup")
+    digest = invoke("cluster.setup", "--json").report["image"]
     worker = stopped.workers[1]
-    (digest,) = worker.docker("images", "--digests", "--format", "{{.Repository}}@{{.Digest}}").split()
     # The layers stay, so that the pull takes a moment only.
     worker.docker("tag", digest, "raydock-test-keeps-the-layers")
     worker.docker("rmi", digest)
