@@ -54,7 +54,7 @@ def test_the_commands_of_the_readme_do_what_it_says_in_its_order(running: Sandbo
         for word, stands in STANDS.items():
             typed = typed.replace(word, stands)
         if " ID" in typed:
-            typed = typed.replace(" ID", " " + invoke("job.list", "--json").report["jobs"][-1]["id"])
+            typed = typed.replace(" ID", " " + invoke("job.list", "--json").report["jobs"][-1]["job"])
         done = subprocess.run(
             ("bash", "-c", typed),
             cwd=TOP,
