@@ -16,14 +16,18 @@ alive = {{n["NodeID"]: n["NodeManagerAddress"] for n in ray.nodes() if n["Alive"
 run = ray.remote(num_cpus=0)(lambda: ray.get_runtime_context().get_node_id())
 asked = {{run.options(scheduling_strategy=on(node, soft=False)).remote(): node for node in alive if node not in done}}
 ready, _ = ray.wait(list(asked), num_returns=len(asked), timeout=20) if asked else ([], [])
+answered = set()
 for ref in ready:
     try:
-        done.add(ray.get(ref))
+        answered.add(ray.get(ref))
     except ray.exceptions.RayError:
         pass
+done |= answered
 seen.write_text("\\n".join(sorted(done)))
-# A node that was started again may have two rows for some time, one of them of its former life.
-print(json.dumps(sorted(set(alive.values()) - {{alive[node] for node in done if node in alive}})))
+# A node that was started again may have two rows for some time. What its former life once did says nothing of the
+# one that was asked now; that one's answer excuses the former's silence.
+silent = {{alive[node] for node in alive if node not in done}}
+print(json.dumps(sorted(silent - {{alive[node] for node in answered if node in alive}})))
 """
 
 ALIVE = """\
