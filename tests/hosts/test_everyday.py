@@ -98,6 +98,14 @@ def without_engine(host: PracticeHost) -> Iterator[None]:
 
 
 @contextmanager
+def soon_killed(host: PracticeHost) -> Iterator[None]:
+    """Have the cluster's container killed as soon as it has said something, before its node is alive."""
+    look = f"until docker logs {WORKER} 2>/dev/null | grep -q .; do sleep 0.1; done; docker kill {WORKER}"
+    host.box.exec_run(("timeout", "60", "bash", "-c", look), detach=True)
+    yield
+
+
+@contextmanager
 def full_disk(host: PracticeHost) -> Iterator[None]:
     """Have no room where the engine keeps its containers."""
     where = "/var/lib/docker/containers"
@@ -111,6 +119,7 @@ def full_disk(host: PracticeHost) -> Iterator[None]:
 
 BAD = {
     "its engine is stopped": (without_engine, 3, "DOCKER_DOWN"),
+    "its container ends at once": (soon_killed, 3, "RAY_EXITED"),
     "its disk is full": (full_disk, 3, "DISK_FULL"),
 }
 
@@ -127,6 +136,8 @@ def test_a_bad_worker_is_named_and_the_other_starts(
     assert (started.node(bad.node)["code"], started.node(bad.node)["outcome"]) == (told, "failed")
     assert (started.node(good.node)["outcome"], started.node(good.node)["ray"]) == ("ok", "alive")
     assert f"again: ENVIRONMENT=sandbox invoke cluster.start --only {bad.node}" in started.err
+    if told == "RAY_EXITED":
+        assert started.node(bad.node)["log_tail"]
     invoke("cluster.start", "--only", bad.node)
 
 
