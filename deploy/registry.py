@@ -189,7 +189,7 @@ def client_failure(error: Mapping[str, Any], action: str) -> Failure:
         return Failure(
             "AWS_DENIED",
             f"AWS refused {action}: {message}",
-            f"Allow {action} (see conf/iam), or check the keys",
+            f"Allow {action}, or check the keys",
         )
     if code in THROTTLED:
         return Failure("AWS_THROTTLED", f"AWS: {message}, after {ATTEMPTS} attempts", "Try again in a minute")

@@ -141,7 +141,7 @@ def test_a_refusal_names_the_action_that_is_to_be_allowed(stubber: Stubber) -> N
     stubber.add_client_error("create_repository", "AccessDeniedException", "no")
     with pytest.raises(Failure) as caught:
         ecr.create()
-    assert caught.value.cure == "Allow ecr:CreateRepository (see conf/iam), or check the keys"
+    assert caught.value.cure == "Allow ecr:CreateRepository, or check the keys"
 
 
 def test_a_token_of_no_known_form_is_told(stubber: Stubber) -> None:

@@ -268,7 +268,7 @@ CLASHES = {
     "an open dashboard without a token": (
         {"DASHBOARD_HOST": "0.0.0.0", "ALLOW_UNAUTHENTICATED": "yes"},  # noqa: S104 (refused)
         "environment DASHBOARD_HOST: DASHBOARD_HOST=0.0.0.0 with ALLOW_UNAUTHENTICATED=yes lets everybody run code. "
-        "Leave DASHBOARD_HOST out: invoke cluster.dashboard opens it through SSH",
+        "Leave DASHBOARD_HOST out, and reach it by ssh -L 8265:127.0.0.1:8265",
     ),
     "an engine elsewhere": (
         {"DOCKER_HOST": "tcp://10.0.0.5:2375"},

@@ -443,3 +443,20 @@ def test_a_shell_can_complete_the_tasks(shell: str, copy: Path) -> None:
         check=True,
     )
     assert "inv" in done.stdout
+
+
+TASK = r"(?:build|publish|cluster|job|sandbox)[.a-z-]*"
+SAID = re.compile(rf"\binvoke (?:--\S+ )*({TASK}(?: {TASK})*)")
+TOLD = ("README.md", ".env.example", "CONTRIBUTING.md", "docs/*.md", "deploy/**/*.py")
+
+
+def test_each_command_that_a_person_is_told_to_type_is_one_that_there_is() -> None:
+    told = {
+        (str(path.relative_to(TOP)), word.rstrip(".-"))
+        for pattern in TOLD
+        for path in TOP.glob(pattern)
+        for line in SAID.findall(path.read_text(encoding="utf-8"))
+        for word in line.split()
+    }
+    assert len(told) > 20
+    assert sorted(one for one in told if one[1] not in {*NAMES, "build", "publish"}) == []
