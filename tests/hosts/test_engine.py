@@ -53,7 +53,7 @@ class Machine:
         self.shell = shell
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def connection(practice_hosts: object) -> Iterator[paramiko.SSHClient]:  # noqa: ARG001 - they must be up
     client = to_head()
     yield client
@@ -75,7 +75,7 @@ def transport(connection: paramiko.SSHClient) -> paramiko.Transport:
     return found
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def head(connection: paramiko.SSHClient) -> Iterator[Machine]:
     def shell(line: str) -> str:
         _, out, err = connection.exec_command(line, timeout=30)
@@ -93,7 +93,7 @@ def head(connection: paramiko.SSHClient) -> Iterator[Machine]:
     client.close()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def local() -> Iterator[Machine]:
     def shell(line: str) -> str:
         return subprocess.run(("/bin/bash", "-c", line), check=True, capture_output=True, text=True).stdout
@@ -330,7 +330,7 @@ def test_a_base_image_that_cannot_be_had_is_a_matter_of_the_registry(machine: Ma
 # ---- a registry
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def pushed(head: Machine) -> str:
     context = {"Dockerfile": b"FROM scratch\nCOPY f /f\n", "f": str(time.time()).encode()}
     head.engine.build(context, f"{PUBLISHED}:1", {"labels": MARK}, quiet)
