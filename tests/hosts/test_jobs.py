@@ -15,8 +15,6 @@ import pytest
 from tests.hosts.observer import INVOKE, NO_ENGINE, TOP, Done, Sandbox, operator
 
 Invoke = Callable[..., Done]
-# Where the tests run in the background, Ctrl-C is ignored by all that they start.
-TYPED = ["env", "--default-signal=INT", str(INVOKE)]
 ENV = {"ENVIRONMENT": "sandbox", **NO_ENGINE}
 
 pytestmark = pytest.mark.timeout(120)
@@ -40,7 +38,7 @@ def begin() -> Iterator[Callable[..., subprocess.Popen[str]]]:
     def call(*words: str | Path) -> subprocess.Popen[str]:
         begun.append(
             subprocess.Popen(
-                [*TYPED, *map(str, words)],
+                [str(INVOKE), *map(str, words)],
                 cwd=TOP,
                 env=operator(ENV),
                 stdin=subprocess.DEVNULL,
@@ -85,8 +83,12 @@ def test_a_program_is_followed_over_a_new_connection_and_not_submitted_again(
                 break
         # What sshd runs for the operator's connections, all of them.
         running.head.shell("pkill -KILL -u ubuntu -x sshd || true")
-    out, err = task.communicate(timeout=60)
-    assert (task.returncode, "".join(seen) + out) == (0, "".join(f"{at}\n" for at in range(80))), err
+    assert task.stdout
+    assert task.stderr
+    # Not by communicate(), which knows nothing of lines that were read ahead.
+    seen.extend(task.stdout)
+    err = task.stderr.read()
+    assert (task.wait(60), "".join(seen)) == (0, "".join(f"{at}\n" for at in range(80))), err
     assert "lost contact, connecting again" in err
     assert len(jobs(invoke)) == before + 1
 
@@ -145,9 +147,7 @@ def test_ctrl_c_asks_and_leaves_the_program_unless_told_otherwise(
     counts: Path,
 ) -> None:
     def type_(*words: str) -> pexpect.spawn:
-        return pexpect.spawn(
-            TYPED[0], [*TYPED[1:], *words], cwd=str(TOP), env=operator(ENV), encoding="utf-8", timeout=30
-        )
+        return pexpect.spawn(str(INVOKE), list(words), cwd=str(TOP), env=operator(ENV), encoding="utf-8", timeout=30)
 
     def end_of(typed: pexpect.spawn) -> str:
         said = str(typed.read())
