@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
+from typing import Any
 
 from invoke.context import Context
 
 from deploy import plans
-from deploy.desk import answer, perform, scope_of
+from deploy.desk import answer, perform, say, scope_of
 from deploy.flags import Flags, flagged
 
 
@@ -31,3 +33,46 @@ def dockerfile(c: Context, flags: Flags) -> None:  # noqa: ARG001 - Invoke gives
 def base(c: Context, flags: Flags) -> None:
     """Make ray-project/deploy, the image with Ray that applications are built on."""
     perform(c, "build.base", plans.build_base, flags)
+
+
+@flagged("json")
+def shell(c: Context, flags: Flags) -> None:
+    """Open a shell in a new container of the base image, to install the application by hand.
+
+    Document: `docker run -t -i ray-project/deploy`. It runs on the head's engine, at this terminal; `exit` ends it, and
+    its container stays for build.commit. Where stdin or stdout is no terminal, it reads a script from stdin. The exit
+    code is the shell's; 125 is our own failure.
+    """
+    from deploy import manual
+
+    manual.shell(c, flags)
+
+
+@flagged("json", "verbose")
+def containers(c: Context, flags: Flags) -> None:
+    """List the containers that build.shell left, the newest first.
+
+    Document: `docker ps -a`.
+    """
+    perform(c, "build.containers", plans.build_containers, flags, show_containers)
+
+
+@flagged("json", "verbose", needs=["container"])
+def commit(c: Context, flags: Flags) -> None:
+    """Make the application's image, APP_TAG, of a container that build.shell left.
+
+    Document: `docker commit -t <app-tag> <container-id>`. Labels of the image say what it was made of, by
+    whom, when, and how much was changed.
+    """
+    perform(c, "build.commit", lambda scope: plans.build_commit(scope, flags.container), flags)
+
+
+def show_containers(facts: Mapping[str, Any]) -> None:
+    """Print a line for each container."""
+    from deploy.show.jobs import listing
+
+    if found := facts.get("containers"):
+        titles = tuple(found[0])
+        listing(titles, [[str(one[title]) for title in titles] for one in found])
+    else:
+        say("no containers: build.shell has left none")

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 OUR_FAILURE = 125
 OUTPUT_GONE = 141  # 128 + SIGPIPE, as any other program of a pipe that nobody reads
 # Tasks that end with the exit code of a program.
-PASSING_ON = frozenset({"job.run", "cluster.exec", "cluster.shell"})
+PASSING_ON = frozenset({"job.run", "cluster.exec", "cluster.shell", "build.shell"})
 
 
 class Signalled(KeyboardInterrupt):

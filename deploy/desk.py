@@ -6,11 +6,11 @@ import json
 import os
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from invoke.context import Context
 from invoke.exceptions import Exit
@@ -45,7 +45,9 @@ def dry(c: Context) -> bool:
     return bool(c.config.run.dry)
 
 
-def perform(c: Context, task: str, planner: Planner, flags: Flags) -> None:
+def perform(
+    c: Context, task: str, planner: Planner, flags: Flags, show: Callable[[Mapping[str, Any]], None] = lambda _: None
+) -> None:
     """Perform a task's plan, or with `--dry` print it as a script; ends the process where it did not go well.
 
     Args:
@@ -53,6 +55,7 @@ def perform(c: Context, task: str, planner: Planner, flags: Flags) -> None:
         task: the task's name, for the report.
         planner: what makes the plan.
         flags: what the task was told.
+        show: prints the facts that were asked for, where they were found and no program reads them.
     """
     from deploy.report import Report
 
@@ -70,6 +73,8 @@ def perform(c: Context, task: str, planner: Planner, flags: Flags) -> None:
         run_plan(scope, plan, report, verbose=flags.verbose)
     except RaydockError as error:
         report.problems = error.problems
+    if not flags.json and report.exit == 0:
+        show(report.facts)
     tell(report, flags)
 
 
@@ -185,13 +190,19 @@ def open_head(c: Context) -> Iterator[Head]:  # noqa: ARG001 - every task has on
 
 
 @contextmanager
-def open_node(scope: Scope, node: Node) -> Iterator[Host]:
-    """Give a node on which the cluster's container runs; `HEAD_NOT_RUNNING` or `NOT_RUNNING` where it does not."""
+def open_host(scope: Scope, node: Node) -> Iterator[Host]:
+    """Give a node, and close its connection after the block."""
     from deploy.run import Run
     from deploy.show import Screen
 
     with closing(Run(scope, Screen().lines())) as run:
-        host = run.host(node)
+        yield run.host(node)
+
+
+@contextmanager
+def open_node(scope: Scope, node: Node) -> Iterator[Host]:
+    """Give a node on which the cluster's container runs; `HEAD_NOT_RUNNING` or `NOT_RUNNING` where it does not."""
+    with open_host(scope, node) as host:
         found = host.docker.find(scope.container(node.role))
         if found is None or not found.running:
             code = "HEAD_NOT_RUNNING" if node.role == "head" else "NOT_RUNNING"

@@ -66,6 +66,8 @@ CODES: Mapping[str, Kind] = MappingProxyType(
         "HARDENING_REFUSED": Kind.FAILED,
         "NAME_CONFLICT": Kind.FAILED,
         "SPEC_CHANGED": Kind.FAILED,
+        "CONTAINER_NOT_FOUND": Kind.FAILED,
+        "CONTAINER_RUNS": Kind.FAILED,
         # Images, registries and AWS.
         "REGISTRY_UNREACHABLE": Kind.FAILED,
         "REGISTRY_TLS": Kind.FAILED,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import wraps
 from inspect import Parameter, Signature
@@ -22,6 +22,7 @@ class Flags:
     image: str = ""
     replace: bool = False
     yes: bool = False
+    container: str = ""
 
 
 MEANING = {
@@ -31,6 +32,7 @@ MEANING = {
     "image": "run this image (a tag or @sha256:) instead of the published one",
     "replace": "replace containers that run otherwise than wanted; says what dies, and asks",
     "yes": "answer the question with yes",
+    "container": "the container's id or name, as build.containers lists it",
 }
 DEFAULTS = {field.name: field.default for field in fields(Flags)}
 
@@ -52,9 +54,12 @@ class OwnTask(Task):  # type: ignore[type-arg]  # generic for checkers only
 
 
 def flagged(
-    *names: str, meaning: Mapping[str, str] = MEANING, **options: Any
+    *names: str, needs: Sequence[str] = (), meaning: Mapping[str, str] = MEANING, **options: Any
 ) -> Callable[[Callable[[Context, Flags], None]], Any]:
-    """Make a task of a function that takes the flags of these names; `meaning` is for what they mean to it alone."""
+    """Make a task of a function that takes the flags of these names.
+
+    What it `needs` are words, each in its place; `meaning` is for what they mean to it alone.
+    """
 
     def decorate(body: Callable[[Context, Flags], None]) -> Any:
         @wraps(body)
@@ -63,8 +68,11 @@ def flagged(
 
         # Invoke makes its command line of a function's parameters.
         flags = (Parameter(name, Parameter.POSITIONAL_OR_KEYWORD, default=DEFAULTS[name]) for name in names)
-        signature = Signature([Parameter("c", Parameter.POSITIONAL_OR_KEYWORD), *flags])
+        words = (Parameter(name, Parameter.POSITIONAL_OR_KEYWORD) for name in ("c", *needs))
+        signature = Signature([*words, *flags])
         told.__signature__ = signature  # type: ignore[attr-defined]  # what inspect looks for
-        return task(told, klass=OwnTask, help={name: {**MEANING, **meaning}[name] for name in names}, **options)
+        return task(
+            told, klass=OwnTask, help={name: {**MEANING, **meaning}[name] for name in (*needs, *names)}, **options
+        )
 
     return decorate

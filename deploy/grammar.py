@@ -89,6 +89,7 @@ GIT_REF = _form(
     "a branch, tag or commit",
 )
 VARIABLE = _form(r"[A-Za-z_][A-Za-z0-9_]{0,127}", "the name of a variable")
+CONTAINER = _form(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}", "a container's id or name")
 GPUS = _form(r"auto|all|none|[1-9][0-9]{0,2}", "auto, all, none, or a number from 1 to 999")
 SOURCE = _form(r"clone|copy", "clone or copy")
 _YES_NO = _form(r"yes|no", "yes or no")

@@ -13,6 +13,11 @@ if TYPE_CHECKING:
 AFTER = {
     "build.image": "publish",
     "build.base": "build",
+    "build.containers": "build.commit CONTAINER",
+    "build.commit": "publish",
+    "publish.tag": "publish.push",
+    "publish.login": "publish.push",
+    "publish.push": "cluster.setup cluster.start",
     "publish.image": "cluster.setup cluster.start",
     "job.run": "cluster.stop",
     "job.list": "job.logs ID",

@@ -7,7 +7,7 @@ import shlex
 import signal
 import sys
 from collections.abc import Callable
-from contextlib import nullcontext, suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TextIO
 
@@ -20,11 +20,13 @@ from deploy.passing import arguments_after_dashes, writer
 if TYPE_CHECKING:
     from invoke.context import Context
 
+    from deploy.engine.attach import Program, Size
     from deploy.flags import Flags
     from deploy.hosts import Host
     from deploy.inventory import Node
     from deploy.plans import Scope
 
+DOCUMENT = "docker exec -t -i <container-id> bash"
 STDIN = 0
 PATIENCE = 5.0  # seconds
 
@@ -102,7 +104,7 @@ def _enter(c: Context, task: str, wanted: Callable[[], Command], flags: Flags) -
         node = node_of(scope, flags.only)
         course.cluster, course.container = scope.settings.cluster_name, scope.container(node.role)
         if dry(c):
-            print(by_hand(course.container, what.typed, terminal=what is SHELL or os.isatty(STDIN)))
+            _print(task, scope, node, by_hand(course.container, what.typed, terminal=what is SHELL or at_terminal()))
             return
         _run(scope, node, what, course, sys.stderr if flags.json else sys.stdout)
     course.tell(as_json=flags.json)
@@ -110,17 +112,34 @@ def _enter(c: Context, task: str, wanted: Callable[[], Command], flags: Flags) -
         raise Exit(code=course.exit)
 
 
+def _print(task: str, scope: Scope, node: Node, line: str) -> None:
+    from deploy.script import terminal_script
+
+    if task == "cluster.shell":
+        line = terminal_script(task, scope, node, DOCUMENT, line).rstrip("\n")
+    print(line)
+
+
+def at_terminal() -> bool:
+    """Tell whether somebody types."""
+    return os.isatty(STDIN)
+
+
 def _run(scope: Scope, node: Node, what: Command, course: ExecCourse, out: TextIO) -> None:
-    from deploy.desk import first_lines, open_node
+    from deploy.desk import first_lines, kind_of_terminal, open_node
     from deploy.engine.attach import new_mark
     from deploy.terminal import on_signals
 
-    mark, terminal = new_mark(), os.isatty(STDIN) and out.isatty()
+    mark, terminal = new_mark(), at_terminal() and out.isatty()
     if terminal:  # in a pipe stderr is the program's
         first_lines(scope)
     with open_node(scope, node) as host, on_signals(raise_signal, signal.SIGTERM, signal.SIGHUP):
         try:
-            course.exec_exit = _converse(host, what, mark, course, out, terminal=terminal)
+            size = size_of_terminal() if terminal else None
+            started = host.docker.attach(
+                course.container, what.argv, mark, size=size, kind=kind_of_terminal(), on_silence=lambda: check(host)
+            )
+            course.exec_exit = converse(started, course, out, terminal=terminal)
             course.exit = course.exec_exit
         except (KeyboardInterrupt, BrokenPipeError) as broken:
             # At a terminal Ctrl-C is the program's: what ends us there is no key.
@@ -131,27 +150,25 @@ def _run(scope: Scope, node: Node, what: Command, course: ExecCourse, out: TextI
             raise
 
 
-def _converse(host: Host, what: Command, mark: str, course: ExecCourse, out: TextIO, *, terminal: bool) -> int:
-    """Have a program at our streams until it ends, and give its exit code."""
-    from deploy.desk import kind_of_terminal
-    from deploy.engine.streams import STDERR
-    from deploy.terminal import fed, raw, size_of
+def size_of_terminal() -> Size:
+    """Give the size of the operator's terminal."""
+    from deploy.terminal import size_of
 
-    size = size_of(STDIN) if terminal else None
+    return size_of(STDIN)
+
+
+def converse(started: AbstractContextManager[Program], course: Course, out: TextIO, *, terminal: bool) -> int:
+    """Have a program at our streams until it ends, and give its exit code."""
+    from deploy.engine.streams import STDERR
+    from deploy.terminal import fed, raw
+
     write, write_error = writer(out), writer(sys.stderr)
-    with host.docker.attach(
-        course.container,
-        what.argv,
-        mark,
-        size=size,
-        kind=kind_of_terminal(),
-        on_silence=lambda: check(host),
-    ) as started:
+    with started as program:
         course.changed = True
-        with raw(STDIN) if terminal else nullcontext(), fed(started, STDIN, terminal=terminal):
-            for stream, content in started.output():
+        with raw(STDIN) if terminal else nullcontext(), fed(program, STDIN, terminal=terminal):
+            for stream, content in program.output():
                 (write_error if stream == STDERR else write)(content)
-        return started.exit_code()
+        return program.exit_code()
 
 
 def check(host: Host) -> None:

@@ -142,10 +142,11 @@ class Plan:
     def along(self, other: Plan) -> Plan:
         """Give one plan in which each node does its steps of this plan and goes straight on to those of the other.
 
-        Both are of one stage.
+        Both are of one stage; a step of both is done once.
         """
         (mine,), (theirs,) = self.stages, other.stages
         steps = {chain.node: chain.steps for chain in mine.chains}
         for chain in theirs.chains:
-            steps[chain.node] = steps.get(chain.node, ()) + chain.steps
+            done = steps.get(chain.node, ())
+            steps[chain.node] = done + tuple(step for step in chain.steps if step not in done)
         return Plan((Stage(tuple(Chain(node, done) for node, done in steps.items())),))

@@ -6,6 +6,7 @@ import base64
 import binascii
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from deploy.errors import Failure
@@ -38,6 +39,10 @@ DENIED = (
     *("InvalidSignatureException", "SignatureDoesNotMatch", "AuthFailure", "InvalidAccessKeyId"),
 )
 THROTTLED = ("Throttling", "ThrottlingException", "TooManyRequestsException", "RequestLimitExceeded")
+
+
+# What the document shows of a repository.
+SHOWN = ("repositoryUri", "createdAt", "repositoryArn", "registryId", "repositoryName")
 
 
 class Ecr:
@@ -77,6 +82,11 @@ class Ecr:
             )
         return str(found["repositoryUri"])
 
+    def shown(self) -> Mapping[str, str]:
+        """Give what ECR tells of the repository."""
+        found = self._described() or {}
+        return {key: _text(found[key]) for key in SHOWN if key in found}
+
     def credentials(self) -> Credentials:
         """Give a fresh login, good for AWS's twelve hours and kept for this run only."""
         with aws_errors("ecr:GetAuthorizationToken"):
@@ -85,7 +95,9 @@ class Ecr:
             user, _, password = base64.b64decode(answer["authorizationToken"]).decode().partition(":")
         except (binascii.Error, UnicodeDecodeError) as error:
             raise Failure("AWS_FAILED", "the authorization token has no form that we know") from error
-        return Credentials(user, Secret(password), self.uri().partition("/")[0])
+        expires = answer.get("expiresAt")
+        host = self.uri().partition("/")[0]
+        return Credentials(user, Secret(password), host, expires.timestamp() if expires else None)
 
     def _described(self) -> Mapping[str, Any] | None:
         if self._repository is None:
@@ -122,6 +134,10 @@ class Configured:
         """Give the repository's URI."""
         return self._uri
 
+    def shown(self) -> Mapping[str, str]:
+        """Give all that is known."""
+        return {"repositoryUri": self._uri}
+
     def credentials(self) -> Credentials | None:
         """Give the login that `docker login` or a credential helper keeps on the operator's side."""
         from deploy.dockerconfig import configured_login
@@ -129,6 +145,11 @@ class Configured:
         registry = self._uri.partition("/")[0]
         login = configured_login(registry)
         return Credentials(login[0], Secret(login[1]), registry) if login else None
+
+
+def _text(value: object) -> str:
+    """Write what AWS tells as its command line does."""
+    return value.isoformat() if isinstance(value, datetime) else str(value)
 
 
 Registry = Ecr | Configured

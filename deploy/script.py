@@ -125,8 +125,11 @@ def sessions(steps: Sequence[Step]) -> Iterator[tuple[Place, list[Step]]]:
 
 def reach(scope: Scope, node: Node) -> str:
     """Write the command that gives a shell on a node."""
-    if node.local:
-        return "bash -s"
+    return "bash -s" if node.local else shlex.join(ssh_words(scope, node))
+
+
+def ssh_words(scope: Scope, node: Node) -> list[str]:
+    """Give the words of `reach` for a node behind SSH."""
     settings = scope.settings
     words = ["ssh", "-o", "BatchMode=yes", "-o", "StrictHostKeyChecking=yes"]
     if settings.ssh_known_hosts:
@@ -136,7 +139,15 @@ def reach(scope: Scope, node: Node) -> str:
     if node.port:
         words += ["-p", str(node.port)]
     user = f"{node.user}@" if node.user else ""
-    return shlex.join([*words, f"{user}{node.address}", "bash", "-s"])
+    return [*words, f"{user}{node.address}", "bash", "-s"]
+
+
+def reach_terminal(scope: Scope, node: Node, line: str) -> str:
+    """Write the command that has a line's program on a node at this terminal."""
+    if node.local:
+        return line
+    *words, _, _ = ssh_words(scope, node)
+    return shlex.join([words[0], "-t", *words[1:], line])
 
 
 def tools(text: str) -> list[str]:
@@ -157,12 +168,23 @@ def script(task: str, scope: Scope, plan: Plan) -> str:
     aws = [
         f"export {key}={shlex.quote(value.reveal())}" for key, value in scope.settings.aws.items() if key in OPEN_KEYS
     ]
-    check = f"for tool in {' '.join(['bash', *tools(text)])}; do\n" + (
-        '  command -v "$tool" >/dev/null || { echo "$tool is not installed here" >&2; exit 1; }\ndone'
-    )
-    head = [
+    return "\n".join((*opening(task, text), *aws, "", PRELUDE, "", text)) + "\n"
+
+
+def opening(task: str, text: str) -> tuple[str, ...]:
+    """Write how a script begins: what it is, and the check that what it calls is there."""
+    return (
         "#!/usr/bin/env bash",
         f"# {task}: what Raydock does, typed by hand. It holds no secret.",
         "set -euo pipefail",
-    ]
-    return "\n".join((*head, "", check, *aws, "", PRELUDE, "", text)) + "\n"
+        "",
+        f"for tool in {' '.join(['bash', *tools(text)])}; do",
+        '  command -v "$tool" >/dev/null || { echo "$tool is not installed here" >&2; exit 1; }',
+        "done",
+    )
+
+
+def terminal_script(task: str, scope: Scope, node: Node, document: str, line: str) -> str:
+    """Give a task that has the operator's terminal as a bash script."""
+    text = "\n".join((f"# --- {node.name}", f"# {document}", reach_terminal(scope, node, line)))
+    return "\n".join((*opening(task, text), "", text)) + "\n"

@@ -22,6 +22,8 @@ class Credentials:
     user: str
     password: Secret
     registry: str
+    # Seconds since 1970; None where nobody tells.
+    expires: float | None = None
 
 
 @dataclass(frozen=True)
@@ -35,6 +37,10 @@ class Found:
     image: str
     user: str = ""
     exit_code: int | None = None
+    image_id: str = ""
+    # As the engine writes times: RFC 3339, in UTC.
+    created: str = ""
+    finished: str = ""
 
     @property
     def running(self) -> bool:
@@ -53,6 +59,9 @@ class Docker(Protocol):
 
     def image_labels(self, image: str) -> Mapping[str, str]:
         """Give the image's labels, none where it is absent."""
+
+    def image_command(self, image: str) -> Sequence[str]:
+        """Give what a container of the image runs where nothing is said; nothing where the image is absent."""
 
     def image_digests(self, image: str) -> Sequence[str]:
         """Give the `repository@sha256:…` under which registries know the image."""
@@ -108,6 +117,12 @@ class Docker(Protocol):
     def remove(self, name: str) -> None:
         """Remove a container that does not run."""
 
+    def diff(self, name: str) -> Sequence[str]:
+        """Give what differs from a container's image, as `docker diff` writes it: `A /path`, sorted by the path."""
+
+    def commit(self, name: str, image: str, changes: Sequence[str]) -> None:
+        """Make an image of a container; `changes` are lines of a Dockerfile."""
+
     def logs(self, name: str, lines: int) -> Sequence[str]:
         """Give the last lines of a container's output."""
 
@@ -126,6 +141,9 @@ class Registry(Protocol):
 
     def uri(self) -> str:
         """Give the repository's URI."""
+
+    def shown(self) -> Mapping[str, str]:
+        """Give what is known of the repository, by the names that AWS has for it."""
 
     def credentials(self) -> Credentials | None:
         """Give a login for it; None where none is needed."""

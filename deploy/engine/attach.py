@@ -14,7 +14,7 @@ from deploy.channel.http import wire_of
 from deploy.channel.wire import PIECE
 from deploy.engine.calls import PING, Calls
 from deploy.engine.containers import Containers
-from deploy.engine.failures import START, told
+from deploy.engine.failures import CONTAINER, START, told
 from deploy.engine.streams import STDERR, STDOUT, frames
 from deploy.errors import Failure
 
@@ -56,8 +56,10 @@ class Size:
 class Program:
     """A program that runs in a container. One thread may read its output while another feeds it."""
 
-    def __init__(self, calls: Calls, exec_id: str, response: requests.Response, *, action: str, terminal: bool) -> None:
-        self._calls, self._id, self._response = calls, exec_id, response
+    kind = "exec"  # what the engine's API calls it
+
+    def __init__(self, calls: Calls, id: str, response: requests.Response, *, action: str, terminal: bool) -> None:
+        self._calls, self._id, self._response = calls, id, response
         self._wire = wire_of(response)
         self._action, self._terminal = action, terminal
         self._not_found = False
@@ -92,7 +94,7 @@ class Program:
         """Tell it, once it runs, how large its terminal is."""
         with told(self._action):
             params = {"h": size.rows, "w": size.columns}
-            self._calls.post("exec", self._id, "resize", params=params, timeout=PING)
+            self._calls.post(self.kind, self._id, "resize", params=params, timeout=PING)
 
     def exit_code(self) -> int:
         """Wait for its end, which may come after that of its output, and give its exit code."""
@@ -108,6 +110,17 @@ class Program:
     def _shown(self) -> Mapping[str, Any]:
         with told(self._action):
             shown: Mapping[str, Any] = self._calls.api.exec_inspect(self._id)
+        return shown
+
+
+class MainProgram(Program):
+    """The program that a container was made for."""
+
+    kind = "containers"
+
+    def _shown(self) -> Mapping[str, Any]:
+        with told(self._action):
+            shown: Mapping[str, Any] = self._calls.api.inspect_container(self._id)["State"]
         return shown
 
 
@@ -151,12 +164,45 @@ class Attach(Containers):
             with told(action):
                 made = self.post("containers", name, "exec", json=body).json()["Id"]
                 response = stack.enter_context(self.stream("exec", made, "start", json={"Detach": False, **terminal}))
-            wire = wire_of(response)
-            wire.settimeout(QUIET)
-            wire.on_silence = on_silence or self.ping
-            # Whoever still feeds it does not wait.
-            stack.callback(wire.shutdown)
+            self._watch(response, on_silence, stack)
             yield Program(self, made, response, action=action, terminal=size is not None)
+
+    def new_container(self, image: str, argv: Sequence[str], labels: Mapping[str, str], *, terminal: bool) -> str:
+        """Create a container for a program that somebody speaks with, and give its id. It ends with its input."""
+        body = {
+            "Image": image,
+            "Cmd": list(argv),
+            "Labels": dict(labels),
+            "Tty": terminal,
+            "OpenStdin": True,
+            "StdinOnce": True,
+            "AttachStdin": True,
+            "AttachStdout": True,
+            "AttachStderr": True,
+        }
+        with told(f"create a container of {image}", CONTAINER):
+            return str(self.post("containers/create", json=body).json()["Id"])
+
+    @contextmanager
+    def start_attached(
+        self, id: str, *, size: Size | None = None, on_silence: Callable[[], None] | None = None
+    ) -> Iterator[Program]:
+        """Start a container of `new_container` and have its program's streams for a block; see `attach`."""
+        action = f"run {id[:12]}"
+        asked = {"stream": 1, "stdin": 1, "stdout": 1, "stderr": 1, "detachKeys": DETACH_KEYS}
+        with ExitStack() as stack:
+            with told(action, CONTAINER):
+                response = stack.enter_context(self.stream("containers", id, "attach", params=asked))
+                self._watch(response, on_silence, stack)
+                self.api.start(id)
+            yield MainProgram(self, id, response, action=action, terminal=size is not None)
+
+    def _watch(self, response: requests.Response, on_silence: Callable[[], None] | None, stack: ExitStack) -> None:
+        wire = wire_of(response)
+        wire.settimeout(QUIET)
+        wire.on_silence = on_silence or self.ping
+        # Whoever still feeds it does not wait.
+        stack.callback(wire.shutdown)
 
     def end_marked(self, name: str, mark: str, *signals: str) -> bool:
         """End the programs of a container that have this mark, and tell whether they are gone.

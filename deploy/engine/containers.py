@@ -26,6 +26,7 @@ ONCE = {"raydock.once": "1"}
 ONCE_DEADLINE = 120  # seconds
 LAST_LINES = 10
 STOP_MARGIN = 30  # seconds that an engine may take beyond a container's grace
+KINDS = "CAD"  # changed, added, deleted, as the engine numbers them
 ENDED = frozenset({"exited", "dead"})
 
 
@@ -108,6 +109,12 @@ class Containers(Calls):
         with told(f"remove {name}"), contextlib.suppress(NotFound):
             self.api.remove_container(name)
 
+    def diff(self, name: str) -> Sequence[str]:
+        """Give what differs from a container's image, as `docker diff` writes it."""
+        with told(f"compare {name} with its image"):
+            changes = self.api.diff(name) or []
+        return tuple(f"{KINDS[change['Kind']]} {change['Path']}" for change in changes)
+
     def logs(self, name: str, lines: int) -> Sequence[str]:
         """Give the last lines of a container's output."""
         with told(f"read the output of {name}"):
@@ -162,6 +169,9 @@ def found(shown: Mapping[str, Any]) -> Found:
         image=asked["Image"],
         user=asked.get("User") or "",
         exit_code=state["ExitCode"] if state["Status"] in ENDED else None,
+        image_id=shown["Image"],
+        created=shown["Created"],
+        finished=state["FinishedAt"],
     )
 
 

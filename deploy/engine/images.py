@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from deploy.progress import Say
     from deploy.site import Credentials
 
+COMMIT_DEADLINE = 900.0  # seconds: the engine reads all that was changed, and tells of no progress
 LOGIN = 120.0  # seconds for a question that the engine passes on to a registry
 # Options of a build: what the API calls them, and how it wants their values.
 BUILD_OPTIONS: Mapping[str, tuple[str, Callable[[Any], Any]]] = {
@@ -59,9 +60,21 @@ class Images(Calls):
         found = self._image(image) or {}
         return dict((found.get("Config") or {}).get("Labels") or {})
 
+    def image_command(self, image: str) -> Sequence[str]:
+        """Give what a container of the image runs where nothing is said; nothing where the image is absent."""
+        found = self._image(image) or {}
+        return tuple((found.get("Config") or {}).get("Cmd") or ())
+
     def image_digests(self, image: str) -> Sequence[str]:
         """Give the `repository@sha256:…` under which registries know the image."""
         return tuple((self._image(image) or {}).get("RepoDigests") or ())
+
+    def commit(self, name: str, image: str, changes: Sequence[str]) -> None:
+        """Make an image of a container; `changes` are lines of a Dockerfile."""
+        repository, tag = split(image)
+        params = {"container": name, "repo": repository, "tag": tag, "changes": "\n".join(changes)}
+        with told(f"commit {name}", IMAGE):
+            self.post("commit", params=params, timeout=COMMIT_DEADLINE)
 
     def tag(self, image: str, repository: str, tag: str) -> None:
         """Give the image another name."""

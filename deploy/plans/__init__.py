@@ -13,7 +13,19 @@ from deploy.plans.cluster import (
     stop_head,
     stop_workers,
 )
-from deploy.plans.image import NO_COMMIT, build_base, build_image, dockerfile, publish_image, publish_repository
+from deploy.plans.image import (
+    NO_COMMIT,
+    build_base,
+    build_commit,
+    build_containers,
+    build_image,
+    dockerfile,
+    publish_image,
+    publish_login,
+    publish_push,
+    publish_repository,
+    publish_tag,
+)
 from deploy.plans.scope import Planner, Scope
 
 __all__ = [
@@ -21,12 +33,17 @@ __all__ = [
     "Planner",
     "Scope",
     "build_base",
+    "build_commit",
+    "build_containers",
     "build_image",
     "compare",
     "dockerfile",
     "install",
     "publish_image",
+    "publish_login",
+    "publish_push",
     "publish_repository",
+    "publish_tag",
     "pull",
     "setup",
     "start",

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from deploy import lates
+from deploy import grammar, lates
 from deploy.errors import Failure, Mistake
 from deploy.image import render
 from deploy.plan import Late, Place, Plan, Word
 from deploy.plans.scope import Scope, on_head
 from deploy.steps.building import Build, HaveBase, MakeRoot
-from deploy.steps.publishing import CreateRepository, Push, ShowPublished, Tag
+from deploy.steps.manual import LIST, Commit, ShowLeft
+from deploy.steps.publishing import CheckLogin, CreateRepository, Push, ShowPublished, ShowRepository, Tag
 
 if TYPE_CHECKING:
     from deploy.settings import Settings
@@ -150,26 +152,51 @@ def build_base(scope: Scope) -> Plan:
     )
 
 
+def build_containers(scope: Scope) -> Plan:
+    """List the containers that shells were left in."""
+    return on_head(scope, ShowLeft(scope.settings.cluster_name))
+
+
+def build_commit(scope: Scope, container: str) -> Plan:
+    """Make the application's image of a container that a shell was left in."""
+    try:
+        grammar.CONTAINER(container)
+    except ValueError as wrong:
+        raise Mistake.of("USAGE", f"{container[:80]!r} {wrong}", LIST) from wrong
+    return on_head(scope, Commit(container, scope.settings.cluster_name, scope.settings.app_tag, lates.BY, lates.NOW))
+
+
 def publish_repository(scope: Scope) -> Plan:
-    """Have the repository."""
+    """Have the repository, and show it."""
+    name, region = scope.settings.repository_name, scope.settings.region
     if scope.settings.repository_uri:
         return on_head(scope)
-    return on_head(scope, CreateRepository(scope.settings.repository_name, scope.settings.region))
+    return on_head(scope, CreateRepository(name, region), ShowRepository(name, region))
+
+
+def publish_tag(scope: Scope) -> Plan:
+    """Tag the image with the repository: by what it is, and as the latest."""
+    app, uri = scope.settings.app_tag, lates.repository_uri(scope.settings)
+    return on_head(scope, Tag(app, uri, lates.image_tag(app)), Tag(app, uri, "latest"))
+
+
+def publish_login(scope: Scope) -> Plan:
+    """Have the registry accept the login."""
+    uri, login = lates.repository_uri(scope.settings), lates.registry_password(scope.settings)
+    return on_head(scope, CheckLogin(uri, login))
+
+
+def publish_push(scope: Scope) -> Plan:
+    """Push both tags, the latest last."""
+    settings = scope.settings
+    uri, short = lates.repository_uri(settings), lates.image_tag(settings.app_tag)
+    login = lates.registry_password(settings)
+    return on_head(
+        scope, CheckLogin(uri, login), Push(uri, short, login), Push(uri, "latest", login), ShowPublished(uri, short)
+    )
 
 
 def publish_image(scope: Scope) -> Plan:
-    """Create the repository, tag the image and push it, and then move `latest`."""
-    settings = scope.settings
-    uri = lates.repository_uri(settings)
-    short = lates.image_tag(settings.app_tag)
-    login = lates.registry_password(settings)
-    return publish_repository(scope).along(
-        on_head(
-            scope,
-            Tag(settings.app_tag, uri, short),
-            Push(uri, short, login),
-            Tag(settings.app_tag, uri, "latest"),
-            Push(uri, "latest", login),
-            ShowPublished(uri, short),
-        )
-    )
+    """Create the repository, tag the image, log in and push."""
+    parts = (publish_tag(scope), publish_login(scope), publish_push(scope))
+    return functools.reduce(Plan.along, parts, publish_repository(scope))

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import shlex
+import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from deploy.errors import Failure
 from deploy.lates.registry import docker_cli, logged_in
 from deploy.plan import Late, Place, Step, Word, quoted
 from deploy.steps.building import REVISION_LABEL
@@ -48,6 +50,39 @@ class CreateRepository(Step):
 
 
 @dataclass(frozen=True)
+class ShowRepository(Step):
+    """Show the repository. Document: `{"repository": {"repositoryUri": …}}`."""
+
+    document: ClassVar[str] = '"repositoryUri": <repository-uri>'
+    changes: ClassVar[bool] = False
+    told: ClassVar[bool] = False
+    where: ClassVar[Place] = Place.OPERATOR
+
+    name: str
+    region: str | None
+
+    @property
+    def title(self) -> str:
+        return "show the repository"
+
+    @property
+    def shell(self) -> str:
+        which = f"--region {shlex.quote(self.region)} " if self.region else ""
+        name = shlex.quote(self.name)
+        return (
+            f"aws ecr describe-repositories {which}--repository-names {name} --query '{{repository: repositories[0]}}'"
+        )
+
+    def done(self, site: Site) -> bool:
+        """Note it."""
+        site.made(repository=dict(site.registry.shown()))
+        return True
+
+    def apply(self, site: Site) -> None:
+        """Nothing: see `done`."""
+
+
+@dataclass(frozen=True)
 class Tag(Step):
     """Have the image tagged with the repository. Document: `docker tag <app-tag> <repository-uri>`."""
 
@@ -78,8 +113,43 @@ class Tag(Step):
 
 
 @dataclass(frozen=True)
+class CheckLogin(Step):
+    """Have the registry accept the login, as the engine asks it. Document: `eval $(aws ecr get-login)`."""
+
+    document: ClassVar[str] = "eval $(aws ecr get-login --region <region>)"
+    changes: ClassVar[bool] = False
+
+    repository: Word
+    credentials: Late[Any]
+
+    @property
+    def title(self) -> str:
+        return "log into the registry"
+
+    @property
+    def shell(self) -> str:
+        return logged_in(self.credentials, self.repository).removesuffix(" && ") or ":"
+
+    def done(self, site: Site) -> bool:
+        """Note whose login it is, and until when; where none is kept, the registry may want none."""
+        login = site.resolve(self.credentials)
+        if login is None:
+            site.made(login=None)
+            return True
+        site.docker.login(login)
+        site.made(login={"registry": login.registry, "user": login.user, "expires": moment(login.expires)})
+        return True
+
+    def apply(self, site: Site) -> None:
+        """Nothing: see `done`. Nothing is stored: each push and pull brings the login in its own header."""
+
+
+@dataclass(frozen=True)
 class Push(Step):
-    """Have the registry hold the tag, with the digest of this image. Document: `docker push <repository-uri>`."""
+    """Have the registry hold the tag, with the digest of this image. Document: `docker push <repository-uri>`.
+
+    In the script `CheckLogin` comes before it.
+    """
 
     document: ClassVar[str] = "docker push <repository-uri>"
 
@@ -96,8 +166,8 @@ class Push(Step):
         name, docker = f"{quoted(self.repository)}:{quoted(self.tag)}", docker_cli(self.credentials)
         # The manifest names the image by its id.
         return (
-            f"{logged_in(self.credentials, self.repository)}{{ {docker} manifest inspect {name} 2>/dev/null | "
-            f"grep -qF \"$(docker image inspect -f '{{{{.Id}}}}' {name})\" || {docker} push -q {name}; }}"
+            f"{docker} manifest inspect {name} 2>/dev/null | "
+            f"grep -qF \"$(docker image inspect -f '{{{{.Id}}}}' {name})\" || {docker} push -q {name}"
         )
 
     def done(self, site: Site) -> bool:
@@ -108,7 +178,12 @@ class Push(Step):
         return digest is not None and f"{repository}@{digest}" in site.docker.image_digests(name)
 
     def apply(self, site: Site) -> None:
+        """Push it; `IMAGE_NOT_FOUND` where the engine has no such tag."""
         repository, tag = site.value(self.repository), site.value(self.tag)
+        if not site.docker.has(f"{repository}:{tag}"):
+            raise Failure(
+                "IMAGE_NOT_FOUND", f"the head's engine has no {repository}:{tag}", "Tag it: invoke publish.tag"
+            )
         site.docker.push(repository, tag, site.resolve(self.credentials), site.say)
 
 
@@ -149,3 +224,8 @@ class ShowPublished(Step):
 
     def apply(self, site: Site) -> None:
         """Nothing: see `done`."""
+
+
+def moment(seconds: float | None) -> str | None:
+    """Write a time, in seconds since 1970, in UTC; None stays."""
+    return None if seconds is None else time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(seconds))

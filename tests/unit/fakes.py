@@ -97,6 +97,7 @@ class FakeDocker:
     secrets: list[Credentials | None] = field(default_factory=list)
     contexts: list[Mapping[str, bytes]] = field(default_factory=list)
     labels_given: list[Mapping[str, str]] = field(default_factory=list)
+    differs: Sequence[str] = ()
     output: str = ""
     answer: tuple[int, str] = (0, "[]")
 
@@ -134,6 +135,19 @@ class FakeDocker:
     def image_digests(self, image: str) -> Sequence[str]:
         found = self._image(image)
         return found.digests if found else ()
+
+    def image_command(self, image: str) -> Sequence[str]:
+        return ("bash",) if self._image(image) else ()
+
+    def commit(self, name: str, image: str, changes: Sequence[str]) -> None:
+        found = self._named(name)
+        self._called("commit", found.name, image, *changes)
+        _, _, labels = changes[-1].partition(" ")
+        self.images[image] = Image(labels=dict(word.split("=", 1) for word in shlex.split(labels)))
+
+    def diff(self, name: str) -> Sequence[str]:
+        assert self._named(name)
+        return self.differs
 
     def pull(self, image: str, credentials: Credentials | None, say: Say) -> None:
         self.secrets.append(credentials)
@@ -239,6 +253,9 @@ class FakeRegistry:
 
     def uri(self) -> str:
         return "registry.test/my-app"
+
+    def shown(self) -> Mapping[str, str]:
+        return {"repositoryUri": self.uri()}
 
     def credentials(self) -> Credentials | None:
         self.calls.append("credentials")

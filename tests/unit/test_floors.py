@@ -23,7 +23,7 @@ FLOORS = (
     | {"shell", "progress", "ray", "site", "plan", "lates", "steps", "probes", "plans", "script", "report", "hints"},
     {"channel", "engine", "hostkeys", "ssh", "hosts", "commands", "group", "run", "registry", "dockerconfig", "ray_api"}
     | {"parcel", "passing", "show", "practice", "programs", "listing", "terminal"},
-    {"flags", "desk", "trust", "replace", "course", "jobs", "inside"},
+    {"flags", "desk", "trust", "replace", "course", "jobs", "inside", "manual"},
     {"build", "publish", "cluster", "job", "sandbox"},
 )
 PURE = FLOORS[0] | FLOORS[1]
@@ -41,7 +41,7 @@ DOORS = {
     "pydantic": {"settings"},
     "pydantic_core": {"settings"},
     "rich": {"show"},
-    "invoke": {"tasks", "desk", "flags", "commands", "inside", *FLOORS[4]},
+    "invoke": {"tasks", "desk", "flags", "commands", "inside", "manual", *FLOORS[4]},
 }
 
 # Who may read the environment: the desk, once a run; the practice hosts are no part of a run.

@@ -41,12 +41,21 @@ RUN = "ClearName FreePorts Create LayToken StartContainer"
 PLANS: dict[str, tuple[Planner, Scope, list[str]]] = {
     "build.base": (plans.build_base, scope(), ["head: MakeRoot Build"]),
     "build.image": (plans.build_image, scope(my_project_url=URL), ["head: HaveBase Build"]),
-    "publish.repository": (plans.publish_repository, scope(), ["head: CreateRepository"]),
-    "publish.image": (plans.publish_image, scope(), ["head: CreateRepository Tag Push Tag Push ShowPublished"]),
+    "publish.repository": (plans.publish_repository, scope(), ["head: CreateRepository ShowRepository"]),
+    "publish.image": (
+        plans.publish_image,
+        scope(),
+        ["head: CreateRepository ShowRepository Tag Tag CheckLogin Push Push ShowPublished"],
+    ),
+    "publish.tag": (plans.publish_tag, scope(), ["head: Tag Tag"]),
+    "publish.login": (plans.publish_login, scope(), ["head: CheckLogin"]),
+    "publish.push": (plans.publish_push, scope(), ["head: CheckLogin Push Push ShowPublished"]),
+    "build.containers": (plans.build_containers, scope(), ["head: ShowLeft"]),
+    "build.commit": (lambda of: plans.build_commit(of, "c0ffee"), scope(), ["head: Commit"]),
     "publish.image, to a registry of one's own": (
         plans.publish_image,
         scope(repository_uri="registry.test/app"),
-        ["head: Tag Push Tag Push ShowPublished"],
+        ["head: Tag Tag CheckLogin Push Push ShowPublished"],
     ),
     "cluster.install": (
         plans.install,
@@ -203,7 +212,7 @@ def test_a_publication_is_done_once() -> None:
     made = cluster(of)
     made.registry.there = False
     made.head.docker.registry.clear()
-    done = ["have the repository my-app", "tag my-app", "push the image", "tag my-app", "push latest"]
+    done = ["have the repository my-app", "tag my-app", "tag my-app", "push the image", "push latest"]
     assert made.perform(plans.publish_image(of)) == [f"head: {what}" for what in done]
     short = IMAGE_ID.removeprefix("sha256:")[:12]
     assert [call for call in made.head.docker.calls if call[0] == "push"] == [
@@ -214,6 +223,12 @@ def test_a_publication_is_done_once() -> None:
     for tag in (short, "latest"):
         made.head.docker.images[f"registry.test/my-app:{tag}"] = Image(digests=[f"registry.test/my-app@{DIGEST}"])
     assert made.perform(plans.publish_image(of)) == []
+
+
+@pytest.mark.parametrize("name", ["", "-f", "a b", "$(reboot)", "../x"])
+def test_a_container_that_nobody_can_have_is_a_mistake(name: str) -> None:
+    with pytest.raises(Mistake, match="is not a container's id or name"):
+        plans.build_commit(scope(), name)
 
 
 def test_all_nodes_have_the_heads_token_and_it_ends_with_the_head() -> None:

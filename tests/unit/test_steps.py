@@ -22,7 +22,8 @@ from deploy.steps.cluster import AwaitGcs, FreePorts, HeadRuns, ReachGcs
 from deploy.steps.containers import Create, LayToken, ShowContainer, StartContainer, StopContainers
 from deploy.steps.images import Login, Pull
 from deploy.steps.joining import Join, Probe, ShowRay
-from deploy.steps.publishing import CreateRepository, Push, ShowPublished, Tag
+from deploy.steps.manual import Commit, ShowLeft
+from deploy.steps.publishing import CheckLogin, CreateRepository, Push, ShowPublished, Tag, moment
 from deploy.steps.setup import InstallDocker, JoinDockerGroup, MakeStateFolder, StartDocker, system_of
 
 from .fakes import DIGEST, LOGIN, Cluster, FakeSite, Image, Row, command_failed, containers, scope
@@ -410,9 +411,105 @@ def test_the_registry_is_asked_before_a_push(there: str | None, digests: tuple[s
 
 def test_a_push_goes_to_the_registry_with_its_login() -> None:
     one = site()
+    one.docker.images[f"{URI}:latest"] = Image()
     PUSH.apply(one)
     assert one.docker.calls == [("push", URI, "latest")]
     assert one.docker.secrets == [LOGIN]
+
+
+def test_an_image_without_the_tag_is_not_pushed() -> None:
+    assert failed(PUSH, site()) == f"IMAGE_NOT_FOUND the head's engine has no {URI}:latest"
+
+
+def test_a_login_is_checked_by_the_engine_and_told() -> None:
+    one = site()
+    assert CheckLogin(URI, CREDENTIALS).done(one)
+    assert one.docker.secrets == [LOGIN]
+    assert one.products == {"login": {"registry": "registry.test", "user": "AWS", "expires": None}}
+
+
+def test_a_login_that_nobody_has_is_not_checked() -> None:
+    one = site()
+    assert CheckLogin(URI, Late("registry_password", "", lambda _: None, Place.OPERATOR)).done(one)
+    assert (one.docker.secrets, one.products) == ([], {"login": None})
+
+
+@pytest.mark.parametrize(("seconds", "written"), [(None, None), (0, "1970-01-01T00:00:00Z")], ids=["never", "once"])
+def test_the_end_of_a_login_is_told_in_utc(seconds: float | None, written: str | None) -> None:
+    assert moment(seconds) == written
+
+
+# --- the image made by hand ------------------------------------------------------------------------------------
+
+BY: Late[str] = Late("by", "echo me@here", lambda _: "me@here", Place.OPERATOR)
+NOW: Late[str] = Late("now", "date", lambda _: "2026-01-01T00:00:00Z", Place.OPERATOR)
+COMMIT = Commit("left", "ray", "my-app", BY, NOW)
+
+
+def left(state: str = "exited", cluster: str = "ray") -> FakeSite:
+    """Give a head on which a shell was left."""
+    one = site()
+    one.docker.hold("left", state, raydock_manual=cluster, raydock_by="you@there")
+    found = one.docker.held["left"]
+    one.docker.held["left"] = replace(
+        found, image_id="ray-project/deploy", finished="F1", created="2026-01-01T00:00:00.5Z"
+    )
+    one.docker.images["ray-project/deploy"] = Image(digests=(f"ray-project/deploy@{DIGEST}",))
+    one.docker.differs = ("C /opt", "A /opt/ray/x", "A /app", 'A /e"vil', "D /tmp/gone")
+    return one
+
+
+def test_the_image_of_a_container_says_what_it_was_made_of_by_whom_when_and_how_much_changed() -> None:
+    one = left()
+    assert not COMMIT.done(one)
+    COMMIT.apply(one)
+    ((_, name, image, command, _),) = one.docker.calls
+    assert (name, image, command) == ("left", "my-app", 'CMD ["bash"]')
+    assert one.docker.images["my-app"].labels == {
+        "raydock.container": f"{one.docker.held['left'].id}@F1",
+        "org.opencontainers.image.base.digest": DIGEST,
+        "org.opencontainers.image.authors": "me@here",
+        "org.opencontainers.image.created": "2026-01-01T00:00:00Z",
+        "raydock.diff": "3 A,1 C,1 D in app opt tmp",
+        "raydock.manual": "",
+    }
+    assert COMMIT.done(one)
+
+
+def test_a_container_that_was_used_again_is_committed_again() -> None:
+    one = left()
+    COMMIT.apply(one)
+    one.docker.held["left"] = replace(one.docker.held["left"], finished="F2")
+    assert not COMMIT.done(one)
+
+
+NOT_LEFT: dict[str, tuple[FakeSite, str]] = {
+    "none": (site(), "CONTAINER_NOT_FOUND no shell was left in a container left"),
+    "another cluster's": (left(cluster="blue"), "CONTAINER_NOT_FOUND no shell was left in a container left"),
+    "somebody is in": (left("running"), "CONTAINER_RUNS a shell is open in left"),
+}
+
+
+@pytest.mark.parametrize(("one", "said"), NOT_LEFT.values(), ids=NOT_LEFT)
+def test_no_image_is_made_of_a_container_that_is(one: FakeSite, said: str) -> None:
+    assert failed(COMMIT, one) == said
+    assert one.docker.calls == []
+
+
+def test_containers_that_were_left_are_listed_the_newest_first() -> None:
+    one = left()
+    found = one.docker.held["left"]
+    one.docker.held["newer"] = replace(found, id="d00d" * 16, name="newer", created="2026-01-02T00:00:00.1Z")
+    one.docker.hold("head", "running", raydock_cluster="ray")
+    assert ShowLeft("ray").done(one)
+    assert [each["container"] for each in one.products["containers"]] == ["d00dd00dd00d", found.id[:12]]
+    assert one.products["containers"][1] == {
+        "container": found.id[:12],
+        "created": "2026-01-01T00:00:00Z",
+        "state": "exited",
+        "image": found.image,
+        "by": "you@there",
+    }
 
 
 def test_what_is_published_is_told_with_its_digest_its_tags_and_its_revision() -> None:

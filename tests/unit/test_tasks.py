@@ -85,7 +85,7 @@ def test_the_next_move_of_a_task_is_one_that_there_is(name: str) -> None:
 
 
 def test_each_task_that_acts_on_nodes_has_a_next_move() -> None:
-    asking = {"build.dockerfile", "cluster.shell", "cluster.exec"}
+    asking = {"build.dockerfile", "build.shell", "cluster.shell", "cluster.exec"}
     assert {name for name in EVERY_DAY if not name.startswith("job.")} - set(AFTER) == asking
 
 
@@ -237,7 +237,6 @@ NO_LINE = {
         ("job.logs",),
         "docker exec raydock-ray-head ray job logs ID  # ID: the latest of docker exec raydock-ray-head ray job list\n",
     ),
-    "a shell": (("cluster.shell",), "docker exec -t -i raydock-ray-head bash\n"),
     "a command": (("cluster.exec", "--", "ls", "a b"), "docker exec -i raydock-ray-head ls 'a b'\n"),
     "the end of a program": (("job.stop", "$(reboot)"), "docker exec raydock-ray-head ray job stop '$(reboot)'\n"),
 }
@@ -256,6 +255,25 @@ def test_a_dry_run_of_what_has_no_script_does_nothing(
     Path("prog.py").touch()
     assert invoke("--dry", *words) == 0
     assert capsys.readouterr().out == line.format(here=Path.cwd())
+
+
+AT_A_TERMINAL = {
+    "cluster.shell": ["# docker exec -t -i <container-id> bash", "docker exec -t -i raydock-ray-head bash"],
+    "build.shell": [
+        "# docker run -t -i ray-project/deploy",
+        "docker run -t -i --label raydock.manual=ray ray-project/deploy bash",
+    ],
+}
+
+
+@pytest.mark.parametrize(("task", "lines"), AT_A_TERMINAL.items())
+def test_a_dry_run_of_a_shell_is_a_script_of_one_line(
+    task: str, lines: list[str], invoke: Callable[..., int], capsys: Screen
+) -> None:
+    assert invoke("--dry", task) == 0
+    printed = capsys.readouterr().out
+    assert printed.startswith(f"#!/usr/bin/env bash\n# {task}: ")
+    assert printed.splitlines()[-3:] == ["# --- head", *lines]
 
 
 def test_the_dockerfile_can_be_seen(invoke: Callable[..., int], capsys: Screen) -> None:
@@ -304,7 +322,10 @@ def test_a_mistake_is_exit_2_and_a_document_all_the_same(
 def test_a_shell_is_on_one_node(invoke: Callable[..., int], capsys: Screen) -> None:
     Path("workers.txt").write_text("one\ntwo\n", encoding="utf-8")
     assert invoke("--dry", "cluster.shell", "--only", "two", WORKERS_FILE="workers.txt") == 0
-    assert capsys.readouterr().out == "docker exec -t -i raydock-ray-worker bash\n"
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[-1] == (
+        "ssh -t -o BatchMode=yes -o StrictHostKeyChecking=yes two 'docker exec -t -i raydock-ray-worker bash'"
+    )
     assert invoke("cluster.shell", "--only", "one,two", WORKERS_FILE="workers.txt") == 2
     assert "--only one,two names 2 nodes" in capsys.readouterr().err
 
@@ -412,7 +433,12 @@ def test_only_the_document_is_on_stdout(invoke: Callable[..., int], performed: t
 
 
 # What a task cannot do without on its command line.
-NEEDED = {"job.run": ("prog.py",), "job.stop": ("raydock-1",), "job.logs": ("--id", "raydock-1")}
+NEEDED = {
+    "build.commit": ("c0ffee",),
+    "job.run": ("prog.py",),
+    "job.stop": ("raydock-1",),
+    "job.logs": ("--id", "raydock-1"),
+}
 BROKEN = {
     "sandbox.up": (("--workers", "many"), {}),
     "sandbox.down": ((), {"DOCKER_HOST": "tcp://192.0.2.1:2375"}),
