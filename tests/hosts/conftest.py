@@ -14,6 +14,7 @@ from docker import DockerClient
 from dotenv import dotenv_values
 
 from tests.hosts.observer import INVOKE, NO_ENGINE, TOP, Done, PracticeHost, Sandbox, command
+from tests.hosts.typist import path_of_an_operator
 
 # How many of these tests pass. In CI a run of all of them in which fewer do has failed.
 HOST_TESTS = 217
@@ -104,6 +105,12 @@ def invoke() -> Invoke:
         return command([INVOKE, *words], {"ENVIRONMENT": "sandbox", **NO_ENGINE, **(env or {})}, **how)
 
     return call
+
+
+@pytest.fixture(scope="session")
+def path(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A PATH without anything of Raydock's."""
+    return path_of_an_operator(tmp_path_factory.mktemp("aws"))
 
 
 @pytest.fixture
