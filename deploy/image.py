@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from deploy import grammar
@@ -83,6 +83,48 @@ PLACEHOLDERS: Mapping[str, Placeholder] = {
 }
 _MARK = re.compile(r"<(" + "|".join(PLACEHOLDERS) + ")>")
 _LIKE_ONE = re.compile(r"<((?:my|base)-[A-Za-z-]*)>")
+
+
+NO_OWNER = " --chown=<user>"  # stands in a COPY until the base image's user is known
+
+
+def copied(template: str, folder: str) -> str:
+    """Give the template with a COPY of a folder of the context where its RUN clones <my-project-url>.
+
+    What is copied belongs to the user that would have cloned it. A `Mistake` where there is no such RUN, or more.
+    """
+    lines, owner = template.split("\n"), ""
+    clones: list[tuple[slice, str]] = []
+    for where, text in _instructions(lines):
+        word, _, rest = text.partition(" ")
+        if word.upper() == "FROM":
+            owner = NO_OWNER if "<base-image>" in rest else ""
+        elif word.upper() == "USER":
+            owner = f" --chown={rest.strip()}"
+        elif word.upper() == "RUN" and "<my-project-url>" in rest:
+            clones.append((where, owner))
+    if len(clones) != 1:
+        found = f"{len(clones) or 'no'} RUN instruction{'s' if clones else ''} with <my-project-url>"
+        cure = "MY_PROJECT_SOURCE=copy puts a COPY in the place of one; see the Dockerfile.template that Raydock has"
+        raise Mistake.of("TEMPLATE", f"Dockerfile.template has {found}", cure)
+    ((where, owner),) = clones
+    lines[where] = [f"COPY{owner} {folder}/ ./"]
+    return "\n".join(lines)
+
+
+def _instructions(lines: Sequence[str]) -> Iterator[tuple[slice, str]]:
+    """Give where each instruction of a Dockerfile stands, and its text, as the classic builder reads it."""
+    first, text = 0, ""
+    for number, line in enumerate(lines):
+        if not line.strip() or line.lstrip().startswith("#"):
+            continue
+        first = first if text else number
+        text += line.strip()
+        if text.endswith("\\"):
+            text = text[:-1] + " "
+            continue
+        yield slice(first, number + 1), text
+        text = ""
 
 
 def render(template: str, values: Mapping[str, str]) -> str:

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from deploy.errors import Mistake
-from deploy.image import PLACEHOLDERS, ImageRef, render
+from deploy.image import NO_OWNER, PLACEHOLDERS, ImageRef, copied, render
 
 TOP = Path(__file__).resolve().parents[2]
 TEMPLATE = (TOP / "Dockerfile.template").read_text(encoding="utf-8")
@@ -88,6 +88,56 @@ def test_the_template_reads_as_the_document() -> None:
     assert words == ["FROM", "WORKDIR", "RUN", "RUN", "RUN", "LABEL"]
     assert "FROM <base-image>\n" in TEMPLATE
     assert "RUN <my-project-installation-script>\n" in TEMPLATE
+
+
+COPIED = {
+    "as root": ("FROM a\nRUN git clone <my-project-url> .\n", "FROM a\nCOPY project/ ./\n"),
+    "as the base image's user": (
+        "FROM <base-image>\nRUN clone <my-project-url>",
+        f"FROM <base-image>\nCOPY{NO_OWNER} project/ ./",
+    ),
+    "as a user of the template's": (
+        "FROM <base-image>\nUSER app:app\nRUN clone <my-project-url>",
+        "FROM <base-image>\nUSER app:app\nCOPY --chown=app:app project/ ./",
+    ),
+    "as the user of its stage": (
+        "FROM <base-image>\nuser app\nFROM b\nrun clone <my-project-url>",
+        "FROM <base-image>\nuser app\nFROM b\nCOPY project/ ./",
+    ),
+    "over several lines": (
+        "FROM a\nRUN x; \\\n  # <my-project-commit>\n  clone <my-project-url> && \\\n\n  y\n# z\nRUN z",
+        "FROM a\nCOPY project/ ./\n# z\nRUN z",
+    ),
+    "beside a label": (
+        "FROM a\nRUN clone <my-project-url>\nLABEL a=b \\\n  s=<my-project-url>",
+        "FROM a\nCOPY project/ ./\nLABEL a=b \\\n  s=<my-project-url>",
+    ),
+}
+
+
+@pytest.mark.parametrize(("template", "expected"), COPIED.values(), ids=COPIED)
+def test_a_copy_takes_the_place_of_the_clone(template: str, expected: str) -> None:
+    assert copied(template, "project") == expected
+
+
+def test_the_templates_clone_alone_is_replaced() -> None:
+    before, after = instructions(TEMPLATE), instructions(copied(TEMPLATE, "project"))
+    assert [old for old, new in zip(before, after, strict=True) if old != new] == [before[3]]
+    assert after[3] == f"COPY{NO_OWNER} project/ ./"
+
+
+@pytest.mark.parametrize(
+    ("template", "found"),
+    [
+        ("FROM a\nLABEL s=<my-project-url>\n# RUN clone <my-project-url>\n", "no RUN instruction with"),
+        ("FROM a\nRUN a <my-project-url>\nRUN b <my-project-url>\n", "2 RUN instructions with"),
+    ],
+    ids=["none", "two"],
+)
+def test_a_template_without_one_clone_cannot_be_copied_into(template: str, found: str) -> None:
+    with pytest.raises(Mistake, match=f"{found} <my-project-url>. MY_PROJECT_SOURCE=copy") as caught:
+        copied(template, "project")
+    assert caught.value.problems[0].code == "TEMPLATE"
 
 
 def test_the_classic_builder_can_build_it() -> None:
