@@ -219,7 +219,7 @@ _SCHEMES = ("https", "http", "ssh", "git", "file")
 _REMOTE_HELPER = re.compile(r"[A-Za-z0-9+.-]*::")
 _UNSAFE = (
     "has a user, password or token in it, and an image shows it to everybody: leave it out and set "
-    "MY_PROJECT_SOURCE=copy, which clones with your own credentials"
+    "MY_PROJECT_SOURCE=copy, by which your own git clones it, with your credential helper or SSH agent"
 )
 
 

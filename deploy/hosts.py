@@ -25,6 +25,7 @@ from deploy.ssh import CHANNEL_TIMEOUT, close_connection, connection_to, open_co
 if TYPE_CHECKING:
     import requests
 
+    from deploy.git import Git
     from deploy.inventory import Node
     from deploy.progress import News
     from deploy.run import Run
@@ -103,6 +104,11 @@ class Host(ABC):
     def registry(self) -> Any:
         """The registry of this run."""
         return self._run.registry
+
+    @property
+    def git(self) -> Git:
+        """The operator's git."""
+        return self._run.git
 
     def value(self, word: Word) -> str:
         """Give a word with its late values found out."""

@@ -9,6 +9,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from deploy.errors import Failure
+from deploy.git import Git
 from deploy.hostkeys import load_known_hosts
 from deploy.hosts import Host, LocalHost, SshHost
 from deploy.known_hosts import KnownHosts
@@ -77,6 +78,11 @@ class Run:
     def registry(self) -> Registry:
         """The registry."""
         return registry_of(self.settings)
+
+    @cached_property
+    def git(self) -> Git:
+        """The operator's git."""
+        return Git()
 
     def host(self, node: Node) -> Host:
         """Give the host of a node."""

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from deploy.lates.project import ASK_NOBODY
 from deploy.plan import Late, Place, lates
 from deploy.shell import AS_ROOT
 
@@ -152,7 +153,8 @@ def reach_terminal(scope: Scope, node: Node, line: str) -> str:
 
 def tools(text: str) -> list[str]:
     """Name what the script calls on the operator's side."""
-    return [tool for tool in ("ssh", "aws") if f"{tool} " in text]
+    signs = {"ssh": "() { ssh ", "aws": "aws ", "git": ASK_NOBODY}  # the head's own git is none of the operator's
+    return [tool for tool, sign in signs.items() if sign in text]
 
 
 def script(task: str, scope: Scope, plan: Plan) -> str:

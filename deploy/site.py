@@ -7,8 +7,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
+    from pathlib import Path
+
     from deploy.errors import Failure
     from deploy.inventory import Node
+    from deploy.lates.project import Source
     from deploy.plan import Word
     from deploy.progress import News, Say
     from deploy.ray import Container
@@ -63,6 +67,9 @@ class Docker(Protocol):
     def image_command(self, image: str) -> Sequence[str]:
         """Give what a container of the image runs where nothing is said; nothing where the image is absent."""
 
+    def image_user(self, image: str) -> str:
+        """Give the user that the image's programs run as, as its maker named them; empty for root or no such image."""
+
     def image_digests(self, image: str) -> Sequence[str]:
         """Give the `repository@sha256:…` under which registries know the image."""
 
@@ -81,8 +88,16 @@ class Docker(Protocol):
     def login(self, credentials: Credentials) -> None:
         """Have the engine check the login; nothing is stored."""
 
-    def build(self, context: Mapping[str, bytes], tag: str, options: Mapping[str, Any], say: Say) -> str:
-        """Build an image of a context of files (name: content) and give its id."""
+    def build(
+        self,
+        context: Mapping[str, bytes],
+        tag: str,
+        options: Mapping[str, Any],
+        say: Say,
+        *,
+        tree: Path | None = None,
+    ) -> str:
+        """Build an image of a context of files (name: content), and of those in an archive, and give its id."""
 
     def run_once(self, image: str, argv: Sequence[str]) -> str:
         """Run a command in a container that is removed after it, and give its output."""
@@ -149,6 +164,19 @@ class Registry(Protocol):
         """Give a login for it; None where none is needed."""
 
 
+class Git(Protocol):
+    """The operator's own git. Called on the operator's side; what goes wrong is `PROJECT_UNREACHABLE`."""
+
+    def ask(self, source: Source) -> str:
+        """Give what git tells of the project's ref: of a folder the commit, of a URL lines of refs."""
+
+    def uncommitted(self, source: Source) -> int:
+        """Count the files of a folder that are not as they were committed."""
+
+    def tree(self, source: Source, commit: str) -> AbstractContextManager[Path]:
+        """Have the tree at a commit for a block, as an archive in a file that may be added to."""
+
+
 class RayNode(Protocol):
     """A row of Ray's node list."""
 
@@ -186,6 +214,10 @@ class Site(Protocol):
     @property
     def registry(self) -> Registry:
         """The registry of this run."""
+
+    @property
+    def git(self) -> Git:
+        """The operator's git."""
 
     @property
     def ray(self) -> Ray:

@@ -7,6 +7,7 @@ import tarfile
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from typing import IO, BinaryIO, cast
 
 SPOOL = 1 << 20  # bytes that stay in memory
@@ -15,13 +16,16 @@ WRITTEN = 946_684_800
 
 
 @contextmanager
-def context(files: Mapping[str, bytes]) -> Iterator[IO[bytes]]:
-    """Give a build's context: the files as everybody may read them, scripts as everybody may run them."""
+def context(files: Mapping[str, bytes], tree: Path | None = None) -> Iterator[IO[bytes]]:
+    """Give a build's context: the files as everybody may read them, scripts as everybody may run them.
+
+    They are added to the archive `tree`, where there is one.
+    """
     entries = (
         (entry(name, content, 0o755 if content.startswith(b"#!") else 0o644), content)
         for name, content in files.items()
     )
-    with packed(entries) as archive:
+    with added(tree, entries) if tree else packed(entries) as archive:
         yield archive
 
 
@@ -46,10 +50,23 @@ def packed(entries: Iterable[tuple[tarfile.TarInfo, bytes]]) -> Iterator[IO[byte
     """Give an archive, open at its beginning."""
     with tempfile.SpooledTemporaryFile(SPOOL) as file:
         with tarfile.open(fileobj=cast("BinaryIO", file), mode="w") as archive:
-            for member, content in entries:
-                archive.addfile(member, io.BytesIO(content))
+            _fill(archive, entries)
         file.seek(0)
         yield cast("IO[bytes]", file)
+
+
+@contextmanager
+def added(path: Path, entries: Iterable[tuple[tarfile.TarInfo, bytes]]) -> Iterator[IO[bytes]]:
+    """Give an archive that there is, open at its beginning, with further entries."""
+    with tarfile.open(path, mode="a") as archive:
+        _fill(archive, entries)
+    with path.open("rb") as file:
+        yield file
+
+
+def _fill(archive: tarfile.TarFile, entries: Iterable[tuple[tarfile.TarInfo, bytes]]) -> None:
+    for member, content in entries:
+        archive.addfile(member, io.BytesIO(content))
 
 
 def only_file(pieces: Iterable[bytes]) -> bytes | None:

@@ -17,6 +17,8 @@ from deploy.engine.streams import BuildLog, Progress, error_of
 from deploy.errors import Failure
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from deploy.progress import Say
     from deploy.site import Credentials
 
@@ -64,6 +66,11 @@ class Images(Calls):
         """Give what a container of the image runs where nothing is said; nothing where the image is absent."""
         found = self._image(image) or {}
         return tuple((found.get("Config") or {}).get("Cmd") or ())
+
+    def image_user(self, image: str) -> str:
+        """Give the user that the image's programs run as, as its maker named them; empty for root or no such image."""
+        found = self._image(image) or {}
+        return str((found.get("Config") or {}).get("User") or "")
 
     def image_digests(self, image: str) -> Sequence[str]:
         """Give the `repository@sha256:…` under which registries know the image."""
@@ -139,16 +146,29 @@ class Images(Calls):
         with told(f"log in to {credentials.registry}", REGISTRY):
             self.post("auth", timeout=LOGIN, json=auth_config(credentials))
 
-    def build(self, context: Mapping[str, bytes], tag: str, options: Mapping[str, Any], say: Say) -> str:
-        """Build an image of a context of files (name: content) and give its id.
+    def build(
+        self,
+        context: Mapping[str, bytes],
+        tag: str,
+        options: Mapping[str, Any],
+        say: Say,
+        *,
+        tree: Path | None = None,
+    ) -> str:
+        """Build an image of a context and give its id. A step that fails is `BUILD_FAILED`, with its last lines.
 
-        Options are those of the Docker SDK's `build`. A step that fails is `BUILD_FAILED`, with its last lines.
+        Args:
+            context: files (name: content).
+            tag: the image's name.
+            options: those of the Docker SDK's `build`.
+            say: who hears its output.
+            tree: an archive of further files; the others are added to it.
         """
         params = {"t": tag, "rm": True, "forcerm": True}
         params |= {BUILD_OPTIONS[key][0]: BUILD_OPTIONS[key][1](value) for key, value in options.items()}
         headers = {"Content-Type": "application/x-tar"}
         log, image = BuildLog(say), ""
-        with packed_context(context) as body, told(f"build {tag}", otherwise="BUILD_FAILED"):
+        with packed_context(context, tree) as body, told(f"build {tag}", otherwise="BUILD_FAILED"):
             for record in self.lines("build", params=params, headers=headers, body=body):
                 if error := error_of(record):
                     raise build_failure(log, tag, error)

@@ -9,15 +9,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from deploy import grammar, lates
-from deploy.errors import Failure, Mistake
-from deploy.image import render
+from deploy.errors import Mistake
+from deploy.image import NO_OWNER, copied, render
+from deploy.lates.project import FOLDER, project_commit, project_tree, source
 from deploy.plan import Late, Place, Plan, Word
 from deploy.plans.scope import Scope, on_head
-from deploy.steps.building import Build, HaveBase, MakeRoot
+from deploy.steps.building import RECIPE_LABEL, Build, HaveBase, MakeRoot, recipe_of
 from deploy.steps.manual import LIST, Commit, ShowLeft
 from deploy.steps.publishing import CheckLogin, CreateRepository, Push, ShowPublished, ShowRepository, Tag
 
 if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
+
     from deploy.settings import Settings
     from deploy.site import Site
 
@@ -43,77 +46,47 @@ def image_id(name: str, image: str) -> Late[str]:
     return Late(name, shell, lambda site: site.docker.image_id(image) or "", Place.HEAD)
 
 
-def project_commit(settings: Settings, image: str) -> Late[str]:
-    """Give the commit that the project's ref stands for now, as git in the base image sees it."""
-    url, ref = str(settings.my_project_url), settings.my_project_ref or "HEAD"
-    if len(ref) == len(NO_COMMIT) and set(ref) <= set("0123456789abcdef"):
-        return Late("commit", f"echo {ref}", lambda _: ref, Place.HEAD)
-    names = ref_names(ref)
-    ask = ("env", "GIT_TERMINAL_PROMPT=0", "git", "ls-remote", "--", url, *names)
-    line = shlex.join(ask)
-    cases = "|".join(map(shlex.quote, names))
-    # git on the head, and where it has none, the base image's: what asks must stand where the build will clone.
-    shell = (
-        f"if command -v git >/dev/null; then {line}; "
-        f"else docker run --rm --network host {shlex.quote(image)} {line}; fi | "
-        f'while read -r commit name; do case "$name" in {cases}) echo "$commit";; esac; done '
-        "| tail -n 1 | grep ."
-    )
-    return Late("commit", shell, lambda site: last_commit(refs(site, image, ask), names, url), Place.HEAD)
-
-
-def ref_names(ref: str) -> tuple[str, ...]:
-    """Give the full names that a ref may mean, the strongest last; what a tag stands for has a name of its own."""
-    if ref == "HEAD":
-        return (ref,)
-    if ref.startswith("refs/"):
-        return (ref, f"{ref}^{{}}")
-    return (f"refs/heads/{ref}", f"refs/tags/{ref}", f"refs/tags/{ref}^{{}}")
-
-
-def refs(site: Site, image: str, ask: tuple[str, ...]) -> str:
-    """Give what `git ls-remote` tells; `PROJECT_UNREACHABLE` where it tells nothing."""
-    try:
-        if site.ask("sh", "-c", "command -v git"):
-            return site.run(*ask)
-        return site.docker.run_once(image, ask)
-    except Failure as failure:
-        if failure.code != "COMMAND_FAILED":
-            raise
-        raise Failure("PROJECT_UNREACHABLE", failure.error, "Check MY_PROJECT_URL as seen from the head") from failure
-
-
-def last_commit(lines: str, names: tuple[str, ...], url: str) -> str:
-    """Give the commit of the last line with one of the names: git shows all that end like them, in their order."""
-    found = (line.split() for line in lines.splitlines())
-    commits = [words[0] for words in found if len(words) == 2 and words[1] in names]
-    if not commits:
-        raise Failure("PROJECT_UNREACHABLE", f"{url} has none of {', '.join(names)}", "Correct MY_PROJECT_REF")
-    return commits[-1]
-
-
 def dockerfile(scope: Scope) -> tuple[str, Late[str]]:
     """Give the application's Dockerfile without its commit, and with it."""
     settings = scope.settings
+    url = required(settings.my_project_url, "MY_PROJECT_URL")
     template = (settings.root / "Dockerfile.template").read_text(encoding="utf-8")
     text = render(
-        template,
+        copying(template, settings) if settings.my_project_source == "copy" else template,
         {
             "base-image": settings.base_image,
-            "my-project-url": required(settings.my_project_url, "MY_PROJECT_URL"),
+            "my-project-url": url,
             "my-project-installation-script": settings.my_project_installation_script or "",
             "my-project-commit": NO_COMMIT,
         },
     ).rstrip("\n")
-    commit = project_commit(settings, settings.base_image)
-    late = Late(
-        "dockerfile",
-        f'text={shlex.quote(text)}; printf %s "${{text//{NO_COMMIT}/${commit.name}}}"',
-        lambda site: text.replace(NO_COMMIT, site.value(commit)),
-        Place.OPERATOR,
-        needs=(commit,),
-    )
-    return text, late
+    commit, owner = project_commit(settings, settings.base_image), image_owner(settings.base_image)
+    needs = (commit, owner) if NO_OWNER in text else (commit,)
+    owned = f'text="${{text/{NO_OWNER}/${owner.name}}}"; ' if owner in needs else ""
+
+    def resolve(site: Site) -> str:
+        known = text.replace(NO_OWNER, site.value(owner), 1) if owner in needs else text
+        return known.replace(NO_COMMIT, site.value(commit))
+
+    shell = f'text={shlex.quote(text)}; {owned}printf %s "${{text//{NO_COMMIT}/${commit.name}}}"'
+    return text, Late("dockerfile", shell, resolve, Place.OPERATOR, needs=needs)
+
+
+def copying(template: str, settings: Settings) -> str:
+    """Give the template for a tree that the operator's side brings; where that has a folder is nobody's business."""
+    text = copied(template, FOLDER)
+    return text.replace("<my-project-url>", "''") if source(settings).folder else text
+
+
+def image_owner(image: str) -> Late[str]:
+    """Give the flag of COPY by which files belong to the user of an image in the head's engine; nothing for root."""
+    shell = f"docker image inspect -f '{{{{with .Config.User}}}} --chown={{{{.}}}}{{{{end}}}}' {shlex.quote(image)}"
+
+    def resolve(site: Site) -> str:
+        user = site.docker.image_user(image)
+        return f" --chown={user}" if user else ""
+
+    return Late("owner", shell, resolve, Place.HEAD)
 
 
 def required(value: str | None, key: str) -> str:
@@ -127,12 +100,26 @@ def build_image(scope: Scope) -> Plan:
     """Build the application's image on the head's engine."""
     settings = scope.settings
     _, text = dockerfile(scope)
-    base_id = image_id("base_id", settings.base_image)
+    wanted = recipe("recipe", text, image_id("base_id", settings.base_image))
+    project = project_copy(settings, wanted) if settings.my_project_source == "copy" else None
     return on_head(
         scope,
         HaveBase(settings.base_image),
-        Build(settings.app_tag, text, recipe("recipe", text, base_id)),
+        Build(settings.app_tag, text, wanted, project=project),
     )
+
+
+def project_copy(settings: Settings, wanted: Late[str]) -> Late[AbstractContextManager[Path]]:
+    """Give the project's tree; the script asks before it fetches one."""
+    tag = settings.app_tag
+    built = Late(
+        "built",
+        f"{recipe_of(tag)} 2>/dev/null || true",
+        lambda site: site.docker.image_labels(tag).get(RECIPE_LABEL, ""),
+        Place.HEAD,
+    )
+    commit = project_commit(settings, settings.base_image)
+    return project_tree(settings, commit, f'[ "${built.name}" = "${wanted.name}" ]', wanted, built)
 
 
 def build_base(scope: Scope) -> Plan:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import shlex
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 from deploy.errors import Failure
+from deploy.lates.project import FOLDER
 from deploy.plan import Late, Step, Word, quoted
 from deploy.shell import AS_ROOT, apt_install
 from deploy.steps.images import Pull
@@ -18,6 +21,11 @@ RECIPE_LABEL = "raydock.recipe"
 REVISION_LABEL = "org.opencontainers.image.revision"  # by Dockerfile.template
 CA_BUNDLE = "/etc/ssl/certs/ca-certificates.crt"
 ROOT_DEADLINE = 900  # seconds for a root file system from the distribution's packages
+
+
+def recipe_of(tag: str) -> str:
+    """Write the command that tells what an image was built of."""
+    return f"docker image inspect -f '{{{{index .Config.Labels \"{RECIPE_LABEL}\"}}}}' {shlex.quote(tag)}"
 
 
 @dataclass(frozen=True)
@@ -95,6 +103,7 @@ class Build(Step):
     dockerfile: Word
     recipe: Late[str]
     with_ca_bundle: bool = False
+    project: Late[AbstractContextManager[Path]] | None = None
 
     @property
     def title(self) -> str:
@@ -104,10 +113,14 @@ class Build(Step):
     def shell(self) -> str:
         tag = shlex.quote(self.tag)
         bundle = f' && cp {CA_BUNDLE} "$memory/build/"' if self.with_ca_bundle else ""
+        folder, tree = '"$memory/build"', ""
+        if self.project:
+            folder = f'"$memory/build/{FOLDER}"'
+            tree = f" && printf %s {quoted(self.project)} | base64 -d | tar -xpzC {folder}"
         return (
-            f'[ "$(docker image inspect -f \'{{{{index .Config.Labels "{RECIPE_LABEL}"}}}}\' {tag} 2>/dev/null)" '
-            f'= {quoted(self.recipe)} ] || {{ mkdir -p "$memory/build" && '
-            f'printf %s {quoted(self.dockerfile)} >"$memory/build/Dockerfile"{bundle} && '
+            f'[ "$({recipe_of(self.tag)} 2>/dev/null)" '
+            f"= {quoted(self.recipe)} ] || {{ mkdir -p {folder} && "
+            f'printf %s {quoted(self.dockerfile)} >"$memory/build/Dockerfile"{bundle}{tree} && '
             f'docker build -t {tag} --label {RECIPE_LABEL}={quoted(self.recipe)} "$memory/build"; }}'
         )
 
@@ -121,7 +134,9 @@ class Build(Step):
         context = {"Dockerfile": site.value(self.dockerfile).encode()}
         if self.with_ca_bundle:
             context["ca-certificates.crt"] = site.run("cat", CA_BUNDLE).encode()
-        site.docker.build(context, self.tag, {"labels": {RECIPE_LABEL: site.value(self.recipe)}}, site.say)
+        options = {"labels": {RECIPE_LABEL: site.value(self.recipe)}}
+        with site.resolve(self.project) if self.project else nullcontext() as tree:
+            site.docker.build(context, self.tag, options, site.say, tree=tree)
         self.note(site)
 
     def note(self, site: Site) -> None:

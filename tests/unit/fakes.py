@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from deploy.errors import Failure
+from deploy.git import Git
 from deploy.hostfile import parse_workers
 from deploy.inventory import Node, inventory, parse_head
 from deploy.plan import Late, Place, Plan, Step, Word, parts_of
@@ -80,6 +81,7 @@ class Image:
     id: str = IMAGE_ID
     labels: Mapping[str, str] = field(default_factory=dict)
     digests: Sequence[str] = ()
+    user: str = ""
 
 
 @dataclass
@@ -96,6 +98,7 @@ class FakeDocker:
     calls: list[tuple[str, ...]] = field(default_factory=list)
     secrets: list[Credentials | None] = field(default_factory=list)
     contexts: list[Mapping[str, bytes]] = field(default_factory=list)
+    trees: list[bytes] = field(default_factory=list)
     labels_given: list[Mapping[str, str]] = field(default_factory=list)
     differs: Sequence[str] = ()
     output: str = ""
@@ -131,6 +134,10 @@ class FakeDocker:
     def image_labels(self, image: str) -> Mapping[str, str]:
         found = self._image(image)
         return found.labels if found else {}
+
+    def image_user(self, image: str) -> str:
+        found = self._image(image)
+        return found.user if found else ""
 
     def image_digests(self, image: str) -> Sequence[str]:
         found = self._image(image)
@@ -173,10 +180,19 @@ class FakeDocker:
     def login(self, credentials: Credentials) -> None:
         self.secrets.append(credentials)
 
-    def build(self, context: Mapping[str, bytes], tag: str, options: Mapping[str, Any], say: Say) -> str:
+    def build(
+        self,
+        context: Mapping[str, bytes],
+        tag: str,
+        options: Mapping[str, Any],
+        say: Say,
+        *,
+        tree: Path | None = None,
+    ) -> str:
         self._called("build", tag)
         say(f"built {tag}")
         self.contexts.append(context)
+        self.trees += [tree.read_bytes()] if tree else []
         self.images[tag] = Image(labels=options["labels"])
         return IMAGE_ID
 
@@ -287,6 +303,7 @@ class FakeSite:
     def __init__(self, node: Node, cluster: Cluster) -> None:
         self._node, self._cluster = node, cluster
         self.docker, self.registry, self.ray = FakeDocker(), cluster.registry, FakeRay()
+        self.git = Git()  # the real one: its repositories are folders
         self.answers: dict[str, str | Failure] = {}
         self.commands: list[str] = []
         self.said: list[News] = []

@@ -22,7 +22,7 @@ FLOORS = (
     {"settings", "inputs", "envfile", "clashes", "lists", "ports", "inventory", "hostfile", "image", "known_hosts"}
     | {"shell", "progress", "ray", "site", "plan", "lates", "steps", "probes", "plans", "script", "report", "hints"},
     {"channel", "engine", "hostkeys", "ssh", "hosts", "commands", "group", "run", "registry", "dockerconfig", "ray_api"}
-    | {"parcel", "passing", "show", "practice", "programs", "listing", "terminal"},
+    | {"git", "parcel", "passing", "show", "practice", "programs", "listing", "terminal"},
     {"flags", "desk", "trust", "replace", "course", "jobs", "inside", "manual"},
     {"build", "publish", "cluster", "job", "sandbox"},
 )

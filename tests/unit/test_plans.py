@@ -159,7 +159,7 @@ def cluster(of: Scope) -> Cluster:
     made.head.ray = Joined(made, "127.0.0.2" if of.alone else "10.0.0.1")
     made.head.docker.registry = {"registry.test/my-app:latest": DIGEST, "rayproject/ray:2.60.0": DIGEST}
     made.head.docker.images["my-app"] = Image()
-    made.head.answers["env GIT_TERMINAL_PROMPT=0 git ls-remote"] = f"{COMMIT}\tHEAD\n"
+    made.head.answers["env GIT_TERMINAL_PROMPT=0"] = f"{COMMIT}\tHEAD\n"
     return made
 
 
@@ -323,7 +323,7 @@ RECIPES: dict[str, tuple[dict[str, str], str, str]] = {
 def recipe(values: dict[str, str], commit: str, base: str) -> str:
     of = scope(**{"my_project_url": URL, **values})
     made = cluster(of)
-    made.head.answers["env GIT_TERMINAL_PROMPT=0 git ls-remote"] = f"{commit}\tHEAD\n"
+    made.head.answers["env GIT_TERMINAL_PROMPT=0"] = f"{commit}\tHEAD\n"
     made.head.docker.images["ray-project/deploy"] = Image(base)
     made.perform(plans.build_image(of))
     return str(made.head.docker.images["my-app"].labels["raydock.recipe"])
@@ -387,7 +387,7 @@ def commit(ref: str) -> Late[Any]:
 )
 def test_the_commit_is_that_of(ref: str, lines: str, expected: str, tmp_path: Path) -> None:
     made = cluster(scope())
-    made.head.answers["env GIT_TERMINAL_PROMPT=0 git ls-remote"] = lines
+    made.head.answers["env GIT_TERMINAL_PROMPT=0"] = lines
     (tmp_path / "lines").write_text(lines, encoding="utf-8")
     path = program(tmp_path / "bin", "git", f"cat {tmp_path}/lines")
     assert (made.head.value(commit(ref)), bash(commit(ref).shell, path)) == (expected, expected)
@@ -404,6 +404,7 @@ def test_git_is_asked_in_the_base_image_where_the_head_has_none() -> None:
             "ray-project/deploy",
             "env",
             "GIT_TERMINAL_PROMPT=0",
+            "GIT_SSH_COMMAND=ssh -o BatchMode=yes",
             "git",
             "ls-remote",
             "--",
@@ -426,7 +427,7 @@ UNREACHABLE: dict[str, tuple[str | Failure, str]] = {
 @pytest.mark.parametrize(("answer", "said"), UNREACHABLE.values(), ids=UNREACHABLE)
 def test_a_project_that_cannot_be_had_is_told(answer: str | Failure, said: str) -> None:
     made = cluster(scope())
-    made.head.answers["env GIT_TERMINAL_PROMPT=0 git ls-remote"] = answer
+    made.head.answers["env GIT_TERMINAL_PROMPT=0"] = answer
     with pytest.raises(Failure) as caught:
         made.head.resolve(commit("nope"))
     assert f"{caught.value.code} {caught.value.error}" == said

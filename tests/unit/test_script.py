@@ -58,6 +58,7 @@ CLUSTERS: dict[str, Scope] = {
     "this machine alone": scope(**ALWAYS),
     "an image of a public registry": scope(WORKERS, image="rayproject/ray:2.60.0", **ALWAYS),
     "a registry of one's own": scope(WORKERS, repository_uri="registry.test:5000/team/app", **ALWAYS),
+    "a project that is copied": scope(WORKERS, head="ubuntu@10.0.0.1", my_project_source="copy", **ALWAYS),
     "a part of it": scope(WORKERS, only="10.0.0.8", **ALWAYS),
 }
 
@@ -168,7 +169,7 @@ def test_nothing_but_the_hosts_functions_connects(task: str) -> None:
     text = written(task, of)
     functions = [line for line in text.splitlines() if line.startswith("on_")]
     assert len(functions) == len({line.split("(")[0] for line in functions}) <= len(of.inventory.nodes)
-    assert text.count("ssh -o") == len(functions)
+    assert text.count("ssh -o BatchMode=yes -o") == len(functions)
 
 
 def test_hosts_come_one_after_the_other_and_the_head_first() -> None:
@@ -197,6 +198,8 @@ TOOLS = {
     "cluster.install": ("behind SSH, with ECR", "bash ssh"),
     "cluster.start": ("behind SSH, with ECR", "bash ssh aws"),
     "publish.image": ("this machine alone", "bash aws"),
+    "build.image": ("behind SSH, with ECR", "bash ssh"),
+    "build.base": ("this machine alone", "bash"),
 }
 
 
@@ -204,6 +207,10 @@ TOOLS = {
 def test_what_the_operators_side_calls_is_looked_for_first(task: str) -> None:
     cluster, tools = TOOLS[task]
     assert f"for tool in {tools}; do" in written(task, CLUSTERS[cluster])
+
+
+def test_the_operators_git_is_looked_for_where_it_copies() -> None:
+    assert "for tool in bash ssh git; do" in written("build.image", CLUSTERS["a project that is copied"])
 
 
 def test_an_endpoint_of_ones_own_is_told_to_aws() -> None:
@@ -554,7 +561,7 @@ def built_by_the_run(of: Scope) -> FakeSite:
     """Give the head after the run built the image."""
     site = Cluster(of).head
     site.docker.images["ray-project/deploy"] = Image()
-    site.answers["env GIT_TERMINAL_PROMPT=0 git ls-remote"] = f"{'c' * 40}\tHEAD\n"
+    site.answers["env GIT_TERMINAL_PROMPT=0"] = f"{'c' * 40}\tHEAD\n"
     (stage,) = plans.build_image(of).stages
     for step in stage.chains[0].steps:
         if not step.done(site):
