@@ -183,7 +183,13 @@ def test_a_ref_that_there_is_not_is_told(project: Project) -> None:
         )
 
 
-def test_nobody_is_asked_for_a_password_and_the_failure_has_a_cure() -> None:
+def test_git_has_nobody_to_ask(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = program(tmp_path / "bin", "git", 'echo "$GIT_TERMINAL_PROMPT ${GIT_SSH_COMMAND##* -o }"')
+    monkeypatch.setenv("PATH", f"{path}:{os.environ['PATH']}")
+    assert Git().ask(Source("https://git.test/a", "HEAD", folder=False)) == "0 BatchMode=yes\n"
+
+
+def test_a_url_that_cannot_be_reached_is_told_with_what_to_try() -> None:
     with pytest.raises(Failure) as caught:
         Git().ask(Source("http://127.0.0.1:9/a.git", "HEAD", folder=False))
     assert caught.value.code == "PROJECT_UNREACHABLE"
