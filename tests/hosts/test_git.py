@@ -1,0 +1,253 @@
+"""The project's commit, and how it comes into the image: cloned by the build, or copied from the operator's side."""
+
+from __future__ import annotations
+
+import base64
+import gzip
+import os
+import subprocess
+import tarfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.hosts.observer import NO_ENGINE, Done, PracticeHost, Sandbox, command
+
+Invoke = Callable[..., Done]
+
+TAG, BASE, SERVED = "raydock-git-test", "raydock-git-test-base", "raydock-git-test.git"
+SERVICES = "raydock-sandbox-services"
+REVISION, SOURCE = "org.opencontainers.image.revision", "org.opencontainers.image.source"
+CANARY, TOKEN, IN_SCRIPT = "canary-in-a-file-7f3a", "planted-token-91bc", "canary-in-the-history-20e4"
+ALONE = {
+    "PATH": os.environ["PATH"],
+    "GIT_CONFIG_GLOBAL": "/dev/null",
+    "GIT_CONFIG_NOSYSTEM": "1",
+    **{f"GIT_{who}_{what}": "a" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")},
+}
+
+
+@dataclass(frozen=True)
+class Project:
+    """A repository on the operator's side."""
+
+    folder: Path
+
+    def git(self, *words: str) -> str:
+        """Have git do something in it."""
+        done = subprocess.run(("git", *words), cwd=self.folder, env=ALONE, capture_output=True, text=True, check=True)
+        return done.stdout.strip()
+
+    def commit(self, content: str) -> str:
+        """Commit a file of this content, and give the commit."""
+        (self.folder / "file").write_text(content)
+        self.git("add", "--all")
+        self.git("commit", "--quiet", "--message=a")
+        return self.git("rev-parse", "HEAD")
+
+    def push(self) -> None:
+        """Push to the practice hosts' git server, past the server's own door, which only reads."""
+        there = f"ext::docker exec -i {SERVICES} %S /srv/git/{SERVED}"
+        self.git("-c", "protocol.ext.allow=always", "push", "--quiet", there, "main")
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Project:
+    """A repository without a commit."""
+    made = Project(tmp_path / "project")
+    made.folder.mkdir()
+    made.git("init", "--quiet", "--initial-branch=main")
+    return made
+
+
+@pytest.fixture
+def served(practice_hosts: Sandbox) -> Iterator[str]:  # noqa: ARG001 - with whom the git server is up
+    """The URL under which the practice hosts' git server has what is pushed."""
+    git = ("docker", "exec", SERVICES)
+    subprocess.run((*git, "git", "init", "--quiet", "--bare", f"/srv/git/{SERVED}"), check=True)
+    subprocess.run((*git, "git", "-C", f"/srv/git/{SERVED}", "symbolic-ref", "HEAD", "refs/heads/main"), check=True)
+    settings = (Path(__file__).parents[2] / "conf/sandbox.env").read_text()
+    (url,) = [line.partition("=")[2] for line in settings.splitlines() if line.startswith("MY_PROJECT_URL=")]
+    yield url.replace("app.git", SERVED)
+    subprocess.run((*git, "rm", "-rf", f"/srv/git/{SERVED}"), check=True)
+
+
+@pytest.fixture
+def head(sandbox: Sandbox) -> Iterator[PracticeHost]:
+    """The head, from which what was built here is removed."""
+    yield sandbox.head
+    sandbox.head.attempt("docker", "image", "rm", "--force", TAG, BASE)
+
+
+def setting(url: str, **more: str) -> dict[str, str]:
+    return {"APP_TAG": TAG, "MY_PROJECT_URL": url, "MY_PROJECT_INSTALLATION_SCRIPT": "true", **more}
+
+
+def content(head: PracticeHost, path: str = "file") -> str:
+    return head.docker("run", "--rm", TAG, "cat", path)
+
+
+def label(head: PracticeHost, name: str) -> str:
+    return head.docker("image", "inspect", "-f", f'{{{{index .Config.Labels "{name}"}}}}', TAG)
+
+
+def test_a_commit_is_built_once_and_one_that_was_pushed_comes_into_the_image(
+    invoke: Invoke, sandbox: Sandbox, head: PracticeHost, project: Project, served: str
+) -> None:
+    env = setting(served)
+    first = project.commit("first")
+    project.push()
+    assert invoke("build", "--json", env=env).report["revision"] == first
+    assert (content(head), label(head, REVISION), label(head, SOURCE)) == ("first", first, served)
+
+    since = time.time_ns()
+    again = invoke("build", "--json", env=env).report
+    assert (again["changed"], again["revision"]) == (False, first)
+    assert sandbox.actions(since) == {}
+
+    second = project.commit("second")
+    project.push()
+    built = invoke("build", "--json", env=env).report
+    assert (built["changed"], built["revision"]) == (True, second)
+    assert (content(head), label(head, REVISION)) == ("second", second)
+
+
+def test_a_folder_is_copied_as_it_was_committed_and_belongs_to_the_images_user(
+    invoke: Invoke, sandbox: Sandbox, head: PracticeHost, project: Project
+) -> None:
+    base = "FROM ray-project/deploy\\nRUN useradd app && mkdir /app && chown app /app\\nUSER app\\n"
+    head.shell(f"printf '{base}' | docker build -q -t {BASE} -")
+    env = setting(str(project.folder), MY_PROJECT_SOURCE="copy", BASE_IMAGE=BASE)
+    env["MY_PROJECT_INSTALLATION_SCRIPT"] = "echo installed >>file && touch new"
+    commit = project.commit("committed\n")
+    (project.folder / "file").write_text("uncommitted")
+    (project.folder / "beside").write_text("uncommitted")
+
+    built = invoke("build", "--json", env=env)
+    assert built.err.count("has uncommitted changes, which are not in the image; files: 2") == 1
+    assert (built.report["changed"], built.report["revision"]) == (True, commit)
+    assert content(head) == "committed\ninstalled"
+    assert head.docker("run", "--rm", TAG, "ls").split() == ["file", "new"]
+    assert (label(head, REVISION), label(head, SOURCE)) == (commit, "")
+
+    since = time.time_ns()
+    assert not invoke("build", "--json", env=env).report["changed"]
+    assert sandbox.actions(since) == {}
+
+
+@pytest.fixture
+def private(project: Project) -> Iterator[str]:
+    """The URL of a git server on this machine that answers only to the token."""
+    secret = base64.b64encode(f"operator:{TOKEN}".encode()).decode()
+
+    class Smart(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            if self.headers["Authorization"] != f"Basic {secret}":
+                self.send_response(401)
+                self.send_header("WWW-Authenticate", 'Basic realm="private"')
+                self.send_header("Content-Length", "0")
+                self.end_headers()
+                return
+            path, _, query = self.path.partition("?")
+            environ = {
+                **ALONE,
+                "GIT_PROJECT_ROOT": str(project.folder.parent),
+                "GIT_HTTP_EXPORT_ALL": "1",
+                "PATH_INFO": path,
+                "QUERY_STRING": query,
+                "REQUEST_METHOD": self.command,
+                "CONTENT_TYPE": self.headers.get("Content-Type", ""),
+                "HTTP_CONTENT_ENCODING": self.headers.get("Content-Encoding", ""),
+                "GIT_PROTOCOL": self.headers.get("Git-Protocol", ""),
+            }
+            body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+            done = subprocess.run(("git", "http-backend"), input=body, env=environ, capture_output=True, check=True)
+            head, _, answer = done.stdout.partition(b"\r\n\r\n")
+            lines = dict(line.split(": ", 1) for line in head.decode().split("\r\n"))
+            self.send_response(int(lines.pop("Status", "200 OK").split()[0]))
+            for name, value in {**lines, "Content-Length": str(len(answer))}.items():
+                self.send_header(name, value)
+            self.end_headers()
+            self.wfile.write(answer)
+
+        do_POST = do_GET  # noqa: N815 - as the server looks for it
+
+        def log_message(self, *_: Any) -> None:
+            """Say nothing."""
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Smart)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}/project/.git"
+    server.shutdown()
+    server.server_close()
+
+
+def saved(head: PracticeHost, folder: Path) -> Iterator[tuple[str, bytes]]:
+    """Give all that `docker save` writes of the image, each part by its name, unpacked."""
+    archive = folder / "image.tar"
+    with archive.open("wb") as file:
+        subprocess.run(("docker", "exec", str(head.box.name), "docker", "save", TAG), stdout=file, check=True)
+    with tarfile.open(archive) as tar:
+        for member in tar:
+            if part := tar.extractfile(member):
+                found = part.read()
+                yield member.name, gzip.decompress(found) if found.startswith(b"\x1f\x8b") else found
+
+
+def test_a_private_project_is_copied_and_its_token_is_nowhere_in_the_image(
+    invoke: Invoke, head: PracticeHost, project: Project, private: str, tmp_path: Path
+) -> None:
+    commit = project.commit(CANARY)
+    config = tmp_path / "gitconfig"
+    config.write_text(f'[credential]\n\thelper = "!echo username=operator; echo password={TOKEN}; :"\n')
+    # A small base without git, for the build needs none.
+    env = setting(private, MY_PROJECT_SOURCE="copy", BASE_IMAGE="raydock/python-root")
+    env |= {"GIT_CONFIG_GLOBAL": "/dev/null", "MY_PROJECT_INSTALLATION_SCRIPT": f": {IN_SCRIPT}"}
+    refused = invoke("build", "--json", env=env, exit=1)
+    assert refused.node("head")["code"] == "PROJECT_UNREACHABLE"
+
+    built = invoke("build", "--json", "-v", env={**env, "GIT_CONFIG_GLOBAL": str(config)})
+    assert built.report["revision"] == commit
+    assert (content(head), label(head, SOURCE)) == (CANARY, private)
+    hits = dict.fromkeys((CANARY, IN_SCRIPT, TOKEN), 0)
+    for _, part in saved(head, tmp_path):
+        for word in hits:
+            hits[word] += part.count(word.encode())
+    assert hits[CANARY]
+    assert hits[IN_SCRIPT]
+    assert hits[TOKEN] == 0
+    assert TOKEN not in built.out + built.err + refused.out + refused.err
+
+
+def test_the_script_copies_the_project_as_the_run_does(
+    invoke: Invoke, sandbox: Sandbox, head: PracticeHost, project: Project, tmp_path: Path
+) -> None:
+    env = setting(str(project.folder), MY_PROJECT_SOURCE="copy")
+
+    def typed() -> Done:
+        script = tmp_path / "build.sh"
+        script.write_text(invoke("--dry", "build", env=env).out)
+        return command(["bash", script], {**NO_ENGINE, "TMPDIR": str(tmp_path)}, folder=tmp_path)
+
+    commit = project.commit("by the script")
+    (project.folder / "beside").write_text("uncommitted")
+    assert "which are not in the image; files: 1" in typed().err
+    assert (content(head), label(head, REVISION)) == ("by the script", commit)
+    assert head.docker("run", "--rm", TAG, "ls") == "file"
+    since = time.time_ns()
+    assert not invoke("build", "--json", env=env).report["changed"]
+    assert sandbox.actions(since) == {}
+
+    second = project.commit("by the run")
+    assert invoke("build", "--json", env=env).report["revision"] == second
+    since = time.time_ns()
+    typed()
+    assert sandbox.actions(since) == {}
+    assert [path.name for path in tmp_path.iterdir() if path.name.startswith("tmp.")] == []
+    assert head.shell("ls /dev/shm") == ""
