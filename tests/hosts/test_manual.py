@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -271,7 +272,8 @@ TASKS = sorted({row.task for row in rows()})
 def elsewhere(sandbox: Sandbox) -> dict[str, str]:
     """What `--dry` prints where there is no network, no name is known and no program is found."""
     assert sandbox
-    return {task: dry(task, "unshare", "--net", "--map-root-user", path="/nowhere") for task in TASKS}
+    alone = (str(shutil.which("unshare")), "--net", "--map-root-user")
+    return {task: dry(task, *alone, path="/nowhere") for task in TASKS}
 
 
 @pytest.mark.parametrize("task", TASKS)

@@ -17,7 +17,6 @@ import pytest
 
 from deploy import lates
 from deploy.group import HostGroup
-from deploy.inputs import read_inputs
 from deploy.inventory import Inventory
 from deploy.plan import Late, Place, Step
 from deploy.plans import Scope
@@ -27,6 +26,7 @@ from deploy.probes import PROBED_PATH
 from deploy.ray import Container, NodeValues, ray_container
 from deploy.run import Run
 from deploy.script import script
+from deploy.settings import read
 from deploy.show import Screen
 from deploy.steps import building, clearing, containers, images, joining, manual, publishing, setup
 from deploy.steps import cluster as joins
@@ -125,7 +125,7 @@ def faces(
             "HEAD": f"ubuntu@{host.node}",
             "CLUSTER_NAME": CLUSTER,
         }
-        settings, _ = read_inputs(TOP, environ)
+        settings = read(TOP, environ).settings
         inventory = Inventory(settings.head_node())
         made.append(Face(name, host, Scope(settings, inventory, inventory.select(None)), perform, digest))
     yield made[0], made[1]
@@ -173,7 +173,8 @@ def container_of(shown: dict[str, Any]) -> Any:
 
 def image_of(shown: dict[str, Any]) -> Any:
     """Give an image without when it was made, and its id where that depends on it."""
-    config = {key: value for key, value in shown["Config"].items() if key != "Hostname"}
+    # Of the layer before it the classic builder keeps an image with a moment in it.
+    config = {key: value for key, value in shown["Config"].items() if key not in ("Hostname", "Image")}
     labels = {key: value for key, value in (config.get("Labels") or {}).items() if key not in VARYING}
     digests = [digest.replace("-bash@", "-run@") for digest in shown["RepoDigests"]]
     return plain(
@@ -231,6 +232,15 @@ def registry_has(face: Face) -> Any:
     return {key: value for key, value in found.items() if key.startswith("image")}
 
 
+def differences(one: Any, other: Any, place: str = "") -> Iterator[str]:
+    """Say where two of what was seen differ."""
+    if isinstance(one, dict) and isinstance(other, dict):
+        for key in sorted(one.keys() | other.keys()):
+            yield from differences(one.get(key), other.get(key), f"{place}/{key}")
+    elif one != other:
+        yield f"{place}: {one!r}, by bash {other!r}"
+
+
 # ---- the steps
 
 
@@ -240,6 +250,8 @@ class Case:
 
     step: Callable[[Face], Step]
     given: Callable[[Face], object] = field(default=lambda _: None)
+    # That what it has to bring about is so at the start.
+    done: bool = False
     # What has to come before it in a script.
     after: Callable[[Face], tuple[Step, ...]] = field(default=lambda _: ())
 
@@ -324,7 +336,7 @@ def shell_left(face: Face) -> None:
 
 def without_pull(face: Face) -> None:
     """Have the application's layers, and not its name: a pull of it takes a moment."""
-    face.host.shell(f"docker tag {face.digest} raydock-parity-layers; docker rmi {face.digest}")
+    face.host.shell(f"docker tag {face.digest} raydock-parity-layers && docker rmi {face.digest} || true")
 
 
 def login(face: Face) -> publishing.CheckLogin:
@@ -354,7 +366,7 @@ CASES: dict[type[Step], Case] = {
     ),
     setup.MakeStateFolder: Case(lambda _: setup.MakeStateFolder(CLUSTER)),
     building.MakeRoot: Case(lambda _: building.MakeRoot("raydock-parity-root", "raydock.invalid/root"), no_root),
-    building.HaveBase: Case(lambda _: building.HaveBase("raydock-parity-small"), small_image),
+    building.HaveBase: Case(lambda _: building.HaveBase("raydock-parity-small"), small_image, done=True),
     building.Build: Case(
         lambda _: building.Build("raydock-parity-built", fixed("dockerfile", DOCKERFILE), fixed("recipe", "abc")),
         small_image,
@@ -449,10 +461,10 @@ def test_both_faces_of_a_step_do_the_same(case: Case, faces: tuple[Face, Face]) 
         return face.host.actions(since)
 
     start = both(begin)
-    assert start[0] == start[1]
+    assert list(differences(*start)) == []
     ended = both(once)
-    assert ended[0] == ended[1]
+    assert list(differences(*ended)) == []
     step = case.step(faces[0])
-    if step.changes:
+    if step.changes and not case.done:
         assert ended[0] != start[0], "the step changed nothing that is compared"
     assert [actions - {"exec_create", "exec_start", "exec_die", "pull"} for actions in both(again)] == [set(), set()]
