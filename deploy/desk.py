@@ -182,10 +182,19 @@ class Head:
 
 @contextmanager
 def open_head(c: Context) -> Iterator[Head]:  # noqa: ARG001 - every task has one
-    """Give the head of the running cluster; `HEAD_NOT_RUNNING` where there is none."""
+    """Give the head of the running cluster: `HEAD_NOT_RUNNING` where there is none, `DIALECT_TOO_OLD` below Ray 2.0."""
+    from deploy.ray import RAY, is_mute
+
     scope = scope_of(Flags())
     first_lines(scope)
     with open_node(scope, scope.inventory.head) as host:
+        found = host.docker.find(scope.container("head"))
+        if found and is_mute(found.labels):
+            raise Failure(
+                "DIALECT_TOO_OLD",
+                f"Ray {found.labels[RAY]} takes no programs from outside, as Ray does from 2.0 on",
+                "Run it in the head's container: invoke cluster.exec -- python FILE",
+            )
         yield Head(scope.settings, host)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import MISSING, dataclass, field, fields, is_dataclass
 from enum import Enum
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
@@ -48,6 +48,13 @@ class Phrase:
 Word = str | Late[Any] | Phrase
 
 
+@dataclass(frozen=True)
+class Spread:
+    """Words of a command line that are one late value: it is cut at its blanks, and no word has one."""
+
+    late: Late[str]
+
+
 def phrase(*words: Word) -> Phrase:
     """Give one word made of others, written one behind the other."""
     return Phrase(tuple(part for word in words for part in parts_of(word)))
@@ -61,6 +68,17 @@ def parts_of(word: Word) -> tuple[str | Late[Any], ...]:
 def quoted(word: Word) -> str:
     """Write a word as bash reads it: literals quoted, late values as their variable."""
     return "".join(f'"${part.name}"' if isinstance(part, Late) else shlex.quote(part) for part in parts_of(word))
+
+
+def argument(word: Word | Spread) -> str:
+    """Write a word of a command line, or those of a late value, as bash reads them."""
+    return f"${word.late.name}" if isinstance(word, Spread) else quoted(word)
+
+
+def argv(command: Iterable[Word | Spread], value: Callable[[Word], str]) -> list[str]:
+    """Give a command line as it is run; `value` gives the late values."""
+    words = (value(word.late).split() if isinstance(word, Spread) else [value(word)] for word in command)
+    return [word for some in words for word in some]
 
 
 def lates(value: object) -> Iterator[Late[Any]]:

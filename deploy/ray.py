@@ -7,49 +7,71 @@ import json
 import shlex
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any
 
-from deploy.plan import Late, Word, phrase, quoted
+from deploy.plan import Late, Spread, Word, argument, lates, phrase, quoted
 
 if TYPE_CHECKING:
     from deploy.inventory import Node
     from deploy.settings import Settings
+    from deploy.site import Site
 
 TOKEN_PATH = "/run/ray-token"  # noqa: S105 - a path, not a token
+RAY = "raydock.ray"  # the label with the version of Ray that a container runs
 STOP_GRACE = 45  # seconds; `ray start --block` drains up to 30 s on SIGTERM
 
 
 @dataclass(frozen=True)
 class Dialect:
-    """The flags of `ray start` in a range of Ray's versions."""
+    """The flags of `ray start` in a range of Ray's versions. `{…}` stands for a value."""
 
     head: tuple[str, ...]
     worker: tuple[str, ...]
 
 
-# `{…}` stands for a value; the document's own flags are those of the first Rays.
+def dialect(port: str, address: str, num_workers: str, *dashboard: str) -> Dialect:
+    """Give a dialect by what it calls the head's port, the head's address and the node's workers."""
+    head, node = f"{port}={{port}}", f"{address}={{head}}"
+    usual = ("--object-manager-port={object_manager_port}", "--node-ip-address={address}")
+    workers = f"{num_workers}={{num_workers}}"
+    return Dialect(("--head", "--block", head, *usual, workers, *dashboard), ("--block", node, *usual, workers))
+
+
+# By the versions that speak it: a pattern as `case` in bash reads it, of which the first that fits holds. An old Ray
+# refuses what it does not know, so the dashboard's host and port are asked only of one that has these flags.
 DIALECTS: Mapping[str, Dialect] = {
-    "0.8": Dialect(
-        head=(
-            "--head",
-            "--block",
-            "--port={port}",
-            "--object-manager-port={object_manager_port}",
-            "--node-ip-address={address}",
-            "--num-cpus={num_workers}",
-            "--dashboard-host={dashboard_host}",
-            "--dashboard-port={dashboard_port}",
-        ),
-        worker=(
-            "--block",
-            "--address={head}",
-            "--object-manager-port={object_manager_port}",
-            "--node-ip-address={address}",
-            "--num-cpus={num_workers}",
-        ),
+    "0.[0-5].*": dialect("--redis-port", "--redis-address", "--num-workers"),  # the document's own
+    "0.[67].*": dialect("--redis-port", "--redis-address", "--num-cpus"),
+    # `--address` came first; since 0.8.4 `--redis-address` is refused, and `--port` is there since 0.8.6.
+    "0.8.[0-5].*": dialect("--redis-port", "--address", "--num-cpus"),
+    "0.8.6.*": dialect("--port", "--address", "--num-cpus"),
+    "*": dialect(
+        "--port",
+        "--address",
+        "--num-cpus",
+        "--dashboard-host={dashboard_host}",
+        "--dashboard-port={dashboard_port}",
     ),
 }
-CURRENT = DIALECTS["0.8"]
+# Versions whose head has no list of its nodes that we could read, and takes no jobs.
+MUTE = "[01].*"
+
+
+def spoken(version: str) -> str:
+    """Give the key of the dialect that a version of Ray speaks."""
+    return next(versions for versions in DIALECTS if fnmatchcase(f"{version}.", versions))
+
+
+def is_mute(labels: Mapping[str, str]) -> bool:
+    """Tell by a container's labels whether its Ray is below 2.0; one without the label was started by today's."""
+    return fnmatchcase(labels.get(RAY, ""), MUTE)
+
+
+def mute_shell(head: str) -> str:
+    """Write the question whether the head's container runs a Ray below 2.0."""
+    fields = f'{{{{.State.Running}}}} {{{{index .Config.Labels "{RAY}"}}}}'
+    return f"[[ \"$(docker inspect -f '{fields}' {head})\" == true\\ {MUTE} ]]"
 
 
 @dataclass(frozen=True)
@@ -61,7 +83,7 @@ class Container:
     role: str
     asked: str
     image: Late[str]
-    command: tuple[Word, ...]
+    command: tuple[Word | Spread, ...]
     environment: tuple[tuple[str, str], ...]
     shm_size: Word
     gpus: Word
@@ -133,11 +155,28 @@ def fill(flags: Iterable[str], values: Mapping[str, Word]) -> tuple[Word, ...]:
     return tuple(map(word, flags))
 
 
+def ray_flags(role: str, version: Late[str], values: Mapping[str, Word]) -> Late[str]:
+    """Give the flags of `ray start` on a node, as the image's Ray calls them."""
+    rows = {versions: fill(row.head if role == "head" else row.worker, values) for versions, row in DIALECTS.items()}
+    cases = [f"  ({versions}) echo {' '.join(map(quoted, flags))} ;;" for versions, flags in rows.items()]
+
+    def resolve(site: Site) -> str:
+        return " ".join(map(site.value, rows[spoken(site.value(version))]))
+
+    return Late(
+        "ray_flags",
+        "\n".join((f'case "${version.name}." in', *cases, "esac")),
+        resolve,
+        needs=tuple(dict.fromkeys((version, *lates(tuple(rows.values()))))),
+    )
+
+
 @dataclass(frozen=True)
 class NodeValues:
     """The late values of a container."""
 
     image: Late[str]
+    version: Late[str]
     address: Word
     head: Word
     run: Word
@@ -148,8 +187,9 @@ def ray_container(settings: Settings, node: Node, found: NodeValues) -> Containe
     """Give the container that runs Ray on a node."""
     wanted = asked(settings, node)
     sizes = {key: found.sizes[key] if wanted[key] == "auto" else wanted[key] for key in found.sizes}
-    flags = fill(
-        CURRENT.head if node.role == "head" else CURRENT.worker,
+    flags = ray_flags(
+        node.role,
+        found.version,
         {
             "port": str(settings.redis_port),
             "object_manager_port": str(settings.object_manager_port),
@@ -168,12 +208,17 @@ def ray_container(settings: Settings, node: Node, found: NodeValues) -> Containe
         role=node.role,
         asked=text,
         image=found.image,
-        command=("ray", "start", *flags, *resources, *settings.ray_start_args),
+        command=("ray", "start", Spread(flags), *resources, *settings.ray_start_args),
         environment=environment(settings),
         shm_size=sizes["shm_size"],
         gpus="" if sizes["gpus"] == "none" else sizes["gpus"],
         volumes=tuple(settings.volumes),
-        labels=(("raydock.head", found.head), ("raydock.run", found.run), ("raydock.image", found.image)),
+        labels=(
+            ("raydock.head", found.head),
+            ("raydock.run", found.run),
+            ("raydock.image", found.image),
+            (RAY, found.version),
+        ),
     )
 
 
@@ -201,5 +246,5 @@ def create_line(container: Container) -> str:
         words += [f'${{{gpus.name}:+--gpus "${gpus.name}"}}']
     elif gpus:
         words += [f"--gpus {quoted(gpus)}"]
-    words += [quoted(container.image), *map(quoted, container.command)]
+    words += [quoted(container.image), *map(argument, container.command)]
     return " ".join(words)

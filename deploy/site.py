@@ -99,7 +99,13 @@ class Docker(Protocol):
     ) -> str:
         """Build an image of a context of files (name: content), and of those in an archive, and give its id."""
 
-    def run_once(self, image: str, argv: Sequence[str]) -> str:
+    def image_platform(self, image: str) -> str:
+        """Give what the image is for, as `linux/amd64`; nothing where it is absent."""
+
+    def platform(self) -> str:
+        """Give what the engine runs, as `linux/amd64`."""
+
+    def run_once(self, image: str, argv: Sequence[str], *, entrypoint: str = "", network: str = "host") -> str:
         """Run a command in a container that is removed after it, and give its output."""
 
     def facts(self) -> Mapping[str, Any]:

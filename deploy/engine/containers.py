@@ -14,6 +14,7 @@ from deploy.engine.calls import Calls
 from deploy.engine.failures import CONTAINER, overdue, told
 from deploy.engine.streams import STDERR, frames, plain
 from deploy.errors import Failure
+from deploy.plan import argv as argv_of
 from deploy.ray import all_labels
 from deploy.site import Found
 from deploy.sizes import parse_size
@@ -38,6 +39,12 @@ class Containers(Calls):
         with told("ask the engine"):
             facts: Mapping[str, Any] = self.api.info()
         return facts
+
+    def platform(self) -> str:
+        """Give what the engine runs, as `linux/amd64`."""
+        with told("ask the engine"):
+            version = self.api.version()
+        return f"{version['Os']}/{version['Arch']}"
 
     def _container(self, name: str) -> Mapping[str, Any] | None:
         with told(f"inspect {name}"):
@@ -135,13 +142,20 @@ class Containers(Calls):
             code = int(self.api.exec_inspect(made)["ExitCode"])
         return code, text(b"".join(piece for stream, piece in wrote if code or stream != STDERR))
 
-    def run_once(self, image: str, argv: Sequence[str]) -> str:
-        """Run a command in a container that is removed after it, and give its standard output."""
-        made = self._create_once(image, argv)
+    def run_once(self, image: str, argv: Sequence[str], *, entrypoint: str = "", network: str = "host") -> str:
+        """Run a command in a container that is removed after it, and give its standard output.
+
+        An entrypoint given here stands in the place of the image's own.
+        """
+        command = f"{entrypoint or argv[0]} in {image}"
+        wanted = {"Image": image, "Cmd": list(argv), "Labels": ONCE, "HostConfig": {"NetworkMode": network}}
+        wanted |= {"Entrypoint": [entrypoint]} if entrypoint else {}
+        with told(f"run {command}", CONTAINER):
+            made = str(self.post("containers/create", json=wanted).json()["Id"])
         try:
-            with told(f"run {argv[0]} in {image}", CONTAINER):
+            with told(f"run {command}", CONTAINER):
                 self.api.start(made)
-                with overdue(f"{argv[0]} in {image}", ONCE_DEADLINE):
+                with overdue(command, ONCE_DEADLINE):
                     code = int(self.api.wait(made, timeout=ONCE_DEADLINE)["StatusCode"])
                 output: bytes = self.api.logs(made, stdout=True, stderr=bool(code))
         finally:
@@ -149,13 +163,8 @@ class Containers(Calls):
                 self.api.remove_container(made, force=True, v=True)
         if code:
             last = "\n".join(text(output).strip().splitlines()[-LAST_LINES:])
-            raise Failure("COMMAND_FAILED", f"{argv[0]} in {image} ended with {code}: {last}")
+            raise Failure("COMMAND_FAILED", f"{command} ended with {code}: {last}")
         return text(output)
-
-    def _create_once(self, image: str, argv: Sequence[str]) -> str:
-        wanted = {"Image": image, "Cmd": list(argv), "Labels": ONCE, "HostConfig": {"NetworkMode": "host"}}
-        with told(f"run {argv[0]} in {image}", CONTAINER):
-            return str(self.post("containers/create", json=wanted).json()["Id"])
 
 
 def found(shown: Mapping[str, Any]) -> Found:
@@ -180,7 +189,7 @@ def config(container: Container, words: Callable[[Word], str]) -> dict[str, Any]
     binds = [volume for volume in container.volumes if ":" in volume]
     return {
         "Image": words(container.image),
-        "Cmd": [words(word) for word in container.command],
+        "Cmd": argv_of(container.command, words),
         "Env": [f"{key}={value}" for key, value in container.environment],
         "Labels": {key: words(value) for key, value in all_labels(container)},
         "Volumes": {volume: {} for volume in container.volumes if ":" not in volume},

@@ -44,6 +44,7 @@ REGISTRY = (
         "REGISTRY_UNREACHABLE",
         "Check that the node reaches the registry",
     ),
+    Sign(r"no matching manifest", "IMAGE_WRONG_ARCH", "Build it on such a machine, or take an image for it"),
     Sign(
         r"manifest unknown|name unknown|not found|no such image|does not exist locally|(tag|repository) does not exist",
         "IMAGE_NOT_FOUND",

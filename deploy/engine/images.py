@@ -83,6 +83,11 @@ class Images(Calls):
         with told(f"commit {name}", IMAGE):
             self.post("commit", params=params, timeout=COMMIT_DEADLINE)
 
+    def image_platform(self, image: str) -> str:
+        """Give what the image is for, as `linux/amd64`; nothing where it is absent."""
+        found = self._image(image)
+        return f"{found['Os']}/{found['Architecture']}" if found else ""
+
     def tag(self, image: str, repository: str, tag: str) -> None:
         """Give the image another name."""
         with told(f"tag {image}", IMAGE):

@@ -1,10 +1,86 @@
-"""What Ray knew before anything was started."""
+"""What the image's Ray is, and what the head's knew before anything was started."""
 
 from __future__ import annotations
 
-from deploy.plan import Late, Place
+import re
+import shlex
+from typing import TYPE_CHECKING
 
-# Not for the script, which waits for a number of nodes.
-FORMER: Late[frozenset[str]] = Late(
-    "former", "", lambda site: frozenset(node.node_id for node in site.ray.nodes() if node.alive), Place.HEAD
-)
+from deploy.errors import Failure
+from deploy.plan import Late, Place, quoted
+from deploy.ray import RAY, container_name, is_mute
+
+if TYPE_CHECKING:
+    from deploy.settings import Settings
+    from deploy.site import Site
+
+NO_SHELL = "executable file not found"
+VERSION = "[0-9]+[.][0-9]+[0-9A-Za-z.+-]*"
+# `ray --version` would import Ray, which takes seconds: the Python that runs it knows what is installed. An old one
+# does not.
+ASK = """\
+ray=$(command -v ray) || { echo "no ray on its PATH" >&2; exit 1; }
+read -r first <"$ray"
+case $first in
+("#!"*python*) python=${first#??} ;;
+(*) python=${ray%/*}/python ;;
+esac
+cd / && exec $python - <<END
+try:
+    from importlib.metadata import version
+    print(version("ray"))
+except ImportError:
+    import ray
+    print(ray.__version__)
+END
+"""
+
+
+def ray_version(settings: Settings, image: Late[str], *, anew: bool = False) -> Late[str]:
+    """Give the version of Ray that every node shall run: the running head's, unless it shall run anew; else the image's.
+
+    `IMAGE_NO_RAY` where the image does not tell.
+    """
+    head = container_name(settings.cluster_name, "head")
+    ask = (
+        f"docker run --rm --network none --entrypoint sh {quoted(image)} -c {shlex.quote(ASK)} | tail -n 1 "
+        f"| grep -xE '{VERSION}' || {{ echo \"${image.name} tells no version of Ray\" >&2; exit 1; }}"
+    )
+    fields = f'{{{{if .State.Running}}}}{{{{index .Config.Labels "{RAY}"}}}}{{{{end}}}}'
+    running = f"docker inspect -f '{fields}' {head} 2>/dev/null | grep . || "
+
+    def resolve(site: Site) -> str:
+        found = None if anew else site.docker.find(head)
+        kept = found.labels.get(RAY) if found and found.running else None
+        return kept or asked_of(site, site.value(image))
+
+    return Late("ray_version", ask if anew else running + ask, resolve, Place.HEAD, needs=(image,))
+
+
+def asked_of(site: Site, image: str) -> str:
+    """Ask an image that the engine has for its version of Ray."""
+    cure = "Take an image in which `ray` runs: set BASE_IMAGE or IMAGE"
+    try:
+        lines = site.docker.run_once(image, ("-c", ASK), entrypoint="sh", network="none").splitlines()
+    except Failure as failure:
+        if failure.code != "COMMAND_FAILED" and NO_SHELL not in failure.error:
+            raise
+        said = failure.error.splitlines()[-1]
+        raise Failure("IMAGE_NO_RAY", f"{image} tells no version of Ray: {said}", cure) from failure
+    version = lines[-1].strip() if lines else ""
+    if not re.fullmatch(VERSION, version):
+        raise Failure("IMAGE_NO_RAY", f"{image} tells no version of Ray: {version[:80]!r}", cure)
+    return version
+
+
+def former(head: str) -> Late[frozenset[str]]:
+    """Give the nodes that Ray takes for alive before a worker is started."""
+
+    def resolve(site: Site) -> frozenset[str]:
+        found = site.docker.find(head)
+        if found and is_mute(found.labels):
+            return frozenset()
+        return frozenset(node.node_id for node in site.ray.nodes() if node.alive)
+
+    # Not for the script, which waits for a number of nodes.
+    return Late("former", "", resolve, Place.HEAD)

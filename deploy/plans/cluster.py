@@ -5,15 +5,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from deploy import lates
-from deploy.plan import Chain, Plan, Stage, Step, Word, phrase
+from deploy.plan import Chain, Late, Plan, Stage, Step, Word, phrase
 from deploy.plans.scope import Scope, on_all, on_head
 from deploy.ports import listening
 from deploy.ray import NodeValues, ray_container
 from deploy.steps.clearing import ClearName, Compare
 from deploy.steps.cluster import AwaitGcs, FindAddress, FreePorts, HeadRuns, ReachGcs
 from deploy.steps.containers import Create, LayToken, ShowContainer, StartContainer, StopContainers
-from deploy.steps.images import Login, Pull
-from deploy.steps.joining import Join, Probe, ShowRay
+from deploy.steps.images import FindRay, FitsEngine, Login, Pull
+from deploy.steps.joining import Join, Ports, Probe, ShowRay
 from deploy.steps.setup import InstallDocker, JoinDockerGroup, MakeStateFolder, StartDocker
 
 if TYPE_CHECKING:
@@ -30,11 +30,27 @@ def install(scope: Scope) -> Plan:
     return on_all(scope, steps)
 
 
+def wanted_image(scope: Scope) -> Late[str]:
+    """Give the image that every node shall run."""
+    return lates.wanted_image(scope.settings, alone=scope.alone, anew=scope.anew)
+
+
+def ray_version(scope: Scope) -> Late[str]:
+    """Give the version of Ray in it."""
+    return lates.ray_version(scope.settings, wanted_image(scope), anew=scope.anew)
+
+
+def ports(scope: Scope) -> Ports:
+    """Give the ports at which nodes show that they are alive where Ray itself does not tell."""
+    return Ports(head=scope.settings.redis_port, worker=scope.settings.object_manager_port)
+
+
 def have_image(scope: Scope) -> tuple[Step, ...]:
-    """Give the steps by which a node has the wanted image."""
-    image = lates.wanted_image(scope.settings, alone=scope.alone, anew=scope.anew)
+    """Give the steps by which a node has the wanted image, and one that runs there."""
+    image = wanted_image(scope)
     login = next((late for late in image.needs if late.name == "registry_password"), None)
-    return (Login(image, login), Pull(image, login)) if login else (Pull(image),)
+    pulled = (Login(image, login), Pull(image, login)) if login else (Pull(image),)
+    return (*pulled, FitsEngine(image))
 
 
 def pull(scope: Scope) -> Plan:
@@ -52,7 +68,8 @@ def node_values(scope: Scope, node: Node) -> NodeValues:
     settings = scope.settings
     head = lates.head_address(settings, alone=scope.alone)
     return NodeValues(
-        image=lates.wanted_image(settings, alone=scope.alone, anew=scope.anew),
+        image=wanted_image(scope),
+        version=ray_version(scope),
         address=head if node.role == "head" else lates.node_address(node, head),
         head=phrase(head, f":{settings.redis_port}"),
         run=lates.run_id(lates.token(settings)),
@@ -64,7 +81,7 @@ def run_container(scope: Scope, node: Node) -> tuple[Step, ...]:
     """Give the steps of the document's `docker run`."""
     container = ray_container(scope.settings, node, node_values(scope, node))
     # With the head all that Ray knew is gone.
-    former = lates.FORMER if node.role == "worker" else None
+    former = lates.former(scope.container("head")) if node.role == "worker" else None
     # Without authentication too: by its fingerprint the workers of a former head are known.
     lay = LayToken(container.name, lates.token(scope.settings))
     free = FreePorts(container.name, listening(scope.settings, node.role))
@@ -77,7 +94,7 @@ def start_head(scope: Scope) -> Plan:
     if not scope.head:
         return on_head(scope, HeadRuns(name))
     address = lates.head_address(scope.settings, alone=scope.alone)
-    steps = (*have_image(scope), *run_container(scope, head))
+    steps = (*have_image(scope), FindRay(ray_version(scope)), *run_container(scope, head))
     return on_head(scope, *steps, AwaitGcs(name, address, scope.settings.redis_port))
 
 
@@ -108,8 +125,8 @@ def addresses(scope: Scope, nodes: tuple[Node, ...]) -> tuple[tuple[Node, Word],
 def watch(scope: Scope) -> tuple[Step, ...]:
     """Give the steps that wait for the started nodes to be alive, and run a task on each."""
     nodes = addresses(scope, (scope.inventory.head, *scope.workers))
-    head = scope.container("head")
-    return (Join(head, scope.container("worker"), nodes, lates.FORMER), Probe(head, scope.container("worker"), nodes))
+    head, worker = scope.container("head"), scope.container("worker")
+    return (Join(head, worker, nodes, ports(scope), lates.former(head)), Probe(head, worker, nodes))
 
 
 def start_workers(scope: Scope) -> Plan:
@@ -136,7 +153,9 @@ def status(scope: Scope) -> Plan:
     nodes = addresses(scope, scope.head + scope.workers)
     address = dict(nodes)
     look = on_all(scope, lambda node: (ShowContainer(scope.container(node.role)), FindAddress(address[node])))
-    ask = Stage((Chain(scope.inventory.head, (ShowRay(scope.container("head"), nodes),)),), after_head=True)
+    ask = Stage(
+        (Chain(scope.inventory.head, (ShowRay(scope.container("head"), nodes, ports(scope)),)),), after_head=True
+    )
     return Plan((*look.stages, ask))
 
 

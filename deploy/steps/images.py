@@ -1,10 +1,11 @@
-"""Images on a node: pulled by whoever may."""
+"""Images on a node: pulled by whoever may, and fit for what they are for."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from deploy.errors import Failure
 from deploy.lates.registry import docker_cli, logged_in
 from deploy.plan import Late, Step, Word, quoted
 
@@ -65,3 +66,61 @@ class Pull(Step):
     def apply(self, site: Site) -> None:
         credentials = site.resolve(self.credentials) if self.credentials else None
         site.docker.pull(site.value(self.image), credentials, site.say)
+
+
+@dataclass(frozen=True)
+class FitsEngine(Step):
+    """Have the image be one for the node's system and architecture: another one's programs do not run there."""
+
+    changes: ClassVar[bool] = False
+    told: ClassVar[bool] = False
+
+    image: Word
+
+    @property
+    def title(self) -> str:
+        return "compare the image's architecture"
+
+    @property
+    def shell(self) -> str:
+        # Both in the names of Go.
+        image = f"$(docker image inspect -f '{{{{.Os}}}}/{{{{.Architecture}}}}' {quoted(self.image)})"
+        engine = "$(docker version -f '{{.Server.Os}}/{{.Server.Arch}}')"
+        return f'[ "{image}" = "{engine}" ] || {{ echo \'the image is for another architecture\' >&2; exit 1; }}'
+
+    def done(self, site: Site) -> bool:
+        return site.docker.image_platform(site.value(self.image)) == site.docker.platform()
+
+    def apply(self, site: Site) -> None:
+        """Name both."""
+        image = site.value(self.image)
+        raise Failure(
+            "IMAGE_WRONG_ARCH",
+            f"{image} is for {site.docker.image_platform(image)}, and this node's engine runs {site.docker.platform()}",
+            "Build it on such a machine, or take an image for it",
+        )
+
+
+@dataclass(frozen=True)
+class FindRay(Step):
+    """Find the version of the image's Ray, before anything of the cluster is touched."""
+
+    changes: ClassVar[bool] = False
+    told: ClassVar[bool] = False
+
+    version: Late[str]
+
+    @property
+    def title(self) -> str:
+        return "find Ray in the image"
+
+    @property
+    def shell(self) -> str:
+        return f"echo Ray {quoted(self.version)}"
+
+    def done(self, site: Site) -> bool:
+        site.value(self.version)
+        return True
+
+    def apply(self, site: Site) -> None:
+        """Nothing: see `done`."""

@@ -5,12 +5,15 @@ from __future__ import annotations
 import json
 import shlex
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
 from deploy.errors import Failure
 from deploy.plan import Late, Step, Word, run_only
 from deploy.probes import ALIVE, PROBE, PROBED_PATH
+from deploy.ray import RAY, is_mute, mute_shell
+from deploy.steps.cluster import port_open
 from deploy.steps.containers import exited
 
 if TYPE_CHECKING:
@@ -23,15 +26,18 @@ POLL = 0.25  # seconds between two looks at Ray's node list
 LOOK = 2.0  # seconds between two looks at the containers of nodes that are not alive yet
 
 
-def missing(
-    site: Site, nodes: tuple[tuple[Node, Word], ...], former: frozenset[str] = frozenset()
-) -> list[tuple[Site, str]]:
-    """Give the nodes, among those that nothing failed on, that Ray does not have alive, and note those it has.
+IsAlive = Callable[["Site", str], bool]
 
-    Ray takes a node that was killed for alive for some time: of one that was started since, its `former` lives do
-    not count.
-    """
-    rows = [node for node in site.ray.nodes() if node.alive]
+
+class Ports(NamedTuple):
+    """The port at which a node of each role shows that its Ray is there."""
+
+    head: int
+    worker: int
+
+
+def missing(site: Site, nodes: tuple[tuple[Node, Word], ...], is_alive: IsAlive) -> list[tuple[Site, str]]:
+    """Give the nodes, among those that nothing failed on, that are not alive, and note those that are."""
     absent = []
     for node, address in nodes:
         peer = site.peer(node)
@@ -39,15 +45,46 @@ def missing(
             continue
         try:
             where = peer.value(address)
+            alive = is_alive(peer, where)
         except Failure as failure:
             peer.fail(failure)
             continue
-        past = former if peer.started and node.role == "worker" else ()
-        if any(row.address == where and row.node_id not in past for row in rows):
+        if alive:
             peer.note(ray="alive", address=where)
         else:
             absent.append((peer, where))
     return absent
+
+
+def by_rays_list(site: Site, former: frozenset[str] = frozenset()) -> IsAlive:
+    """Give what Ray itself says of a node.
+
+    Ray takes a node that was killed for alive for some time: of one that was started since, its `former` lives do
+    not count.
+    """
+    rows = [node for node in site.ray.nodes() if node.alive]
+
+    def is_alive(peer: Site, address: str) -> bool:
+        past = former if peer.started and peer.node.role == "worker" else ()
+        return any(row.address == address and row.node_id not in past for row in rows)
+
+    return is_alive
+
+
+def by_port(ports: Ports) -> IsAlive:
+    """Give what a node's port says of it; that its container runs was seen, or will be."""
+    return lambda peer, address: port_open(peer, address, getattr(ports, peer.node.role))
+
+
+def mute(site: Site, head: str) -> str:
+    """Give the version of the head's Ray where that is one without a list of its nodes; else nothing."""
+    found = site.docker.find(head)
+    return found.labels[RAY] if found and is_mute(found.labels) else ""
+
+
+def tell_mute(site: Site, version: str) -> None:
+    """Say what is known of the nodes of an old Ray."""
+    site.say(f"Ray {version} tells nothing of its nodes: alive is whose container runs, with its port open")
 
 
 @dataclass(frozen=True)
@@ -59,6 +96,7 @@ class Join(Step):
     head: str
     worker: str
     nodes: tuple[tuple[Node, Word], ...] = run_only()
+    ports: Ports = run_only()
     former: Late[frozenset[str]] | None = run_only(default=None)
 
     @property
@@ -68,17 +106,31 @@ class Join(Step):
     @property
     def shell(self) -> str:
         ask = f'[ "$(docker exec {self.head} python -c {shlex.quote(ALIVE)} 2>/dev/null)" -ge {len(self.nodes)} ] 2>/dev/null'
-        return f"for _ in {{1..{JOIN_DEADLINE // 3}}}; do {ask} && break; sleep 1; done; {ask}"
+        wait = f"for _ in {{1..{JOIN_DEADLINE // 3}}}; do {ask} && break; sleep 1; done; {ask}"
+        return f"{mute_shell(self.head)} || {{ {wait}; }}"
 
     def done(self, site: Site) -> bool:
+        if version := mute(site, self.head):
+            tell_mute(site, version)
         return not self.missing(site)
 
     def missing(self, site: Site) -> list[tuple[Site, str]]:
         """Give the nodes that are not alive yet."""
+        if mute(site, self.head):
+            return missing(site, self.nodes, self.runs)
         # Whoever was started found it out first. With the head all that Ray knew is gone.
         workers = [node for node, _ in self.nodes if node.role == "worker"]
         again = self.former and any(site.peer(node).started for node in workers)
-        return missing(site, self.nodes, site.resolve(self.former) if again else frozenset())
+        return missing(site, self.nodes, by_rays_list(site, site.resolve(self.former) if again else frozenset()))
+
+    def runs(self, peer: Site, address: str) -> bool:
+        """Tell whether a node's container runs and its port is open; a container that does not run is a failure."""
+        check_running(peer, self.container(peer.node))
+        return by_port(self.ports)(peer, address)
+
+    def container(self, node: Node) -> str:
+        """Give the name of the cluster's container on a node."""
+        return self.head if node.role == "head" else self.worker
 
     def apply(self, site: Site) -> None:
         """Watch the list; a node whose container ends, or that has not joined in time, fails with its cause."""
@@ -95,7 +147,7 @@ class Join(Step):
 
     def look(self, peer: Site, address: str, *, late: bool) -> None:
         """See why a node is not there."""
-        name = self.head if peer.node.role == "head" else self.worker
+        name = self.container(peer.node)
         try:
             check_running(peer, name)
             if late:
@@ -149,10 +201,16 @@ class Probe(Step):
 
     @property
     def shell(self) -> str:
-        return f"[ \"$(docker exec {self.head} python -c {shlex.quote(PROBE)} 2>/dev/null)\" = '[]' ]"
+        ask = f"[ \"$(docker exec {self.head} python -c {shlex.quote(PROBE)} 2>/dev/null)\" = '[]' ]"
+        return f"{mute_shell(self.head)} || {ask}"
 
     def done(self, site: Site) -> bool:
-        """Tell whether each node that Ray has alive ran one already; the record stands in the head's container."""
+        """Tell whether each node that Ray has alive ran one already; the record stands in the head's container.
+
+        An old Ray is not asked to run one.
+        """
+        if mute(site, self.head):
+            return True
         recorded = (site.docker.get_file(self.head, PROBED_PATH) or b"").decode("ascii", "replace").split()
         alive = {node.node_id for node in site.ray.nodes() if node.alive}
         return bool(alive) and alive <= set(recorded)
@@ -190,6 +248,7 @@ class ShowRay(Step):
 
     head: str
     nodes: tuple[tuple[Node, Word], ...] = run_only()
+    ports: Ports = run_only()
 
     @property
     def title(self) -> str:
@@ -197,14 +256,22 @@ class ShowRay(Step):
 
     @property
     def shell(self) -> str:
-        return f"docker exec {self.head} ray status"
+        return f"{mute_shell(self.head)} || docker exec {self.head} ray status"
 
     def done(self, site: Site) -> bool:
-        return not missing(site, self.nodes)
+        if not (version := mute(site, self.head)):
+            return not missing(site, self.nodes, by_rays_list(site))
+        tell_mute(site, version)
+        for peer, address in missing(site, self.nodes, by_port(self.ports)):
+            peer.note(ray="absent", address=address)
+            port = getattr(self.ports, peer.node.role)
+            error = f"its container runs, and its port {port} is not open"
+            peer.fail(Failure("RAY_NOT_JOINED", error, "See its output: docker logs there"))
+        return True
 
     def apply(self, site: Site) -> None:
         known = {node.address for node in site.ray.nodes()}
-        for peer, address in missing(site, self.nodes):
+        for peer, address in missing(site, self.nodes, by_rays_list(site)):
             peer.note(ray="dead" if address in known else "absent", address=address)
             peer.fail(
                 Failure(

@@ -13,7 +13,7 @@ from deploy.errors import Failure
 from deploy.git import Git
 from deploy.hostfile import parse_workers
 from deploy.inventory import Node, inventory, parse_head
-from deploy.plan import Late, Place, Plan, Step, Word, parts_of
+from deploy.plan import Late, Place, Plan, Step, Word, argv, parts_of
 from deploy.plans import Scope, start
 from deploy.progress import News, Say
 from deploy.ray import Container, all_labels
@@ -82,6 +82,7 @@ class Image:
     labels: Mapping[str, str] = field(default_factory=dict)
     digests: Sequence[str] = ()
     user: str = ""
+    platform: str = "linux/amd64"
 
 
 @dataclass
@@ -101,7 +102,8 @@ class FakeDocker:
     trees: list[bytes] = field(default_factory=list)
     labels_given: list[Mapping[str, str]] = field(default_factory=list)
     differs: Sequence[str] = ()
-    output: str = ""
+    commands: dict[str, list[str]] = field(default_factory=dict)
+    output: str = "2.60.0\n"
     answer: tuple[int, str] = (0, "[]")
 
     def hold(self, name: str, state: str = "running", **labels: str) -> Found:
@@ -196,7 +198,15 @@ class FakeDocker:
         self.images[tag] = Image(labels=options["labels"])
         return IMAGE_ID
 
-    def run_once(self, image: str, argv: Sequence[str]) -> str:
+    def image_platform(self, image: str) -> str:
+        found = self._image(image)
+        return found.platform if found else ""
+
+    def platform(self) -> str:
+        return "linux/amd64"
+
+    def run_once(self, image: str, argv: Sequence[str], *, entrypoint: str = "", network: str = "host") -> str:
+        assert network == ("none" if entrypoint else "host")
         self._called("run_once", image, *argv)
         return self.output
 
@@ -216,6 +226,7 @@ class FakeDocker:
     def create(self, container: Container, words: Callable[[Word], str]) -> None:
         self._called("create", container.name)
         labels = {key: words(value) for key, value in all_labels(container)}
+        self.commands[container.name] = argv(container.command, words)
         self.held[container.name] = Found("c0ffee" * 10, container.name, "created", labels, words(container.image))
 
     def put_file(self, name: str, path: str, content: bytes, uid: int) -> None:

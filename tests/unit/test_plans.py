@@ -37,6 +37,7 @@ def steps(plan: Plan) -> list[str]:
 
 
 INSTALL = "InstallDocker StartDocker JoinDockerGroup"
+PULL = "Login Pull FitsEngine"
 RUN = "ClearName FreePorts Create LayToken StartContainer"
 PLANS: dict[str, tuple[Planner, Scope, list[str]]] = {
     "build.base": (plans.build_base, scope(), ["head: MakeRoot Build"]),
@@ -62,43 +63,47 @@ PLANS: dict[str, tuple[Planner, Scope, list[str]]] = {
         scope(WORKERS),
         [f"head: {INSTALL} MakeStateFolder", f"one: {INSTALL}", f"two: {INSTALL}"],
     ),
-    "cluster.pull": (plans.pull, scope(WORKERS), ["head: Login Pull", "one: Login Pull", "two: Login Pull"]),
+    "cluster.pull": (plans.pull, scope(WORKERS), [f"{name}: Login Pull FitsEngine" for name in ("head", "one", "two")]),
     "cluster.pull, of a public image": (
         plans.pull,
         scope("one", image="rayproject/ray:2.60.0"),
-        ["head: Pull", "one: Pull"],
+        ["head: Pull FitsEngine", "one: Pull FitsEngine"],
     ),
     "cluster.setup": (
         plans.setup,
         scope("one"),
-        [f"head: {INSTALL} MakeStateFolder Login Pull", f"one: {INSTALL} Login Pull"],
+        [f"head: {INSTALL} MakeStateFolder {PULL}", f"one: {INSTALL} {PULL}"],
     ),
     "cluster.start": (
         plans.start,
         scope(WORKERS),
         [
-            f"head: Login Pull {RUN} AwaitGcs",
-            f"then one: Login Pull ReachGcs FindAddress {RUN}",
-            f"then two: Login Pull ReachGcs FindAddress {RUN}",
+            f"head: {PULL} FindRay {RUN} AwaitGcs",
+            f"then one: {PULL} ReachGcs FindAddress {RUN}",
+            f"then two: {PULL} ReachGcs FindAddress {RUN}",
             "then head: Join Probe",
         ],
     ),
-    "cluster.start, on one machine": (plans.start, scope(), [f"head: Pull {RUN} AwaitGcs", "then head: Join Probe"]),
+    "cluster.start, on one machine": (
+        plans.start,
+        scope(),
+        [f"head: Pull FitsEngine FindRay {RUN} AwaitGcs", "then head: Join Probe"],
+    ),
     "cluster.start, of one worker": (
         plans.start,
         scope(WORKERS, only="two"),
-        ["head: HeadRuns", f"then two: Login Pull ReachGcs FindAddress {RUN}", "then head: Join Probe"],
+        ["head: HeadRuns", f"then two: {PULL} ReachGcs FindAddress {RUN}", "then head: Join Probe"],
     ),
     "cluster.start, of the head": (
         plans.start,
         scope(WORKERS, only="head"),
-        [f"head: Login Pull {RUN} AwaitGcs", "then head: Join Probe"],
+        [f"head: {PULL} FindRay {RUN} AwaitGcs", "then head: Join Probe"],
     ),
-    "cluster.start-head": (plans.start_head, scope(WORKERS), [f"head: Login Pull {RUN} AwaitGcs"]),
+    "cluster.start-head": (plans.start_head, scope(WORKERS), [f"head: {PULL} FindRay {RUN} AwaitGcs"]),
     "cluster.start-workers": (
         plans.start_workers,
         scope("one"),
-        ["head: HeadRuns", f"then one: Login Pull ReachGcs FindAddress {RUN}", "then head: Join Probe"],
+        ["head: HeadRuns", f"then one: {PULL} ReachGcs FindAddress {RUN}", "then head: Join Probe"],
     ),
     "cluster.status": (
         plans.status,
@@ -443,6 +448,6 @@ def test_a_cluster_has_containers_of_its_own_name() -> None:
 def test_plans_are_made_of_what_is_read_of_the_environment() -> None:
     settings = load(TOP / "conf", {"IMAGE": "rayproject/ray:2.60.0"})
     of = Scope(settings, settings.inventory(), frozenset({"head"}))
-    (step,) = plans.pull(of).stages[0].chains[0].steps
+    step, _ = plans.pull(of).stages[0].chains[0].steps
     assert isinstance(step, Pull)
     assert step.credentials is None

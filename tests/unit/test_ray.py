@@ -3,14 +3,25 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from deploy.plan import Late, Place, Word, parts_of, quoted
-from deploy.ray import Container, all_labels, changed_keys, container_name, create_line, environment
+from deploy.plan import Late, Place, Word, argument, argv, lates, parts_of, quoted
+from deploy.ray import (
+    Container,
+    all_labels,
+    changed_keys,
+    container_name,
+    create_line,
+    environment,
+    is_mute,
+    mute_shell,
+)
 
-from .fakes import bash, containers, scope, settings
+from .fakes import bash, containers, program, scope, settings, site_of
 
 # All that is usually found out is said, so that every word of a container is a literal, but for image and token.
 SAID = {
@@ -32,6 +43,31 @@ def written(words: tuple[Word, ...]) -> list[str]:
     return ["".join(f"${part.name}" if isinstance(part, Late) else part for part in parts_of(word)) for word in words]
 
 
+FOUND = {
+    "image": "i",
+    "run": "r",
+    "head_address": "10.0.0.1",
+    "address": "10.0.0.2",
+    "num_workers": "4",
+    "shm_size": "1",
+    "gpus": "",
+}
+
+
+def by_the_run(of: Container, version: str) -> list[str]:
+    """Give the command that the run starts where the image has this version of Ray."""
+    site = site_of()
+    site.know(**FOUND, ray_version=version)
+    return argv(of.command, site.value)
+
+
+def by_the_script(of: Container, version: str) -> list[str]:
+    """Give the command that the script starts, as bash makes it."""
+    flags = next(late for late in lates(of.command) if late.name == "ray_flags")
+    line = f"ray_flags=$({flags.shell})\nprintf '%s\\n' {' '.join(map(argument, of.command))}"
+    return bash(line, None, **FOUND, ray_version=version).split("\n")
+
+
 COMMANDS: dict[str, tuple[Container, list[str]]] = {
     "the head's": (
         container(**SAID),
@@ -42,7 +78,7 @@ COMMANDS: dict[str, tuple[Container, list[str]]] = {
             "--block",
             "--port=6379",
             "--object-manager-port=8076",
-            "--node-ip-address=$head_address",
+            "--node-ip-address=10.0.0.1",
             "--num-cpus=8",
             "--dashboard-host=127.0.0.1",
             "--dashboard-port=8265",
@@ -54,9 +90,9 @@ COMMANDS: dict[str, tuple[Container, list[str]]] = {
             "ray",
             "start",
             "--block",
-            "--address=$head_address:6379",
+            "--address=10.0.0.1:6379",
             "--object-manager-port=8076",
-            "--node-ip-address=$address",
+            "--node-ip-address=10.0.0.2",
             "--num-cpus=8",
         ],
     ),
@@ -75,8 +111,8 @@ COMMANDS: dict[str, tuple[Container, list[str]]] = {
             "--block",
             "--port=7001",
             "--object-manager-port=7002",
-            "--node-ip-address=$head_address",
-            "--num-cpus=$num_workers",
+            "--node-ip-address=10.0.0.1",
+            "--num-cpus=4",
             "--dashboard-host=0.0.0.0",
             "--dashboard-port=7003",
             "--verbose",
@@ -90,9 +126,9 @@ COMMANDS: dict[str, tuple[Container, list[str]]] = {
             "ray",
             "start",
             "--block",
-            "--address=$head_address:6379",
+            "--address=10.0.0.1:6379",
             "--object-manager-port=8076",
-            "--node-ip-address=$address",
+            "--node-ip-address=10.0.0.2",
             "--num-cpus=2",
             '--resources={"ssd":1}',
         ],
@@ -100,9 +136,76 @@ COMMANDS: dict[str, tuple[Container, list[str]]] = {
 }
 
 
+BOTH = pytest.mark.parametrize("face", [by_the_run, by_the_script], ids=["the run", "the script"])
+
+
+@BOTH
 @pytest.mark.parametrize(("of", "argv"), COMMANDS.values(), ids=COMMANDS)
-def test_the_command_is(of: Container, argv: list[str]) -> None:
-    assert written(of.command) == argv
+def test_the_command_is(of: Container, argv: list[str], face: Callable[[Container, str], list[str]]) -> None:
+    assert face(of, "2.60.0") == argv
+
+
+# The flags of a head, and of a worker, that are not the same in every Ray; `--block` always is.
+FIRST = ("--redis-port=6379 --num-workers=4", "--redis-address=10.0.0.1:6379 --num-workers=4")
+REDIS = ("--redis-port=6379 --num-cpus=4", "--redis-address=10.0.0.1:6379 --num-cpus=4")
+EARLY = ("--redis-port=6379 --num-cpus=4", "--address=10.0.0.1:6379 --num-cpus=4")
+PORT = ("--port=6379 --num-cpus=4", "--address=10.0.0.1:6379 --num-cpus=4")
+TODAY = (f"{PORT[0]} --dashboard-host=127.0.0.1 --dashboard-port=8265", PORT[1])
+SPOKEN = {
+    "0.1.0": FIRST,
+    "0.3.1": FIRST,
+    "0.5.3": FIRST,
+    "0.6.0": REDIS,
+    "0.6.0.dev0": REDIS,
+    "0.7.7": REDIS,
+    "0.8.0": EARLY,
+    "0.8.0.dev6": EARLY,
+    "0.8.5": EARLY,
+    "0.8.6": PORT,
+    "0.8.7": TODAY,
+    "1.0.0rc2": TODAY,
+    "1.13.0": TODAY,
+    "2.0.0": TODAY,
+    "2.60.0": TODAY,
+    "2.60.0+cu12.1": TODAY,
+    "3.0.0.dev0": TODAY,
+    "10.5.0": TODAY,
+}
+
+
+@BOTH
+@pytest.mark.parametrize("version", SPOKEN)
+def test_each_ray_is_told_in_its_own_dialect(version: str, face: Callable[[Container, str], list[str]]) -> None:
+    usual = "--object-manager-port=8076 --node-ip-address="
+    for name, which, flags in zip(("head", "one"), ("--head --block", "--block"), SPOKEN[version], strict=True):
+        first, *others = flags.split()
+        address = "10.0.0.1" if name == "head" else "10.0.0.2"
+        of = container(name=name)
+        assert face(of, version) == [*f"ray start {which} {first} {usual}{address}".split(), *others]
+
+
+MUTE = {
+    "0.5.3": True,
+    "0.8.0.dev6": True,
+    "1.13.0": True,
+    "2.0.0": False,
+    "2.60.0": False,
+    "3.0.0.dev0": False,
+    "10.5.0": False,
+    "": False,
+}
+
+
+@pytest.mark.parametrize("version", MUTE)
+def test_a_ray_below_2_tells_nothing_of_its_nodes(version: str, tmp_path: Path) -> None:
+    path = program(tmp_path / "bin", "docker", f'[ "${{!#}}" = the-head ] && echo "true {version}"')
+    assert is_mute({"raydock.ray": version} if version else {}) is MUTE[version]
+    assert bash(f"{mute_shell('the-head')} && echo mute || echo talks", path) == ("mute" if MUTE[version] else "talks")
+
+
+def test_a_head_that_does_not_run_tells_nothing_at_all(tmp_path: Path) -> None:
+    path = program(tmp_path / "bin", "docker", 'echo "false 0.5.3"')
+    assert bash(f"{mute_shell('the-head')} || echo not running", path) == "not running"
 
 
 ASKED: dict[str, tuple[str, dict[str, Any]]] = {
@@ -196,6 +299,7 @@ def test_labels_say_whose_a_container_is_what_was_asked_and_what_was_found() -> 
         "raydock.head": "$head_address:6379",
         "raydock.run": "$run",
         "raydock.image": "$image",
+        "raydock.ray": "$ray_version",
     }
 
 
@@ -254,11 +358,11 @@ def test_the_line_that_creates_a_container_says_everything() -> None:
     assert asked
     assert tail.partition("}' ")[2] == (
         '--label raydock.head="$head_address":6379 --label raydock.run="$run" --label raydock.image="$image" '
+        '--label raydock.ray="$ray_version" '
         "--network host --shm-size 2G --cap-drop ALL --security-opt no-new-privileges "
         "--env RAY_AUTH_MODE=token --env RAY_AUTH_TOKEN_PATH=/run/ray-token --env RAY_USAGE_STATS_ENABLED=0 "
         "--env 'GREETING=it is \"$HOME\"' --volume /data:/data:ro --volume 'models:/my models' --gpus all "
-        '"$image" ray start --head --block --port=6379 --object-manager-port=8076 '
-        '--node-ip-address="$head_address" --num-cpus=8 --dashboard-host=127.0.0.1 --dashboard-port=8265'
+        '"$image" ray start $ray_flags'
     )
 
 
@@ -271,7 +375,7 @@ GPU_WORDS = {
 
 @pytest.mark.parametrize(("wanted", "found", "words"), GPU_WORDS.values(), ids=GPU_WORDS)
 def test_gpus_are_asked_for_where_there_are_some(wanted: str, found: str, words: str) -> None:
-    variables = {"gpus": found, "image": "i", "head_address": "h", "run": "r", "shm_size": "1", "num_workers": "1"}
+    variables = FOUND | {"gpus": found, "ray_version": "2.60.0", "ray_flags": ""}
     line = create_line(container(gpus=wanted)).replace("docker create", "printf '%s\\n'", 1)
     argv = bash(line, None, **variables).split("\n")
     at = argv.index("i", 1)
@@ -280,12 +384,12 @@ def test_gpus_are_asked_for_where_there_are_some(wanted: str, found: str, words:
 
 def test_every_word_of_the_line_reaches_docker_as_it_is() -> None:
     of = container("""one  #: resources='{"ssd": 1}'""", "one", container_env="""A='$(never) `never` "x"'""")
-    variables = {"gpus": "", "image": "i", "head_address": "h", "address": "a", "run": "r", "shm_size": "1"}
+    variables = FOUND | {"ray_version": "2.60.0", "ray_flags": "--head --block"}
     line = create_line(of).replace("docker create", "printf '%s\\0'", 1)
-    argv = bash(line, None, **variables, num_workers="4").split("\0")
+    argv = bash(line, None, **variables).split("\0")
     assert 'A=$(never) `never` "x"' in argv
     assert f"raydock.asked={of.asked}" in argv
-    assert argv[-2] == '--resources={"ssd":1}'
+    assert argv[-4:-1] == ["--head", "--block", '--resources={"ssd":1}']
 
 
 def test_containers_of_several_clusters_share_a_host() -> None:

@@ -181,7 +181,9 @@ def test_hosts_come_one_after_the_other_and_the_head_first() -> None:
     assert marks == ["# --- head", "# --- 10.0.0.7:2222", "# --- 10.0.0.8", "# --- head"]
 
 
-@pytest.mark.parametrize("name", ["image", "head_address", "token", "run", "repository_uri", "registry_password"])
+@pytest.mark.parametrize(
+    "name", ["image", "ray_version", "head_address", "token", "run", "repository_uri", "registry_password"]
+)
 def test_what_all_nodes_share_is_found_out_once(name: str) -> None:
     lines = written("cluster.start", SSH).splitlines()
     assert len([line for line in lines if line.startswith(f"{name}=$(")]) == 1
@@ -245,6 +247,9 @@ image=$here/image.${last//\//%}
 box=$here/box.$last
 case "$*" in
   'image inspect -f {{.Id}} '*) [ -e "$image" ] && echo "sha256:$ID" ;;
+  'image inspect -f {{.Os}}'*) [ -e "$image" ] && echo linux/arm64 ;;
+  'version -f '*) echo linux/arm64 ;;
+  'run --rm --network none --entrypoint sh '*) echo a word of its own; echo "$RAY" ;;
   'image inspect -f {{range'*) echo "${last%:*}@$DIGEST" ;;
   'image inspect -f {{index'*) [ -e "$image" ] && echo "$(<"$image")" ;;
   'image inspect '*) [ -e "$image" ] ;;
@@ -269,7 +274,8 @@ case "$*" in
     [ "$state" != "$wanted" ] || echo "id-of-$name" ;;
   'ps '*role=*) for one in "$here"/box.*"${last##*=}"; do [ ! -e "$one" ] || echo "${one##*/box.}"; done ;;
   'inspect -f {{.Config.User}} '*) echo ray ;;
-  'inspect -f {{if '*) [ -e "$box" ] && echo "$(<"$box.raydock.image")" ;;
+  'inspect -f {{if '*raydock.image*) [ -e "$box" ] && echo "$(<"$box.raydock.image")" ;;
+  'inspect -f {{if '*raydock.ray*) [ -e "$box" ] && echo "$(<"$box.raydock.ray")" ;;
   'inspect -f '*)
     [ -e "$box" ] || exit 1
     said=$(<"$box") rest=$3
@@ -307,6 +313,7 @@ class Machines:
     """Machines of files: programs that record how they are called, and do little else."""
 
     folder: Path
+    ray: str = "2.60.0"
 
     def run(self, text: str) -> subprocess.CompletedProcess[str]:
         """Run a script, and give what came of it."""
@@ -317,6 +324,7 @@ class Machines:
             "HOME": str(self.folder),
             "ID": IMAGE_ID.removeprefix("sha256:"),
             "DIGEST": DIGEST,
+            "RAY": self.ray,
         }
         return subprocess.run(
             ["/bin/bash", "-s"],
@@ -477,6 +485,7 @@ def test_docker_is_told_of_a_worker_what_the_run_tells_it(started: Machines) -> 
         "cluster": "ray\n",
         "head": "10.0.0.1:6379\n",
         "image": f"registry.test/my-app@{DIGEST}\n",
+        "ray": "2.60.0\n",
         "role": "worker\n",
         "run": f"{hashlib.sha256(started.token.encode()).hexdigest()[:12]}\n",
         "spec": f"{asked.spec}\n",

@@ -11,7 +11,7 @@ import pytest
 
 from deploy.errors import Failure
 from deploy.inventory import Node
-from deploy.lates import FORMER
+from deploy.lates import former
 from deploy.plan import Late, Place, Step, Word
 from deploy.ports import listening
 from deploy.probes import PROBED_PATH
@@ -20,8 +20,8 @@ from deploy.steps.building import CA_BUNDLE, REVISION_LABEL, Build, HaveBase, Ma
 from deploy.steps.clearing import ClearName
 from deploy.steps.cluster import AwaitGcs, FreePorts, HeadRuns, ReachGcs
 from deploy.steps.containers import Create, LayToken, ShowContainer, StartContainer, StopContainers
-from deploy.steps.images import Login, Pull
-from deploy.steps.joining import Join, Probe, ShowRay
+from deploy.steps.images import FindRay, FitsEngine, Login, Pull
+from deploy.steps.joining import Join, Ports, Probe, ShowRay
 from deploy.steps.manual import Commit, ShowLeft
 from deploy.steps.publishing import CheckLogin, CreateRepository, Push, ShowPublished, Tag, moment
 from deploy.steps.setup import InstallDocker, JoinDockerGroup, MakeStateFolder, StartDocker, system_of
@@ -35,7 +35,7 @@ SCOPE = scope(WORKERS)
 HEAD, ONE, TWO = SCOPE.inventory.nodes
 CREDENTIALS: Late[Any] = Late("registry_password", "aws", lambda _: LOGIN, Place.OPERATOR)
 IMAGE = f"registry.test/my-app@{DIGEST}"
-KNOWN = {"image": IMAGE, "head_address": "10.0.0.1", "token": "hunter2", "run": "r1"}
+KNOWN = {"image": IMAGE, "head_address": "10.0.0.1", "token": "hunter2", "run": "r1", "ray_version": "2.60.0"}
 
 
 def cluster(of: Any = SCOPE) -> Cluster:
@@ -237,6 +237,11 @@ DONE: dict[str, tuple[Step, Given]] = {
     "the head can be reached": (ReachGcs("10.0.0.1", 6379), nothing),
     "nobody listens": (FREE, nothing),
     "it listens itself": (FREE, itself),
+    "the image is for this machine": (
+        FitsEngine(IMAGE),
+        lambda one: one.docker.images.update({IMAGE: Image(platform="linux/amd64")}),
+    ),
+    "Ray's version is known": (FindRay(Late("ray_version", "", lambda _: "never asked", Place.HEAD)), nothing),
     "the head runs": (HeadRuns("raydock-ray-head"), lambda one: one.docker.hold("raydock-ray-head")),
 }
 
@@ -288,6 +293,11 @@ REFUSALS: dict[str, tuple[Step, Given, str]] = {
         Pull(IMAGE),
         lambda one: one.docker.broken.update(pull=Failure("REGISTRY_AUTH", "denied")),
         "REGISTRY_AUTH denied",
+    ),
+    "an image for another architecture": (
+        FitsEngine(IMAGE),
+        lambda one: one.docker.images.update({IMAGE: Image(platform="linux/arm64")}),
+        f"IMAGE_WRONG_ARCH {IMAGE} is for linux/arm64, and this node's engine runs linux/amd64",
     ),
     "a head that cannot be reached": (
         ReachGcs("10.0.0.1", 6379),
@@ -775,9 +785,11 @@ def test_the_wait_for_the_port_ends_with(given: Given, said: str, seconds: float
 
 ADDRESS: Late[str] = Late("address", "", lambda _: "never asked")
 NODES: tuple[tuple[Node, Word], ...] = ((HEAD, ADDRESS), (ONE, ADDRESS), (TWO, ADDRESS))
-JOIN = Join("raydock-ray-head", "raydock-ray-worker", NODES)
+PORTS = Ports(head=6379, worker=8076)
+FORMER = former("raydock-ray-head")
+JOIN = Join("raydock-ray-head", "raydock-ray-worker", NODES, PORTS)
 PROBE = Probe("raydock-ray-head", "raydock-ray-worker", NODES)
-SHOW = ShowRay("raydock-ray-head", NODES)
+SHOW = ShowRay("raydock-ray-head", NODES, PORTS)
 ALL = (Row("10.0.0.1", node_id="a"), Row("10.0.0.2", node_id="b"), Row("10.0.0.3", node_id="c"))
 
 
@@ -811,7 +823,7 @@ def test_a_worker_that_was_started_again_is_not_alive_by_its_former_life(clock: 
     two = made.sites["two"]
     StartContainer("raydock-ray-worker", FORMER).apply(two)
     two.docker.hold("raydock-ray-worker", "running")
-    join = Join("raydock-ray-head", "raydock-ray-worker", NODES, FORMER)
+    join = Join("raydock-ray-head", "raydock-ray-worker", NODES, PORTS, FORMER)
     assert not join.done(made.head)
     clock.then.append((9, lambda: setattr(made.head.ray, "lists", [(*ALL, Row("10.0.0.3", node_id="d"))])))
     join.apply(made.head)
@@ -989,6 +1001,10 @@ def test_a_node_whose_address_cannot_be_found_fails_alone(step: Step, clock: Clo
 # --- the lines -------------------------------------------------------------------------------------------------
 
 ASKING: Late[str] = Late("image", "", lambda _: "")
+MUTE = (
+    '[[ "$(docker inspect -f \'{{.State.Running}} {{index .Config.Labels "raydock.ray"}}\' raydock-ray-head)" '
+    "== true\\ [01].* ]]"
+)
 LINES: dict[str, tuple[Step, str]] = {
     "pull": (
         Pull(ASKING),
@@ -1040,7 +1056,14 @@ LINES: dict[str, tuple[Step, str]] = {
         '[ -z "$(ss -Hltn \'sport = :8076 or sport = :52365\')" ] || { echo "a port of Ray\'s is taken" >&2; exit 1; }',
     ),
     "show the container": (ShowContainer("a"), "docker ps -a --filter name=^/a$"),
-    "show Ray": (SHOW, "docker exec raydock-ray-head ray status"),
+    "show Ray": (SHOW, f"{MUTE} || docker exec raydock-ray-head ray status"),
+    "compare the architecture": (
+        FitsEngine(ASKING),
+        '[ "$(docker image inspect -f \'{{.Os}}/{{.Architecture}}\' "$image")" = '
+        "\"$(docker version -f '{{.Server.Os}}/{{.Server.Arch}}')\" ] || "
+        "{ echo 'the image is for another architecture' >&2; exit 1; }",
+    ),
+    "find Ray": (FindRay(Late("ray_version", "", lambda _: "", Place.HEAD)), 'echo Ray "$ray_version"'),
 }
 
 
@@ -1059,7 +1082,7 @@ def test_a_step_says_what_it_does(step: Step) -> None:
     assert step.shell
 
 
-LOOKING = {Login, AwaitGcs, ReachGcs, FreePorts, HeadRuns, Join, Probe, ShowRay, ShowContainer}
+LOOKING = {Login, FitsEngine, FindRay, AwaitGcs, ReachGcs, FreePorts, HeadRuns, Join, Probe, ShowRay, ShowContainer}
 
 
 @pytest.mark.parametrize("step", STEPS, ids=lambda step: type(step).__name__)

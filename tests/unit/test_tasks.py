@@ -187,7 +187,7 @@ DRY: dict[str, tuple[tuple[str, ...], dict[str, str], list[str]]] = {
     "the head is this machine unless something else is said": (
         ("cluster.start",),
         {},
-        ["on_0() { bash -s; }  # head", "--label raydock.role=head", "ray start --head --block"],
+        ["on_0() { bash -s; }  # head", "--label raydock.role=head", "echo --head --block --port=6379"],
     ),
     "the image of the command line": (
         ("cluster.pull", "--image", "rayproject/ray:2.58.0"),
