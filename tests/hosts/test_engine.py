@@ -279,6 +279,7 @@ def test_execs_deadline_holds_whatever_the_program_says(machine: Machine, runnin
 def test_a_program_that_runs_once_leaves_its_output_and_nothing_else(machine: Machine) -> None:
     once = machine.engine.run_once
     assert once(IMAGE, ("sh", "-c", "echo out; echo err >&2")) == "out\n"
+    assert once(IMAGE, ("-c", "cat /sys/class/net/*/address | wc -l"), entrypoint="sh", network="none") == "1\n"
     failed = refusal(once, IMAGE, ("sh", "-c", "echo out; echo err >&2; exit 3"))
     assert failed.code == "COMMAND_FAILED"
     assert "ended with 3" in failed.error

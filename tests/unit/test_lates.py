@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import re
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,10 +15,11 @@ import pytest
 
 from deploy import lates
 from deploy.errors import Failure
+from deploy.lates.ray import ASK
 from deploy.plan import Late, Place, quoted
 from deploy.plan import lates as all_lates
 
-from .fakes import DIGEST, LOGIN, Cluster, FakeSite, Image, bash, command_failed, program, scope, settings, site_of
+from .fakes import DIGEST, LOGIN, TOP, Cluster, FakeSite, Image, bash, command_failed, program, scope, settings, site_of
 
 GIB = 2**30
 WORKER = "one  #: private=10.0.0.2\ntwo"
@@ -316,6 +319,136 @@ esac"""
         late = lates.wanted_image(settings(**values), alone=alone)
         assert [one.name for one in all_lates(late.needs)] == needed
         assert late.at is Place.HEAD
+
+
+IMAGE: Late[str] = Late("image", "", lambda _: "registry.test/a", Place.HEAD)
+VERSION = lates.ray_version(settings(), IMAGE)
+
+
+class TestTheVersionOfRay:
+    """The running head's, else what the image tells; the plan does not depend on it."""
+
+    TELLS: dict[str, tuple[str, str]] = {
+        "a release": ("2.60.0", "2.60.0"),
+        "an old one": ("0.5.3", "0.5.3"),
+        "a build of a branch": ("0.8.0.dev6", "0.8.0.dev6"),
+        "a nightly one": ("3.0.0.dev0", "3.0.0.dev0"),
+        "a candidate": ("2.60.0rc1", "2.60.0rc1"),
+        "one with a local part": ("2.60.0+cu12.1", "2.60.0+cu12.1"),
+        "one whose Ray says something first": ("a warning 1.2.3\n1.2.3", "1.2.3"),
+    }
+
+    @pytest.mark.parametrize(("says", "version"), TELLS.values(), ids=TELLS)
+    def test_both_faces_take_what_the_image_tells(self, says: str, version: str, tmp_path: Path) -> None:
+        (tmp_path / "says").write_text(says + "\n", encoding="utf-8")
+        path = program(tmp_path / "bin", "docker", f'[ "$1" = run ] && cat {tmp_path}/says')
+        site = site_of()
+        site.docker.output = says + "\n"
+        assert (bash(VERSION.shell, path, image="a"), site.value(VERSION)) == (version, version)
+        assert [call[:2] for call in site.docker.calls] == [("run_once", "registry.test/a")]
+
+    @pytest.mark.parametrize("says", ["nightly", "", "None", "2", "2.60.0; rm -rf", "2.60.0 x", "2.x*"])
+    def test_what_is_no_version_is_refused_by_both(self, says: str, tmp_path: Path) -> None:
+        (tmp_path / "says").write_text(says + "\n", encoding="utf-8")
+        path = program(tmp_path / "bin", "docker", f'[ "$1" = run ] && cat {tmp_path}/says')
+        site = site_of()
+        site.docker.output = says + "\n"
+        with pytest.raises(Failure) as caught:
+            site.value(VERSION)
+        assert (caught.value.code, caught.value.error) == (
+            "IMAGE_NO_RAY",
+            f"registry.test/a tells no version of Ray: {says!r}",
+        )
+        said = bash(f"if version=$({VERSION.shell}); then echo $version; fi 2>&1", path, image="a")
+        assert said == "a tells no version of Ray"
+
+    BROKEN: dict[str, tuple[Failure, str]] = {
+        "it has no ray": (
+            command_failed("sh in a ended with 1: no ray on its PATH"),
+            "IMAGE_NO_RAY registry.test/a tells no version of Ray: sh in a ended with 1: no ray on its PATH",
+        ),
+        "its ray is broken": (
+            command_failed("sh in a ended with 1: Traceback\n…\nImportError: libcuda"),
+            "IMAGE_NO_RAY registry.test/a tells no version of Ray: ImportError: libcuda",
+        ),
+        "it has no shell": (
+            Failure("DOCKER_FAILED", 'run sh: exec: "sh": executable file not found in $PATH'),
+            "IMAGE_NO_RAY registry.test/a tells no version of Ray: "
+            'run sh: exec: "sh": executable file not found in $PATH',
+        ),
+        "the engine is gone": (Failure("DOCKER_DOWN", "gone"), "DOCKER_DOWN gone"),
+        "there is no room": (Failure("DISK_FULL", "no space"), "DISK_FULL no space"),
+    }
+
+    @pytest.mark.parametrize(("failure", "said"), BROKEN.values(), ids=BROKEN)
+    def test_an_image_that_does_not_tell_is_refused(self, failure: Failure, said: str) -> None:
+        site = site_of()
+        site.docker.broken["run_once"] = failure
+        with pytest.raises(Failure) as caught:
+            site.value(VERSION)
+        assert f"{caught.value.code} {caught.value.error}" == said
+
+    def test_a_running_head_spares_the_question(self, tmp_path: Path) -> None:
+        site = site_of()
+        site.docker.hold("raydock-ray-head", raydock_ray="0.7.7")
+        assert (site.value(VERSION), site.docker.calls) == ("0.7.7", [])
+        path = program(tmp_path / "bin", "docker", '[ "$1 ${!#}" = "inspect raydock-ray-head" ] && echo 0.7.7')
+        assert bash(VERSION.shell, path, image="a") == "0.7.7"
+
+    ANEW: dict[str, tuple[Late[str], str, dict[str, str]]] = {
+        "a head that ended": (VERSION, "exited", {"raydock_ray": "0.7.7"}),
+        "a head of before there was the label": (VERSION, "running", {}),
+        "a head that is to be replaced": (
+            lates.ray_version(settings(), IMAGE, anew=True),
+            "running",
+            {"raydock_ray": "0.7.7"},
+        ),
+    }
+
+    @pytest.mark.parametrize(("late", "state", "labels"), ANEW.values(), ids=ANEW)
+    def test_the_image_is_asked_beside(self, late: Late[str], state: str, labels: dict[str, str]) -> None:
+        site = site_of()
+        site.docker.hold("raydock-ray-head", state, **labels)
+        assert site.value(late) == "2.60.0"
+
+    INSTALLED: dict[str, tuple[dict[str, str], str]] = {
+        "by pip": (
+            {"bin/ray": "#!{python}\n", "ray-2.60.0.dist-info/METADATA": "Name: ray\nVersion: 2.60.0\n"},
+            "2.60.0",
+        ),
+        "by a Python that does not know what is installed": (
+            {"bin/ray": "#!{python}\n", "ray.py": "__version__ = '0.5.3'\n"},
+            "0.5.3",
+        ),
+        "with the Python of its PATH": (
+            {"bin/ray": "#! /usr/bin/env python3\n", "ray-0.7.7.dist-info/METADATA": "Version: 0.7.7\n"},
+            "0.7.7",
+        ),
+        "in a folder with a long name": (
+            {
+                "bin/ray": "#!/bin/sh\n'''exec' /a/very/long/name/python \"$0\" \"$@\"\n",
+                "bin/python": '#!/bin/sh\nexec {python} "$@"\n',
+                "ray-1.13.0.dist-info/METADATA": "Version: 1.13.0\n",
+            },
+            "1.13.0",
+        ),
+        "nowhere": ({"bin/other": "#!/bin/sh\n"}, "no ray on its PATH"),
+        "with nothing behind it": ({"bin/ray": "#!{python}\n"}, "ModuleNotFoundError: No module named 'ray'"),
+    }
+
+    @pytest.mark.parametrize(("files", "said"), INSTALLED.values(), ids=INSTALLED)
+    def test_the_question_is_answered_where_ray_is_installed(
+        self, files: dict[str, str], said: str, tmp_path: Path
+    ) -> None:
+        for name, text in files.items():
+            (tmp_path / name).parent.mkdir(exist_ok=True)
+            (tmp_path / name).write_text(text.replace("{python}", sys.executable), encoding="utf-8")
+            (tmp_path / name).chmod(0o755)
+        environment = {"PATH": f"{tmp_path}/bin:/usr/bin:/bin", "PYTHONPATH": str(tmp_path)}
+        done = subprocess.run(
+            ["/bin/sh", "-c", ASK], env=environment, cwd=TOP, capture_output=True, text=True, check=False
+        )
+        assert (done.stdout + done.stderr).strip().splitlines()[-1] == said
 
 
 class TestTheToken:

@@ -501,6 +501,19 @@ def test_docker_is_told_of_a_worker_what_the_run_tells_it(started: Machines) -> 
     ]
 
 
+def test_an_old_ray_is_told_its_own_flags_and_asked_nothing(machines: Machines) -> None:
+    machines.ray = "0.5.3"
+    for task in ("cluster.start", "cluster.start", "cluster.status"):
+        ends_well(machines, written(task, SSH))
+        if task == "cluster.start" and machines.where("docker", "create"):
+            assert machines.argv(TWO, "docker", "create")[-5:] == [
+                *("--block", "--redis-address=10.0.0.1:6379", "--object-manager-port=8076"),
+                *("--node-ip-address=10.1.0.8", "--num-workers=2"),
+            ]
+        assert machines.where("docker", "exec") == []
+    assert machines.running == {HEAD, ONE, TWO}
+
+
 AGAIN: dict[str, tuple[str, Scope, int, list[str]]] = {
     "cluster.start does nothing more": ("cluster.start", SSH, 0, []),
     "cluster.status looks": ("cluster.status", SSH, 0, []),

@@ -986,6 +986,94 @@ def test_a_status_tells_what_ray_has_of_a_node(rows: tuple[Row, ...], word: str,
     assert failures(made) == {"two": "RAY_NOT_JOINED"}
 
 
+def old(version: str = "0.7.7") -> Cluster:
+    """Give a cluster whose Ray tells nothing of its nodes; who asks it all the same fails."""
+    made = running()
+    made.head.docker.hold("raydock-ray-head", raydock_ray=version)
+
+    def asked() -> Sequence[Row]:
+        raise Failure("RAY_API_FAILED", "HTTP 404")
+
+    made.head.ray.nodes = asked  # type: ignore[method-assign]
+    return made
+
+
+@pytest.mark.parametrize("step", [JOIN, SHOW], ids=["start", "status"])
+def test_a_node_of_an_old_ray_is_alive_where_its_container_runs_and_its_port_is_open(step: Step) -> None:
+    made = old()
+    assert step.done(made.head)
+    assert {name: one.facts for name, one in made.sites.items()} == {
+        name: {"ray": "alive", "address": address}
+        for name, address in (("head", "10.0.0.1"), ("one", "10.0.0.2"), ("two", "10.0.0.3"))
+    }
+    asked = {name: [line.split()[-2:] for line in one.commands] for name, one in made.sites.items()}
+    assert asked == {"head": [["10.0.0.1", "6379"]], "one": [["10.0.0.2", "8076"]], "two": [["10.0.0.3", "8076"]]}
+    assert made.head.said == [
+        "Ray 0.7.7 tells nothing of its nodes: alive is whose container runs, with its port open",
+    ]
+
+
+def test_a_node_of_an_old_ray_is_waited_for(clock: Clock) -> None:
+    made = old()
+    two = made.sites["two"]
+    two.answers["timeout 3 bash"] = command_failed("refused")
+    clock.then.append((7, two.answers.clear))
+    assert not JOIN.done(made.head)
+    JOIN.apply(made.head)
+    assert failures(made) == {}
+    assert 1007 <= clock.now < 1008
+
+
+CLOSED: dict[str, tuple[Given, str, float]] = {
+    "its container ended": (lambda one: one.docker.hold("raydock-ray-worker", "exited"), "RAY_EXITED", 3),
+    "its port stays closed": (nothing, "RAY_NOT_JOINED", 95),
+}
+
+
+@pytest.mark.parametrize(("given", "code", "seconds"), CLOSED.values(), ids=CLOSED)
+def test_a_node_of_an_old_ray_that_does_not_come_fails_alone(
+    given: Given, code: str, seconds: float, clock: Clock
+) -> None:
+    made = old()
+    made.sites["two"].answers["timeout 3 bash"] = command_failed("refused")
+    given(made.sites["two"])
+    if not JOIN.done(made.head):
+        JOIN.apply(made.head)
+    assert failures(made) == {"two": code}
+    assert clock.now < 1000 + seconds
+
+
+def test_a_status_tells_whose_port_is_closed() -> None:
+    made = old("1.13.0")
+    made.sites["two"].answers["timeout 3 bash"] = command_failed("refused")
+    assert SHOW.done(made.head)
+    two = made.sites["two"]
+    assert two.failure
+    assert (two.failure.code, two.failure.error) == (
+        "RAY_NOT_JOINED",
+        "its container runs, and its port 8076 is not open",
+    )
+    assert (two.facts["ray"], failures(made)) == ("absent", {"two": "RAY_NOT_JOINED"})
+
+
+def test_an_old_ray_runs_no_probe_and_had_no_former_nodes() -> None:
+    made = old()
+    assert PROBE.done(made.head)
+    assert made.sites["one"].resolve(FORMER) == frozenset()
+
+
+def test_an_old_ray_is_started_with_its_own_flags() -> None:
+    made = cluster()
+    made.head.know(ray_version="0.5.3")
+    one = made.sites["one"]
+    Create(containers(SCOPE)["one"]).apply(one)
+    assert one.docker.held["raydock-ray-worker"].labels["raydock.ray"] == "0.5.3"
+    assert one.docker.commands["raydock-ray-worker"] == [
+        *("ray", "start", "--block", "--redis-address=10.0.0.1:6379", "--object-manager-port=8076"),
+        *("--node-ip-address=10.0.0.2", "--num-workers=1"),
+    ]
+
+
 @pytest.mark.parametrize("step", [JOIN, SHOW], ids=["start", "status"])
 def test_a_node_whose_address_cannot_be_found_fails_alone(step: Step, clock: Clock) -> None:
     def lost(_: Any) -> str:

@@ -183,6 +183,7 @@ def test_a_failing_step_has_the_code_of_what_failed(command: str, error: str, co
          "REGISTRY_UNREACHABLE"),
         ("manifest for r/x:y not found: manifest unknown: manifest unknown", "IMAGE_NOT_FOUND"),
         ("manifest for unauthorized/x509:denied not found", "IMAGE_NOT_FOUND"),
+        ("no matching manifest for linux/arm64/v8 in the manifest list entries", "IMAGE_WRONG_ARCH"),
         ("name unknown: The repository with name 'x' does not exist in the registry", "IMAGE_NOT_FOUND"),
         ("write /var/lib/docker/tmp/x: no space left on device", "DISK_FULL"),
         ("open /var/lib/docker/tmp/x: permission denied", "PULL_FAILED"),
