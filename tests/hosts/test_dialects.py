@@ -50,7 +50,6 @@ TOLD_BY = {
 @pytest.fixture
 def played(stopped: Sandbox) -> Iterator[Callable[[str], str]]:
     """Have an image on the head that plays an old Ray: `played(VERSION)` gives its name. Nothing runs anywhere."""
-    made: list[str] = []
 
     def play(version: str) -> str:
         path, content = TOLD_BY[version]
@@ -59,15 +58,17 @@ def played(stopped: Sandbox) -> Iterator[Callable[[str], str]]:
             "ray": PLAYED.replace("{flags}", repr(FLAGS[version])),
             "told": content,
         }
-        made.append(f"raydock-played:{version}")
+        image = f"raydock-played:{version}"
         write = "".join(f"printf %s {shlex.quote(text)} >{name}\n" for name, text in files.items())
-        stopped.head.shell(f"cd $(mktemp -d)\n{write}chmod 755 ray\ndocker build -q -t {made[-1]} .")
-        return made[-1]
+        stopped.head.shell(f"cd $(mktemp -d)\n{write}chmod 755 ray\ndocker build -q -t {image} .")
+        return image
 
     yield play
     stopped.clear()
-    for image in made:
-        stopped.head.docker("rmi", "--force", image)
+    for host in stopped:
+        names = (f"--filter=reference={name}" for name in ("raydock-played", "*/raydock-played"))
+        if images := host.docker("images", "-q", *names).split():
+            host.docker("rmi", "--force", *dict.fromkeys(images))
 
 
 def commands(sandbox: Sandbox) -> dict[str, str]:
@@ -89,7 +90,7 @@ def test_a_ray_of_the_documents_time_is_started_with_the_documents_flags(
     invoke("publish", env=env)
     started = invoke("cluster.start", "--json", env=env)
     assert told(started) == [("ok", "alive", None)] * 3
-    assert "head: Ray 0.5.3 tells nothing of its nodes" in started.err
+    assert "Ray 0.5.3 tells nothing of its nodes" in started.err
     head, *workers = stopped
     cores = head.run("nproc").strip()
     where = f"--redis-address={head.address}:6379 --object-manager-port=8076 --node-ip-address"
@@ -125,7 +126,7 @@ def test_the_script_tells_an_old_ray_its_own_flags_too(
     cores = stopped.head.run("nproc").strip()
     assert " ".join(shown["Config"]["Cmd"]) == (
         "ray start --head --block --redis-port=6379 --object-manager-port=8076 "
-        f"--node-ip-address=127.0.0.2 --num-cpus={cores}"
+        f"--node-ip-address={stopped.head.address} --num-cpus={cores}"
     )
     since = time.time_ns()
     again = invoke("cluster.start", "--json", env=env)
