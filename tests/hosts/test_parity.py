@@ -35,6 +35,7 @@ from tests.hosts.typist import aws_keys
 
 NAME, CLUSTER = "raydock-parity-head", "parity"
 TOKEN = "70" * 32
+PORTS = joining.Ports(head=6379, worker=8076)
 # What a host shows beside its containers: who may speak to its engine, what is installed, what lies there.
 FILES = "; ".join(
     (
@@ -72,6 +73,7 @@ class Face:
         """Ray's container, all of it known."""
         found = NodeValues(
             image=fixed("image", self.digest),
+            version=fixed("ray_version", "2.60.0"),
             address="127.0.0.2",
             head="127.0.0.2:6379",
             run="0123456789ab",
@@ -317,7 +319,7 @@ def started(face: Face) -> None:
 def alive(face: Face) -> None:
     """Have a Ray that has its node alive."""
     started(face)
-    as_the_run(face.scope, (joins.AwaitGcs(NAME, "127.0.0.2", 6379), joining.Join(NAME, "", face.alone)))
+    as_the_run(face.scope, (joins.AwaitGcs(NAME, "127.0.0.2", 6379), joining.Join(NAME, "", face.alone, PORTS)))
 
 
 def stale(face: Face) -> None:
@@ -379,6 +381,11 @@ CASES: dict[type[Step], Case] = {
         without_pull,
         after=lambda face: (images.Login(image_late(face), lates.registry_password(face.scope.settings)),),
     ),
+    images.FitsEngine: Case(lambda face: images.FitsEngine(image_late(face))),
+    # What runs says it: without a head each would run the image.
+    images.FindRay: Case(
+        lambda face: images.FindRay(lates.ray_version(face.scope.settings, image_late(face))), started
+    ),
     publishing.CreateRepository: Case(
         lambda face: publishing.CreateRepository(face.repository, face.scope.settings.region)
     ),
@@ -416,12 +423,12 @@ CASES: dict[type[Step], Case] = {
     joins.AwaitGcs: Case(lambda _: joins.AwaitGcs(NAME, "127.0.0.2", 6379), started),
     joins.ReachGcs: Case(lambda _: joins.ReachGcs("127.0.0.2", 22)),
     joining.Join: Case(
-        lambda face: joining.Join(NAME, "", face.alone),
+        lambda face: joining.Join(NAME, "", face.alone, PORTS),
         started,
         after=lambda _: (joins.AwaitGcs(NAME, "127.0.0.2", 6379),),
     ),
     joining.Probe: Case(lambda face: joining.Probe(NAME, "", face.alone), alive),
-    joining.ShowRay: Case(lambda face: joining.ShowRay(NAME, face.alone), alive),
+    joining.ShowRay: Case(lambda face: joining.ShowRay(NAME, face.alone, PORTS), alive),
     # These last: with the engine all that runs on it ends.
     setup.StartDocker: Case(lambda _: setup.StartDocker(), lambda face: face.host.run("service", "docker", "stop")),
     setup.InstallDocker: Case(lambda _: setup.InstallDocker(), uninstalled),
