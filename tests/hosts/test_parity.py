@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import boto3
 import pytest
 
 from deploy import lates
@@ -126,11 +127,15 @@ def faces(
             "ENVIRONMENT": "sandbox",
             "HEAD": f"ubuntu@{host.node}",
             "CLUSTER_NAME": CLUSTER,
+            "HEAD_ADDRESS": host.address,
+            "REPOSITORY_NAME": f"raydock-parity-{name}",
         }
         settings = read(TOP, environ).settings
         inventory = Inventory(settings.head_node())
         made.append(Face(name, host, Scope(settings, inventory, inventory.select(None)), perform, digest))
     yield made[0], made[1]
+    for face in made:
+        ecr(face).delete_repository(repositoryName=face.repository, force=True)
     for host in sandbox:
         host.shell(
             "docker images -q --filter reference='*parity*' | xargs -r docker rmi --force; "
@@ -191,12 +196,8 @@ def seen(face: Face) -> dict[str, Any]:
     """Give all that a step may have changed on a host."""
     host = face.host
     running = host.attempt("docker", "version", "-f", "{{.Server.Os}}")
-    tags = host.attempt(
-        "docker", "images", "--format", "{{.Repository}}:{{.Tag}}", "--filter", "reference=*parity*"
-    ).out.split()
-    tags += host.attempt(
-        "docker", "images", "--format", "{{.Repository}}:{{.Tag}}", "--filter", f"reference={face.uri()}"
-    ).out.split()
+    names = ("*parity*", face.uri()) if running.code == 0 else ()
+    tags = [tag for name in names for tag in tags_of(host, name)]
     shown = json.loads(host.docker("image", "inspect", *tags)) if tags else []
     pulled = host.attempt("docker", "image", "inspect", face.digest).code
     found = host.containers() if running.code == 0 else {}
@@ -213,23 +214,26 @@ def seen(face: Face) -> dict[str, Any]:
     }
 
 
+def tags_of(host: PracticeHost, name: str) -> list[str]:
+    """Give the images of a host whose names are like this."""
+    line = ("images", "--format", "{{.Repository}}:{{.Tag}}", "--filter", f"reference={name}")
+    return host.docker(*line).split()
+
+
+def ecr(face: Face) -> Any:
+    """Give the sandbox's ECR, past Raydock."""
+    settings = face.scope.settings
+    keys = {f"aws_{key}": settings.aws[f"AWS_{key.upper()}"].reveal() for key in ("access_key_id", "secret_access_key")}
+    endpoint = settings.aws["AWS_ENDPOINT_URL"].reveal()
+    return boto3.client("ecr", region_name=settings.region, endpoint_url=endpoint, **keys)
+
+
 def registry_has(face: Face) -> Any:
     """Give the repository as ECR tells of it."""
-    import boto3
-
-    keys = {key: str(value) for key, value in aws_keys().items()}
-    settings = face.scope.settings
-    endpoint = settings.aws["AWS_ENDPOINT_URL"].reveal()
-    ecr = boto3.client(
-        "ecr",
-        region_name=settings.region,
-        endpoint_url=endpoint,
-        aws_access_key_id=keys["AWS_ACCESS_KEY_ID"],
-        aws_secret_access_key=keys["AWS_SECRET_ACCESS_KEY"],
-    )
+    client = ecr(face)
     try:
-        (found,) = ecr.describe_repositories(repositoryNames=[face.repository])["repositories"]
-    except ecr.exceptions.RepositoryNotFoundException:
+        (found,) = client.describe_repositories(repositoryNames=[face.repository])["repositories"]
+    except client.exceptions.RepositoryNotFoundException:
         return None
     return {key: value for key, value in found.items() if key.startswith("image")}
 
@@ -363,6 +367,10 @@ def image_late(face: Face) -> Late[str]:
 
 
 CASES: dict[type[Step], Case] = {
+    # Before any login: a registry that has nothing of ours tells no host.
+    publishing.CreateRepository: Case(
+        lambda face: publishing.CreateRepository(face.repository, face.scope.settings.region)
+    ),
     setup.JoinDockerGroup: Case(
         lambda _: setup.JoinDockerGroup(), lambda face: face.host.run("gpasswd", "-d", "ubuntu", "docker")
     ),
@@ -385,9 +393,6 @@ CASES: dict[type[Step], Case] = {
     # What runs says it: without a head each would run the image.
     images.FindRay: Case(
         lambda face: images.FindRay(lates.ray_version(face.scope.settings, image_late(face))), started
-    ),
-    publishing.CreateRepository: Case(
-        lambda face: publishing.CreateRepository(face.repository, face.scope.settings.region)
     ),
     publishing.ShowRepository: Case(
         lambda face: publishing.ShowRepository(face.repository, face.scope.settings.region)
