@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -80,8 +81,6 @@ def build_shell(walk: Walk) -> None:
 
 
 def build_containers(walk: Walk) -> None:
-    listed = walk.task("build.containers", "--json").report["containers"]
-    assert (listed[0]["container"], listed[0]["state"]) == (walk.container, "exited")
     assert walk.task("build.containers").out.splitlines()[1].startswith(walk.container)
 
 
@@ -96,7 +95,11 @@ def build_commit(walk: Walk) -> None:
     assert not walk.task("build.commit", walk.container, "--json").report["changed"]
 
 
-def publish_repository(walk: Walk) -> None:
+def repository_made(walk: Walk) -> None:
+    assert walk.task("publish.repository", "--json").report["changed"]
+
+
+def repository_shown(walk: Walk) -> None:
     shown = json.loads(walk.task("publish.repository").out)["repository"]
     assert (shown["repositoryUri"], shown["repositoryName"], shown["registryId"]) == (URI, APP, "123456789012")
     assert shown["repositoryArn"].endswith(f":repository/{APP}")
@@ -111,10 +114,7 @@ def publish_tag(walk: Walk) -> None:
 
 
 def publish_login(walk: Walk) -> None:
-    login = walk.task("publish.login", "--json").report["login"]
-    assert (login["registry"], login["user"]) == (REGISTRY, "AWS")
-    assert login["expires"].endswith("Z")
-    assert f"{REGISTRY} accepts AWS, good until {login['expires']}" in walk.task("publish.login").err
+    assert re.search(rf"{re.escape(REGISTRY)} accepts AWS, good until \S+Z\n", walk.task("publish.login").err)
     assert walk.head.attempt("ls", "/root/.docker", "/home/ubuntu/.docker").out == ""
 
 
@@ -151,13 +151,17 @@ def new_session(walk: Walk) -> None:
     walk.task("cluster.setup")
 
 
-def pulled(walk: Walk) -> None:
-    worker = walk.hosts.workers[0]
-    digest = walk.task("cluster.pull", "--json").report["image"]
-    worker.docker("rmi", digest)
+def nothing_stored(walk: Walk) -> None:
+    """Have a pull that needed a login leave none."""
     walk.task("cluster.pull")
-    assert worker.docker("image", "inspect", "-f", "{{index .RepoDigests 0}}", digest) == digest
-    assert worker.attempt("ls", "/root/.docker", "/home/ubuntu/.docker").out == ""
+    for host in walk.hosts:
+        assert host.attempt("ls", "/root/.docker", "/home/ubuntu/.docker").out == ""
+
+
+def pulled(walk: Walk) -> None:
+    digest = walk.task("cluster.pull", "--json").report["image"]
+    for host in walk.hosts:
+        assert digest in host.docker("image", "inspect", "-f", "{{.RepoDigests}}", digest)
 
 
 def head_set_up(walk: Walk) -> None:
@@ -176,8 +180,18 @@ def head_started(walk: Walk) -> None:
     runs(walk.head, HEAD)
 
 
+def head_runs(walk: Walk) -> None:
+    """Have it run as before: its task was done for the line above."""
+    runs(walk.head, HEAD)
+
+
 def workers_started(walk: Walk) -> None:
     walk.task("cluster.start-workers")
+    workers_run(walk)
+
+
+def workers_run(walk: Walk) -> None:
+    """Have them run; of three lines the task is one."""
     for host in walk.hosts.workers:
         runs(host, WORKER)
 
@@ -219,8 +233,8 @@ EFFECTS: dict[tuple[str, str], Callable[[Walk], None]] = {
     ("docker run -t", "build.shell"): build_shell,
     ("docker ps -a", "build.containers"): build_containers,
     ("docker commit", "build.commit"): build_commit,
-    ("sudo apt-get install -y awscli", "publish.repository"): publish_repository,
-    ("aws ecr create-repository", "publish.repository"): publish_repository,
+    ("sudo apt-get install -y awscli", "publish.repository"): repository_made,
+    ("aws ecr create-repository", "publish.repository"): repository_shown,
     ("docker tag", "publish.tag"): publish_tag,
     ("eval", "publish.login"): publish_login,
     ("docker push", "publish.push"): publish_push,
@@ -228,15 +242,15 @@ EFFECTS: dict[tuple[str, str], Callable[[Walk], None]] = {
     ("sudo service docker start", "cluster.install"): service_started,
     ("sudo usermod", "cluster.install"): group_joined,
     ("exec sudo su", "cluster.install"): new_session,
-    ("eval", "cluster.pull"): pulled,
+    ("eval", "cluster.pull"): nothing_stored,
     ("docker pull", "cluster.pull"): pulled,
     ("bash setup-docker.sh", "cluster.setup --only head"): head_set_up,
     ("parallel-ssh", "cluster.setup"): all_set_up,
     ("eval", "cluster.start-head"): head_started,
-    ("docker run -d", "cluster.start-head"): head_started,
+    ("docker run -d", "cluster.start-head"): head_runs,
     ("eval", "cluster.start-workers"): workers_started,
-    ("docker run -d", "cluster.start-workers"): workers_started,
-    ("parallel-ssh", "cluster.start-workers"): workers_started,
+    ("docker run -d", "cluster.start-workers"): workers_run,
+    ("parallel-ssh", "cluster.start-workers"): workers_run,
     ("docker ps", "cluster.status"): status,
     ("docker exec", "cluster.shell"): shell,
     ("parallel-ssh", "cluster.stop-workers"): workers_stopped,
@@ -298,9 +312,9 @@ def dry(task: str, *before: str, path: str = os.environ["PATH"]) -> str:
     return done.stdout
 
 
-def test_a_plan_names_the_line_that_it_stands_for() -> None:
+def test_a_plan_names_the_line_that_it_stands_for(elsewhere: dict[str, str]) -> None:
     """Have the document's words above the lines of the script."""
-    printed = {row.line: dry(row.task) for row in rows()}
+    printed = {row.line: elsewhere[row.task] for row in rows()}
     own = {
         line: text for line, text in printed.items() if not line.startswith(("parallel-ssh", "bash ", "exec ", "eval"))
     }
