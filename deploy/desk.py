@@ -119,7 +119,7 @@ def tell(report: Report, flags: Flags) -> None:
     screen = Screen(environment)
     screen.report(report)
     if report.exit:
-        told, command = again(report, only=flags.only, image=flags.image)
+        told, command = again(report, only=flags.only, image=flags.image, container=flags.container)
         if command:
             screen.line(f"{told}; again: {typed(command, environment)}".removeprefix("; "))
         raise Exit(code=report.exit)

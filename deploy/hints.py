@@ -49,13 +49,13 @@ def next_command(task: str, words: Sequence[str]) -> str:
     return f"invoke {AFTER[task]}" if task in AFTER and (not said or said[-1] == task) else ""
 
 
-def again(report: Report, *, only: str | None, image: str) -> tuple[str, str]:
+def again(report: Report, *, only: str | None, image: str, container: str = "") -> tuple[str, str]:
     """Give what failed, and the command that does the rest; none where a task only looked, or nothing was begun."""
     if report.problems or not report.outcomes or report.task in LOOKING:
         return "", ""
     failed = [outcome.node.name for outcome in report.failed]
     asked = sum(outcome.asked for outcome in report.outcomes)
-    command = ["invoke", SHORT.get(report.task, report.task)]
+    command = ["invoke", SHORT.get(report.task, report.task), *([container] if container else [])]
     if 0 < len(failed) < asked and not report.head_failed and not report.interrupted:
         command += ["--only", ",".join(failed)]
     elif only:

@@ -51,6 +51,7 @@ def test_what_is_to_be_done_again_after(of: Report, told: tuple[str, str]) -> No
 def test_what_was_told_is_told_again() -> None:
     of = report("cluster.start", "head", "w1")
     assert again(of, only="head,w1", image="a b:1")[1] == "invoke cluster.start --only head,w1 --image 'a b:1'"
+    assert again(of, only=None, image="", container="c0ffee")[1].startswith("invoke cluster.start c0ffee")
 
 
 def test_a_task_that_never_began_has_nothing_to_be_done_again() -> None:
