@@ -208,8 +208,14 @@ IN_ORDER = (
     "cluster.trust --yes",
     "build.dockerfile",
     "build.base",
+    "build.shell",
+    "build.containers",
+    "build.commit CONTAINER",
     "build.image",
     "publish.repository",
+    "publish.tag",
+    "publish.login",
+    "publish.push",
     "publish.image",
     "cluster.install",
     "cluster.pull",
@@ -233,10 +239,11 @@ NOT_HERE = {"sandbox.down": "it would take the practice hosts away", "cluster.sh
 def test_every_task_tells_programs_what_came_of_it(running: Sandbox, invoke: Invoke) -> None:  # noqa: ARG001
     listed = tasks.namespace.task_names
     assert sorted({line.split()[0] for line in IN_ORDER} | set(NOT_HERE)) == sorted(listed)
-    job = ""
+    job = container = ""
     for line in IN_ORDER:
-        first, *rest = line.replace("ID", job).split()
+        first, *rest = line.replace("ID", job).replace("CONTAINER", container).split()
         own_engine = {"DOCKER_HOST": None} if first == "sandbox.up" else {}
         report = invoke(first, "--json", *rest, env=own_engine).report
         assert (report["task"], report["ok"], report["errors"]) == (first, True, [])
         job = report.get("job") or job
+        container = report.get("container") or container
