@@ -28,6 +28,8 @@ ELSEWHERE = {
     "invoke build.base build cluster.start": "test_one_machine.py",
     "IMAGE=rayproject/ray:2.60.0 invoke cluster.setup cluster.start": "test_everyday.py, with an image that is here",
     "invoke cluster.shell": "test_inside.py, at a terminal",
+    "MY_PROJECT_SOURCE=copy MY_PROJECT_URL=git@git.example.com:team/app.git invoke build": "test_git.py, by HTTP",
+    "MY_PROJECT_SOURCE=copy MY_PROJECT_URL=~/app invoke build": "test_git.py, of a folder of its own",
 }
 # What stands for something else: the README's words, and what is typed here.
 STANDS = {"prog.py --folder .": "examples/where.py --folder examples", "prog.py": "examples/where.py", "[ID]": ""}
