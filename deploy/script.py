@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -153,8 +154,10 @@ def reach_terminal(scope: Scope, node: Node, line: str) -> str:
 
 def tools(text: str) -> list[str]:
     """Name what the script calls on the operator's side."""
-    signs = {"ssh": "() { ssh ", "aws": "aws ", "git": ASK_NOBODY}  # the head's own git is none of the operator's
-    return [tool for tool, sign in signs.items() if sign in text]
+    # Where a command begins: the manual's own words, in comments, name them as well.
+    called = [tool for tool in ("ssh", "aws") if re.search(rf"^(\w+=\$\(|\w+\(\) {{ )?{tool} ", text, re.MULTILINE)]
+    # The head's own git is none of the operator's.
+    return [*called, "git"] if ASK_NOBODY in text else called
 
 
 def script(task: str, scope: Scope, plan: Plan) -> str:

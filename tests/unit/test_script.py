@@ -18,7 +18,7 @@ import pytest
 
 from deploy import plans
 from deploy.plans import Planner, Scope
-from deploy.script import script
+from deploy.script import script, terminal_script
 from deploy.secret import Secret
 
 from .fakes import DIGEST, IMAGE_ID, TOP, Cluster, FakeSite, Image, containers, program, scope
@@ -209,6 +209,17 @@ TOOLS = {
 def test_what_the_operators_side_calls_is_looked_for_first(task: str) -> None:
     cluster, tools = TOOLS[task]
     assert f"for tool in {tools}; do" in written(task, CLUSTERS[cluster])
+
+
+def test_what_only_a_comment_names_is_not_looked_for() -> None:
+    text = written("publish.image", OWN)
+    assert "# eval $(aws ecr get-login" in text
+    assert "for tool in bash; do" in text
+
+
+def test_a_shell_behind_ssh_looks_for_it() -> None:
+    text = terminal_script("cluster.shell", SSH, SSH.inventory.head, "docker exec", "docker exec -t -i x bash")
+    assert "for tool in bash ssh; do" in text
 
 
 def test_the_operators_git_is_looked_for_where_it_copies() -> None:
