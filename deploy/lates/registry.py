@@ -18,16 +18,16 @@ def repository_uri(settings: Settings) -> Word:
         return str(settings.repository_uri)
     return Late(
         "repository_uri",
-        f"aws ecr describe-repositories {region_option(settings)}--repository-names "
+        f"aws ecr describe-repositories {region_option(settings.region)}--repository-names "
         f"{shlex.quote(settings.repository_name)} --query 'repositories[0].repositoryUri' --output text",
         lambda site: site.registry.uri(),
         Place.OPERATOR,
     )
 
 
-def region_option(settings: Settings) -> str:
+def region_option(region: str | None) -> str:
     """Write `--region …`, or nothing where AWS's own chain decides."""
-    return f"--region {shlex.quote(settings.region)} " if settings.region else ""
+    return f"--region {shlex.quote(region)} " if region else ""
 
 
 def registry_password(settings: Settings, image: str = "") -> Late[Credentials | None]:
@@ -39,7 +39,7 @@ def registry_password(settings: Settings, image: str = "") -> Late[Credentials |
     ecr = not named or ".dkr.ecr." in named.partition("/")[0]
     return Late(
         "registry_password",
-        f"aws ecr get-login-password {region_option(settings)}".strip() if ecr else "",
+        f"aws ecr get-login-password {region_option(settings.region)}".strip() if ecr else "",
         lambda site: site.registry.credentials(),
         Place.OPERATOR,
     )

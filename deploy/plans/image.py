@@ -155,9 +155,10 @@ def build_commit(scope: Scope, container: str) -> Plan:
 
 def publish_repository(scope: Scope) -> Plan:
     """Have the repository, and show it."""
-    name, region = scope.settings.repository_name, scope.settings.region
-    if scope.settings.repository_uri:
-        return on_head(scope)
+    settings = scope.settings
+    name, region = settings.repository_name, settings.region
+    if settings.repository_uri:
+        return on_head(scope, ShowRepository(name, region, str(settings.repository_uri)))
     return on_head(scope, CreateRepository(name, region), ShowRepository(name, region))
 
 

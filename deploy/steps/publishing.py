@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from deploy.errors import Failure
-from deploy.lates.registry import docker_cli, logged_in
+from deploy.lates.registry import docker_cli, logged_in, region_option
 from deploy.plan import Late, Place, Step, Word, quoted
 from deploy.steps.building import REVISION_LABEL
 
@@ -32,8 +32,7 @@ class CreateRepository(Step):
 
     @property
     def shell(self) -> str:
-        which = f"--region {shlex.quote(self.region)} " if self.region else ""
-        name = shlex.quote(self.name)
+        which, name = region_option(self.region), shlex.quote(self.name)
         return (
             f"aws ecr describe-repositories {which}--repository-names {name} >/dev/null 2>&1 || "
             f"aws ecr create-repository {which}--repository-name {name} "
@@ -60,6 +59,8 @@ class ShowRepository(Step):
 
     name: str
     region: str | None
+    # Of a registry that is not ECR's nothing else is known.
+    uri: str = ""
 
     @property
     def title(self) -> str:
@@ -67,8 +68,9 @@ class ShowRepository(Step):
 
     @property
     def shell(self) -> str:
-        which = f"--region {shlex.quote(self.region)} " if self.region else ""
-        name = shlex.quote(self.name)
+        if self.uri:
+            return f"echo {shlex.quote(self.uri)}"
+        which, name = region_option(self.region), shlex.quote(self.name)
         return (
             f"aws ecr describe-repositories {which}--repository-names {name} --query '{{repository: repositories[0]}}'"
         )

@@ -48,6 +48,11 @@ PLANS: dict[str, tuple[Planner, Scope, list[str]]] = {
         scope(),
         ["head: CreateRepository ShowRepository Tag Tag CheckLogin Push Push ShowPublished"],
     ),
+    "publish.repository, of a registry of one's own": (
+        plans.publish_repository,
+        scope(repository_uri="registry.test/team/app"),
+        ["head: ShowRepository"],
+    ),
     "publish.tag": (plans.publish_tag, scope(), ["head: Tag Tag"]),
     "publish.login": (plans.publish_login, scope(), ["head: CheckLogin"]),
     "publish.push": (plans.publish_push, scope(), ["head: CheckLogin Push Push ShowPublished"]),
@@ -56,7 +61,7 @@ PLANS: dict[str, tuple[Planner, Scope, list[str]]] = {
     "publish.image, to a registry of one's own": (
         plans.publish_image,
         scope(repository_uri="registry.test/app"),
-        ["head: Tag Tag CheckLogin Push Push ShowPublished"],
+        ["head: ShowRepository Tag Tag CheckLogin Push Push ShowPublished"],
     ),
     "cluster.install": (
         plans.install,

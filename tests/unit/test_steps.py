@@ -23,7 +23,7 @@ from deploy.steps.containers import Create, LayToken, ShowContainer, StartContai
 from deploy.steps.images import FindRay, FitsEngine, Login, Pull
 from deploy.steps.joining import Join, Ports, Probe, ShowRay
 from deploy.steps.manual import Commit, ShowLeft
-from deploy.steps.publishing import CheckLogin, CreateRepository, Push, ShowPublished, Tag, moment
+from deploy.steps.publishing import CheckLogin, CreateRepository, Push, ShowPublished, ShowRepository, Tag, moment
 from deploy.steps.setup import InstallDocker, JoinDockerGroup, MakeStateFolder, StartDocker, system_of
 
 from .fakes import DIGEST, LOGIN, Cluster, FakeSite, Image, Row, command_failed, containers, scope
@@ -1124,6 +1124,14 @@ LINES: dict[str, tuple[Step, str]] = {
         "--image-tag-mutability IMMUTABLE_WITH_EXCLUSION "
         "--image-tag-mutability-exclusion-filters filterType=WILDCARD,filter=latest "
         "--image-scanning-configuration scanOnPush=true",
+    ),
+    "show the repository": (
+        ShowRepository("team/app", None),
+        "aws ecr describe-repositories --repository-names team/app --query '{repository: repositories[0]}'",
+    ),
+    "show a repository that is not of ECR": (
+        ShowRepository("", None, "registry.test/a"),
+        "echo registry.test/a",
     ),
     "start the container": (
         StartContainer("a"),
