@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import base64
 import gzip
-import os
 import subprocess
 import tarfile
 import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -18,6 +16,7 @@ from typing import Any
 import pytest
 
 from tests.hosts.observer import NO_ENGINE, Done, PracticeHost, Sandbox, command
+from tests.project import ALONE, Project
 
 Invoke = Callable[..., Done]
 
@@ -25,36 +24,12 @@ TAG, BASE, SERVED = "raydock-git-test", "raydock-git-test-base", "raydock-git-te
 SERVICES = "raydock-sandbox-services"
 REVISION, SOURCE = "org.opencontainers.image.revision", "org.opencontainers.image.source"
 CANARY, TOKEN, IN_SCRIPT = "canary-in-a-file-7f3a", "planted-token-91bc", "canary-in-the-history-20e4"
-ALONE = {
-    "PATH": os.environ["PATH"],
-    "GIT_CONFIG_GLOBAL": "/dev/null",
-    "GIT_CONFIG_NOSYSTEM": "1",
-    **{f"GIT_{who}_{what}": "a" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")},
-}
 
 
-@dataclass(frozen=True)
-class Project:
-    """A repository on the operator's side."""
-
-    folder: Path
-
-    def git(self, *words: str) -> str:
-        """Have git do something in it."""
-        done = subprocess.run(("git", *words), cwd=self.folder, env=ALONE, capture_output=True, text=True, check=True)
-        return done.stdout.strip()
-
-    def commit(self, content: str) -> str:
-        """Commit a file of this content, and give the commit."""
-        (self.folder / "file").write_text(content)
-        self.git("add", "--all")
-        self.git("commit", "--quiet", "--message=a")
-        return self.git("rev-parse", "HEAD")
-
-    def push(self) -> None:
-        """Push to the practice hosts' git server, past the server's own door, which only reads."""
-        there = f"ext::docker exec -i {SERVICES} %S /srv/git/{SERVED}"
-        self.git("-c", "protocol.ext.allow=always", "push", "--quiet", there, "main")
+def push(project: Project) -> None:
+    """Push to the practice hosts' git server, past the server's own door, which only reads."""
+    there = f"ext::docker exec -i {SERVICES} %S /srv/git/{SERVED}"
+    project.git("-c", "protocol.ext.allow=always", "push", "--quiet", there, "main")
 
 
 @pytest.fixture
@@ -101,8 +76,8 @@ def test_a_commit_is_built_once_and_one_that_was_pushed_comes_into_the_image(
     invoke: Invoke, sandbox: Sandbox, head: PracticeHost, project: Project, served: str
 ) -> None:
     env = setting(served)
-    first = project.commit("first")
-    project.push()
+    first = project.commit(file="first")
+    push(project)
     assert invoke("build", "--json", env=env).report["revision"] == first
     assert (content(head), label(head, REVISION), label(head, SOURCE)) == ("first", first, served)
 
@@ -111,8 +86,8 @@ def test_a_commit_is_built_once_and_one_that_was_pushed_comes_into_the_image(
     assert (again["changed"], again["revision"]) == (False, first)
     assert sandbox.actions(since) == {}
 
-    second = project.commit("second")
-    project.push()
+    second = project.commit(file="second")
+    push(project)
     built = invoke("build", "--json", env=env).report
     assert (built["changed"], built["revision"]) == (True, second)
     assert (content(head), label(head, REVISION)) == ("second", second)
@@ -125,7 +100,7 @@ def test_a_folder_is_copied_as_it_was_committed_and_belongs_to_the_images_user(
     head.shell(f"printf '{base}' | docker build -q -t {BASE} -")
     env = setting(str(project.folder), MY_PROJECT_SOURCE="copy", BASE_IMAGE=BASE)
     env["MY_PROJECT_INSTALLATION_SCRIPT"] = "echo installed >>file && touch new"
-    commit = project.commit("committed\n")
+    commit = project.commit(file="committed\n")
     (project.folder / "file").write_text("uncommitted")
     (project.folder / "beside").write_text("uncommitted")
 
@@ -203,7 +178,7 @@ def saved(head: PracticeHost, folder: Path) -> Iterator[tuple[str, bytes]]:
 def test_a_private_project_is_copied_and_its_token_is_nowhere_in_the_image(
     invoke: Invoke, head: PracticeHost, project: Project, private: str, tmp_path: Path
 ) -> None:
-    commit = project.commit(CANARY)
+    commit = project.commit(file=CANARY)
     config = tmp_path / "gitconfig"
     config.write_text(f'[credential]\n\thelper = "!echo username=operator; echo password={TOKEN}; :"\n')
     # A small base without git, for the build needs none.
@@ -235,7 +210,7 @@ def test_the_script_copies_the_project_as_the_run_does(
         script.write_text(invoke("--dry", "build", env=env).out)
         return command(["bash", script], {**NO_ENGINE, "TMPDIR": str(tmp_path)}, folder=tmp_path)
 
-    commit = project.commit("by the script")
+    commit = project.commit(file="by the script")
     (project.folder / "beside").write_text("uncommitted")
     assert "which are not in the image; files: 1" in typed().err
     assert (content(head), label(head, REVISION)) == ("by the script", commit)
@@ -244,7 +219,7 @@ def test_the_script_copies_the_project_as_the_run_does(
     assert not invoke("build", "--json", env=env).report["changed"]
     assert sandbox.actions(since) == {}
 
-    second = project.commit("by the run")
+    second = project.commit(file="by the run")
     assert invoke("build", "--json", env=env).report["revision"] == second
     since = time.time_ns()
     typed()
