@@ -110,13 +110,14 @@ class Join(Step):
         return f"{mute_shell(self.head)} || {{ {wait}; }}"
 
     def done(self, site: Site) -> bool:
-        if version := mute(site, self.head):
+        version = mute(site, self.head)
+        if version:
             tell_mute(site, version)
-        return not self.missing(site)
+        return not self.missing(site, version)
 
-    def missing(self, site: Site) -> list[tuple[Site, str]]:
-        """Give the nodes that are not alive yet."""
-        if mute(site, self.head):
+    def missing(self, site: Site, version: str) -> list[tuple[Site, str]]:
+        """Give the nodes that are not alive yet, as Ray tells; with the `version` of a mute one, as their ports do."""
+        if version:
             return missing(site, self.nodes, self.runs)
         # Whoever was started found it out first. With the head all that Ray knew is gone.
         workers = [node for node, _ in self.nodes if node.role == "worker"]
@@ -136,7 +137,8 @@ class Join(Step):
         """Watch the list; a node whose container ends, or that has not joined in time, fails with its cause."""
         begun = time.monotonic()
         look = begun + LOOK
-        while absent := self.missing(site):
+        version = mute(site, self.head)
+        while absent := self.missing(site, version):
             now = time.monotonic()
             late = now > begun + JOIN_DEADLINE
             if late or now > look:
