@@ -8,10 +8,19 @@ import time
 
 from deploy.plan import Late, Place
 
+
+def user() -> str:
+    """Give the user's name, or number where it has none: a container's user may be in no list."""
+    try:
+        return pwd.getpwuid(os.geteuid()).pw_name
+    except KeyError:
+        return str(os.geteuid())
+
+
 BY: Late[str] = Late(
     "by",
-    'echo "$(id -un)@$(uname -n)"',
-    lambda _: f"{pwd.getpwuid(os.geteuid()).pw_name}@{os.uname().nodename}",
+    'echo "$(id -un 2>/dev/null || id -u)@$(uname -n)"',
+    lambda _: f"{user()}@{os.uname().nodename}",
     Place.OPERATOR,
 )
 NOW: Late[str] = Late(

@@ -507,3 +507,14 @@ class TestTheRegistry:
         late = lates.registry_password(settings())
         assert (late.shell, late.at) == ("aws ecr get-login-password", Place.OPERATOR)
         assert site_of().resolve(late) is LOGIN
+
+
+def test_who_acts_is_told_by_name() -> None:
+    assert site_of().value(lates.BY) == bash(lates.BY.shell)
+
+
+def test_who_acts_is_told_by_number_where_there_is_no_name(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr("os.geteuid", lambda: 54321)
+    path = program(tmp_path / "bin", "id", "[ $1 = -u ] && echo 54321")
+    assert site_of().value(lates.BY) == bash(lates.BY.shell, path)
+    assert site_of().value(lates.BY).startswith("54321@")
