@@ -60,7 +60,7 @@ def record(found: Found) -> dict[str, Any]:
     """Give a container's object in the JSON document."""
     return {
         "container": found.id[:12],
-        "created": found.created.partition(".")[0] + "Z",
+        "created": f"{found.created[: len('2026-01-01T00:00:00')]}Z",
         "state": found.state,
         "image": found.image,
         "by": found.labels.get(BY_LABEL, ""),

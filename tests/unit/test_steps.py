@@ -509,10 +509,12 @@ def test_no_image_is_made_of_a_container_that_is(one: FakeSite, said: str) -> No
 def test_containers_that_were_left_are_listed_the_newest_first() -> None:
     one = left()
     found = one.docker.held["left"]
-    one.docker.held["newer"] = replace(found, id="d00d" * 16, name="newer", created="2026-01-02T00:00:00.1Z")
+    # An engine writes no fraction where there is none.
+    one.docker.held["newer"] = replace(found, id="d00d" * 16, name="newer", created="2026-01-02T00:00:00Z")
     one.docker.hold("head", "running", raydock_cluster="ray")
     assert ShowLeft("ray").done(one)
     assert [each["container"] for each in one.products["containers"]] == ["d00dd00dd00d", found.id[:12]]
+    assert one.products["containers"][0]["created"] == "2026-01-02T00:00:00Z"
     assert one.products["containers"][1] == {
         "container": found.id[:12],
         "created": "2026-01-01T00:00:00Z",
