@@ -74,5 +74,6 @@ def show_containers(facts: Mapping[str, Any]) -> None:
     if found := facts.get("containers"):
         titles = tuple(found[0])
         listing(titles, [[str(one[title]) for title in titles] for one in found])
+        say(f"make the application's image of one: invoke build.commit {found[0]['container']}")
     else:
         say("no containers: build.shell has left none")

@@ -13,7 +13,6 @@ if TYPE_CHECKING:
 AFTER = {
     "build.image": "publish",
     "build.base": "build",
-    "build.containers": "build.commit CONTAINER",
     "build.commit": "publish",
     "publish.tag": "publish.push",
     "publish.login": "publish.push",

@@ -87,7 +87,7 @@ def _run(scope: Scope, course: ShellCourse, out: TextIO) -> None:
             base.apply(host)
         labels = {MANUAL_LABEL: scope.settings.cluster_name, BY_LABEL: host.value(BY)}
         made = host.docker.new_container(scope.settings.base_image, SHELL.argv, labels, terminal=terminal)
-        course.container = made[:12]
+        course.container, course.changed = made[:12], True
         size = size_of_terminal() if terminal else None
         started = host.docker.start_attached(made, size=size, on_silence=lambda: check(host))
         try:
