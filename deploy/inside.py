@@ -26,17 +26,17 @@ if TYPE_CHECKING:
     from deploy.inventory import Node
     from deploy.plans import Scope
 
-DOCUMENT = "docker exec -t -i <container-id> bash"
 STDIN = 0
 PATIENCE = 5.0  # seconds
 
 
 @dataclass(frozen=True)
 class Command:
-    """What runs, and what the document types for it."""
+    """What runs, what is typed for it, and the document's line where it is one."""
 
     argv: tuple[str, ...]
     typed: tuple[str, ...]
+    document: str = ""
 
 
 @dataclass
@@ -59,7 +59,11 @@ class ExecCourse(Course):
 
 
 # An image without bash has sh.
-SHELL = Command(("sh", "-c", "command -v bash >/dev/null && exec bash; exec sh"), ("bash",))
+SHELL = Command(
+    ("sh", "-c", "command -v bash >/dev/null && exec bash; exec sh"),
+    ("bash",),
+    "docker exec -t -i <container-id> bash",
+)
 
 
 def shell(c: Context, flags: Flags) -> None:
@@ -104,7 +108,7 @@ def _enter(c: Context, task: str, wanted: Callable[[], Command], flags: Flags) -
         node = node_of(scope, flags.only)
         course.cluster, course.container = scope.settings.cluster_name, scope.container(node.role)
         if dry(c):
-            _print(task, scope, node, by_hand(course.container, what.typed, terminal=what is SHELL or at_terminal()))
+            sys.stdout.write(script(task, scope, node, what, course.container))
             return
         _run(scope, node, what, course, sys.stderr if flags.json else sys.stdout)
     course.tell(as_json=flags.json)
@@ -112,12 +116,12 @@ def _enter(c: Context, task: str, wanted: Callable[[], Command], flags: Flags) -
         raise Exit(code=course.exit)
 
 
-def _print(task: str, scope: Scope, node: Node, line: str) -> None:
+def script(task: str, scope: Scope, node: Node, what: Command, container: str) -> str:
+    """Give what `--dry` prints: a script for a line of the document, else the command that it stands for."""
     from deploy.script import terminal_script
 
-    if task == "cluster.shell":
-        line = terminal_script(task, scope, node, DOCUMENT, line).rstrip("\n")
-    print(line)
+    line = by_hand(container, what.typed, terminal=bool(what.document) or at_terminal())
+    return terminal_script(task, scope, node, what.document, line) if what.document else f"{line}\n"
 
 
 def at_terminal() -> bool:
