@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import io
 import json
 import shlex
@@ -177,7 +179,6 @@ def container_of(shown: dict[str, Any]) -> Any:
     kept = {key: value for key, value in shown.items() if key not in OWN}
     kept["Config"] = {key: value for key, value in shown["Config"].items() if key not in OWN}
     kept["State"] = {key: value for key, value in shown["State"].items() if key not in RUNNING}
-    kept["Args"] = shown["Args"]
     return plain(kept)
 
 
@@ -272,9 +273,6 @@ def small_image(face: Face) -> None:
 
 def archive_of_an_image() -> str:
     """Give an image of one empty layer, as `docker load` takes it."""
-    import base64
-    import hashlib
-
     layer = tar({})
     config = json.dumps(
         {
@@ -416,7 +414,7 @@ CASES: dict[type[Step], Case] = {
         lambda _: manual.Commit("raydock-parity-left", CLUSTER, "raydock-parity-manual", lates.BY, lates.NOW),
         shell_left,
     ),
-    joins.FindAddress: Case(lambda _: joins.FindAddress(lates.head_address(_.scope.settings, alone=True))),
+    joins.FindAddress: Case(lambda face: joins.FindAddress(lates.head_address(face.scope.settings, alone=True))),
     joins.FreePorts: Case(lambda face: joins.FreePorts(NAME, listening(face.scope.settings, "head"))),
     clearing.ClearName: Case(
         lambda face: clearing.ClearName(face.container), lambda face: (small_image(face), stale(face))
@@ -483,4 +481,5 @@ def test_both_faces_of_a_step_do_the_same(case: Case, faces: tuple[Face, Face]) 
     step = case.step(faces[0])
     if step.changes and not case.done:
         assert ended[0] != start[0], "the step changed nothing that is compared"
-    assert [actions - {"exec_create", "exec_start", "exec_die", "pull"} for actions in both(again)] == [set(), set()]
+    # A question may be one to Ray, in the head's container.
+    assert [actions - {"exec_create", "exec_start", "exec_die"} for actions in both(again)] == [set(), set()]
