@@ -62,7 +62,7 @@ class Walk:
         return shown
 
 
-# ---- what each line has to bring about: `before` it is not so, and after its task it is
+# ---- what each line has to bring about
 
 
 def build(walk: Walk) -> None:
@@ -126,9 +126,10 @@ def publish_push(walk: Walk) -> None:
 
 
 def installed(walk: Walk) -> None:
+    walk.hosts.workers[0].shell("service docker stop; DEBIAN_FRONTEND=noninteractive apt-get remove -y docker.io")
     walk.task("cluster.install")
     for host in walk.hosts:
-        assert "installed" in host.run("dpkg-query", "-W", "-f", "${Status}", "docker.io")
+        assert "ok installed" in host.run("dpkg-query", "-W", "-f", "${Status}", "docker.io")
 
 
 def service_started(walk: Walk) -> None:
@@ -160,18 +161,23 @@ def nothing_stored(walk: Walk) -> None:
 
 def pulled(walk: Walk) -> None:
     digest = walk.task("cluster.pull", "--json").report["image"]
+    walk.hosts.workers[0].docker("rmi", digest)
+    walk.task("cluster.pull")
     for host in walk.hosts:
         assert digest in host.docker("image", "inspect", "-f", "{{.RepoDigests}}", digest)
 
 
 def head_set_up(walk: Walk) -> None:
+    walk.head.run("gpasswd", "-d", "ubuntu", "docker")
+    walk.hosts.workers[0].run("gpasswd", "-d", "ubuntu", "docker")
     walk.task("cluster.setup", "--only", "head")
-    assert walk.done.code == 0
+    assert ["docker" in host.run("id", "-nG", "ubuntu").split() for host in walk.hosts] == [True, False, True]
 
 
 def all_set_up(walk: Walk) -> None:
     digest = walk.task("cluster.setup", "--json").report["image"]
     for host in walk.hosts:
+        assert "docker" in host.run("id", "-nG", "ubuntu").split()
         host.docker("image", "inspect", digest)
 
 
