@@ -53,6 +53,7 @@ CODES: Mapping[str, Kind] = MappingProxyType(
         "SSH_NO_CHANNEL": Kind.FAILED,
         "APT_LOCKED": Kind.FAILED,
         "APT_FAILED": Kind.FAILED,
+        "DNF_FAILED": Kind.FAILED,
         "OS_UNSUPPORTED": Kind.FAILED,
         "DISK_FULL": Kind.FAILED,
         "COMMAND_FAILED": Kind.FAILED,

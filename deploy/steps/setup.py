@@ -2,29 +2,26 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from deploy.errors import Failure
 from deploy.plan import Step
-from deploy.shell import APT, apt_install
+from deploy.systems import CLIENT, ENGINE, OS_RELEASE, Packages, install_shell, name_of, system_of
 
 if TYPE_CHECKING:
     from deploy.site import Site
 
-APT_DEADLINE = 600  # seconds for a download and its unpacking
-DEBIAN = frozenset({"debian", "ubuntu"})
-
-
-def system_of(os_release: str) -> frozenset[str]:
-    """Give the names by which a system calls itself and its kin in `/etc/os-release`."""
-    pairs = (line.partition("=")[::2] for line in os_release.splitlines())
-    return frozenset(word for key, value in pairs if key in {"ID", "ID_LIKE"} for word in value.strip("\"'").split())
+INSTALL_DEADLINE = 600  # seconds for a download and its unpacking
+SYSTEMD = "/run/systemd/system"  # a folder that is there where systemd is the first process: sd_booted(3)
+BY_SYSTEMD = ("systemctl", "enable", "--now", "docker")
+BY_SERVICE = ("service", "docker", "start")
 
 
 @dataclass(frozen=True)
 class InstallDocker(Step):
-    """Have Docker installed. Document: `sudo apt-get install -y docker.io`."""
+    """Have Docker installed, of the distribution's packages. Document: `sudo apt-get install -y docker.io`."""
 
     document: ClassVar[str] = "sudo apt-get install -y docker.io"
 
@@ -34,33 +31,42 @@ class InstallDocker(Step):
 
     @property
     def shell(self) -> str:
-        return f"as_root sh -c 'command -v docker && command -v dockerd' >/dev/null || {apt_install('docker.io')}"
+        return f"as_root sh -c '{ENGINE}' >/dev/null || {install_shell()}"
 
     def done(self, site: Site) -> bool:
-        return site.ask("sh", "-c", "command -v docker && command -v dockerd", root=True)
+        return site.ask("sh", "-c", ENGINE, root=True)
 
     def apply(self, site: Site) -> None:
-        """Install the distribution's package; the package lists are fetched only where it is not found."""
-        if not DEBIAN & system_of(site.run("cat", "/etc/os-release")):
-            raise Failure("OS_UNSUPPORTED", "not a Debian or an Ubuntu", "Install Docker by hand, then run this again")
+        """Install the engine, and the command line where it is still absent; `OS_UNSUPPORTED` where nobody has it."""
+        found = site.run("cat", OS_RELEASE)
+        system = system_of(found)
+        if system.packages is None:
+            raise Failure("OS_UNSUPPORTED", f"no Docker among the packages of {name_of(found)}", system.cure)
         if not site.ask("true", root=True):
             raise Failure("SUDO_PASSWORD_NEEDED", "sudo asks for a password", "Allow sudo without one (NOPASSWD)")
-        install = (*APT, "install", "docker.io")
-        if site.ask(*install, root=True, timeout=APT_DEADLINE, live=True):
-            return
-        try:
-            site.run(*APT, "update", root=True, timeout=APT_DEADLINE, live=True)
-            site.run(*install, root=True, timeout=APT_DEADLINE, live=True)
-        except Failure as failure:
-            if failure.code != "COMMAND_FAILED":
-                raise
-            locked = "Could not get lock" in failure.error
-            raise Failure("APT_LOCKED" if locked else "APT_FAILED", failure.error, "Mend it on the node") from failure
+        install(site, system.packages, system.engine)
+        if system.client and not site.ask("sh", "-c", CLIENT, root=True):
+            install(site, system.packages, system.client)
+
+
+def install(site: Site, packages: Packages, package: str) -> None:
+    """Install a package; the lists are fetched only where it is not found."""
+    line = (*packages.install, package)
+    try:
+        if packages.refresh:
+            if site.ask(*line, root=True, timeout=INSTALL_DEADLINE, live=True):
+                return
+            site.run(*packages.refresh, root=True, timeout=INSTALL_DEADLINE, live=True)
+        site.run(*line, root=True, timeout=INSTALL_DEADLINE, live=True)
+    except Failure as failure:
+        if failure.code != "COMMAND_FAILED":
+            raise
+        raise Failure(packages.code(failure.error), failure.error, "Mend it on the node") from failure
 
 
 @dataclass(frozen=True)
 class StartDocker(Step):
-    """Have the engine run. Document: `sudo service docker start`."""
+    """Have the engine run, at each boot too where systemd runs. Document: `sudo service docker start`."""
 
     document: ClassVar[str] = "sudo service docker start"
 
@@ -71,7 +77,8 @@ class StartDocker(Step):
     @property
     def shell(self) -> str:
         return (
-            "as_root docker version >/dev/null 2>&1 || { as_root service docker start; "
+            f"as_root docker version >/dev/null 2>&1 || {{ if [ -d {SYSTEMD} ]; "
+            f"then as_root {shlex.join(BY_SYSTEMD)}; else as_root {shlex.join(BY_SERVICE)}; fi; "
             "for _ in {1..60}; do as_root docker version >/dev/null 2>&1 && break; sleep 0.5; done; "
             "as_root docker version >/dev/null; }"
         )
@@ -82,8 +89,9 @@ class StartDocker(Step):
     def apply(self, site: Site) -> None:
         """Start the service and wait up to 30 s for the engine's answer."""
         wait = "for _ in $(seq 60); do docker version >/dev/null 2>&1 && exit; sleep 0.5; done; docker version"
+        start = BY_SYSTEMD if site.ask("test", "-d", SYSTEMD) else BY_SERVICE
         try:
-            site.run("service", "docker", "start", root=True, timeout=60, live=True)
+            site.run(*start, root=True, timeout=60, live=True)
             site.run("sh", "-c", wait, root=True, timeout=60)
         except Failure as failure:
             if failure.code != "COMMAND_FAILED":

@@ -20,7 +20,21 @@ DEPLOY = TOP / "deploy"
 FLOORS = (
     {"errors", "secret", "sizes", "grammar"},
     {"settings", "inputs", "envfile", "clashes", "lists", "ports", "inventory", "hostfile", "image", "known_hosts"}
-    | {"shell", "progress", "ray", "site", "plan", "lates", "steps", "probes", "plans", "script", "report", "hints"},
+    | {
+        "shell",
+        "systems",
+        "progress",
+        "ray",
+        "site",
+        "plan",
+        "lates",
+        "steps",
+        "probes",
+        "plans",
+        "script",
+        "report",
+        "hints",
+    },
     {"channel", "engine", "hostkeys", "ssh", "hosts", "commands", "group", "run", "registry", "dockerconfig", "ray_api"}
     | {"git", "parcel", "passing", "show", "practice", "programs", "listing", "terminal"},
     {"flags", "desk", "trust", "replace", "course", "jobs", "inside", "manual"},
