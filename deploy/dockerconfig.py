@@ -2,20 +2,81 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
+from collections.abc import Mapping
+from typing import Any
+
 from docker import auth
 from docker.errors import DockerException
 
 from deploy.errors import Failure
+from deploy.secret import Secret
+from deploy.site import Credentials
+
+HELPER_DEADLINE = 60.0  # seconds: a helper may ask somebody to unlock it
+NOT_FOUND = "credentials not found in native keychain"  # a helper's words, by Docker's protocol
 
 
-def configured_login(registry: str) -> tuple[str, str] | None:
-    """Give user and password for a registry; None where nothing is kept for it."""
+def configured_login(registry: str) -> Credentials | None:
+    """Give the login for a registry; None where nothing is kept for it, `REGISTRY_AUTH` where it cannot be had."""
     try:
-        found = auth.load_config().resolve_authconfig(registry)
-    except DockerException as error:
-        raise Failure(
-            "REGISTRY_AUTH", f"Docker's credential helper: {error}", f"Log in: docker login {registry}"
-        ) from error
-    if not found or not found.get("username"):
+        config = auth.load_config()
+        helper = config.get_credential_store(registry)
+        found = asked(str(helper), registry) if helper else None
+        return found or kept(config.auths, registry)
+    except (DockerException, TypeError, ValueError) as error:
+        # The error may repeat what stands there.
+        raise unusable(registry, "Docker's own configuration cannot be read") from error
+
+
+def kept(auths: Mapping[str, Any], registry: str) -> Credentials | None:
+    """Give the login that stands in the configuration itself."""
+    found = auth.AuthConfig({"auths": dict(auths)}).resolve_authconfig(registry) or {}
+    if token := found.get("IdentityToken"):
+        return credentials(registry, auth.TOKEN_USERNAME, token)
+    return credentials(registry, found["username"], found["password"]) if found.get("username") else None
+
+
+def asked(helper: str, registry: str) -> Credentials | None:
+    """Give the login that a credential helper has."""
+    # The SDK asks helpers without any deadline.
+    program = f"docker-credential-{helper}"
+    server = auth.INDEX_URL if registry == auth.INDEX_NAME else registry
+    try:
+        done = subprocess.run([program, "get"], input=server.encode(), capture_output=True, timeout=HELPER_DEADLINE)
+    except subprocess.TimeoutExpired as error:
+        raise unusable(registry, f"{program} did not answer within {HELPER_DEADLINE:g} s") from error
+    except OSError as error:
+        raise unusable(registry, f"{program} cannot be run: {error.strerror}") from error
+    said = done.stdout.decode(errors="replace").strip()
+    if done.returncode and NOT_FOUND in said:
         return None
-    return str(found["username"]), str(found["password"])
+    if done.returncode:
+        raise unusable(registry, f"{program} ended with {done.returncode}: {said[:200] or 'it says nothing'}")
+    return answered(said, program, registry)
+
+
+def answered(said: str, program: str, registry: str) -> Credentials | None:
+    """Give the login that a helper's answer has; some answer with an empty one where they have none."""
+    try:
+        user, secret = (str(json.loads(said)[key]) for key in ("Username", "Secret"))
+    except (KeyError, TypeError, ValueError):
+        # Without its cause: that would repeat what the helper said.
+        raise unusable(registry, f"{program} gave no login that Docker knows") from None
+    return credentials(registry, user, secret) if user or secret else None
+
+
+def credentials(registry: str, user: str, secret: str) -> Credentials:
+    """Give a login; by the user's name Docker marks what is an identity token, and no password."""
+    return Credentials(user, Secret(secret), registry, identity=user == auth.TOKEN_USERNAME)
+
+
+def unusable(registry: str, why: str) -> Failure:
+    """Give the failure for a login that cannot be had."""
+    return Failure("REGISTRY_AUTH", why, login_cure(registry))
+
+
+def login_cure(registry: str) -> str:
+    """Give the next move where a registry refuses us."""
+    return f"Log in: docker login {registry}"

@@ -10,6 +10,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from deploy.errors import Failure
+from deploy.image import ImageRef
 from deploy.secret import Secret
 from deploy.site import Credentials
 
@@ -53,6 +54,9 @@ class Ecr:
         self._settings = settings
         self._client: Any = None
         self._repository: Mapping[str, Any] | None = None
+
+    # Its logins are made anew in each run: what it refuses, IAM has to allow.
+    cure = ""
 
     def exists(self) -> bool:
         """Tell whether the repository is there."""
@@ -122,6 +126,14 @@ class Configured:
     def __init__(self, settings: Settings) -> None:
         """Remember the repository."""
         self._uri = str(settings.repository_uri)
+        self._host = ImageRef.parse(self._uri).registry
+
+    @property
+    def cure(self) -> str:
+        """The next move where it refuses the login."""
+        from deploy.dockerconfig import login_cure
+
+        return login_cure(self._host)
 
     def exists(self) -> bool:
         """Take the repository as there: registries make it at the first push, or say why not."""
@@ -142,9 +154,7 @@ class Configured:
         """Give the login that `docker login` or a credential helper keeps on the operator's side."""
         from deploy.dockerconfig import configured_login
 
-        registry = self._uri.partition("/")[0]
-        login = configured_login(registry)
-        return Credentials(login[0], Secret(login[1]), registry) if login else None
+        return configured_login(self._host)
 
 
 def _text(value: object) -> str:

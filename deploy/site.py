@@ -28,6 +28,8 @@ class Credentials:
     registry: str
     # Seconds since 1970; None where nobody tells.
     expires: float | None = None
+    # Whether it is a registry's token for this identity, and no password.
+    identity: bool = False
 
 
 @dataclass(frozen=True)
@@ -153,6 +155,10 @@ class Docker(Protocol):
 
 class Registry(Protocol):
     """Where images are published. Called on the operator's side."""
+
+    @property
+    def cure(self) -> str:
+        """The next move where it refuses the login; empty where nothing better is known than the engine's."""
 
     def exists(self) -> bool:
         """Tell whether the repository is there."""

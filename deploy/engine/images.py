@@ -209,11 +209,10 @@ def split(image: str) -> tuple[str, str]:
 
 def auth_config(credentials: Credentials) -> dict[str, str]:
     """Give the login as the engine wants it."""
-    return {
-        "username": credentials.user,
-        "password": credentials.password.reveal(),
-        "serveraddress": credentials.registry,
-    }
+    secret, registry = credentials.password.reveal(), {"serveraddress": credentials.registry}
+    if credentials.identity:
+        return {"identitytoken": secret, **registry}
+    return {"username": credentials.user, "password": secret, **registry}
 
 
 def header(credentials: Credentials | None) -> dict[str, str]:

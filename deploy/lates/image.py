@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from deploy.errors import Failure
 from deploy.image import ImageRef
-from deploy.lates.registry import docker_cli, logged_in, registry_password, repository_uri
+from deploy.lates.registry import docker_cli, logged_in, login_needed, registry_password, repository_uri
 from deploy.plan import Late, Place, Word, phrase, quoted
 from deploy.ray import container_name
 
@@ -37,7 +37,8 @@ def given_image(settings: Settings, image: str) -> Late[str]:
     def resolve(site: Site) -> str:
         if "@" in image:
             return image
-        return by_digest(site, image, site.resolve(login) if login else None)
+        with login_needed(site, login):
+            return by_digest(site, image, site.resolve(login) if login else None)
 
     return Late("image", shell, resolve, Place.HEAD, needs=(login,) if login else ())
 
@@ -66,7 +67,8 @@ def published_image(settings: Settings) -> Late[str]:
     latest = phrase(uri, ":latest")
 
     def resolve(site: Site) -> str:
-        return by_digest(site, site.value(latest), site.resolve(login))
+        with login_needed(site, login):
+            return by_digest(site, site.value(latest), site.resolve(login))
 
     needs: tuple[Late[Any], ...] = (uri, login) if isinstance(uri, Late) else (login,)
     return Late("image", published_shell(latest, uri, login), resolve, Place.HEAD, needs=needs)
@@ -123,9 +125,10 @@ def image_tag(image: str) -> Late[str]:
 
 def login_for(settings: Settings, image: str) -> Late[Credentials | None] | None:
     """Give the login that an image of this name needs: ours for our own registry, none for another's."""
-    host = image.partition("/")[0]
-    ours = bool(settings.repository_uri) and str(settings.repository_uri).partition("/")[0] == host
-    return registry_password(settings, image) if ours or ".dkr.ecr." in host else None
+    host, own = ImageRef.parse(image).registry, settings.repository_uri
+    # Nobody but our own registry is told its login.
+    ours = ImageRef.parse(own).registry == host if own else ".dkr.ecr." in host
+    return registry_password(settings) if ours else None
 
 
 def local_image(site: Site, tag: str) -> str:

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from deploy.errors import Failure
+from deploy.image import ImageRef
 from deploy.plan import Late, Place, Word, parts_of
 
 if TYPE_CHECKING:
     from deploy.settings import Settings
-    from deploy.site import Credentials
+    from deploy.site import Credentials, Site
 
 
 def repository_uri(settings: Settings) -> Word:
@@ -30,29 +35,58 @@ def region_option(region: str | None) -> str:
     return f"--region {shlex.quote(region)} " if region else ""
 
 
-def registry_password(settings: Settings, image: str = "") -> Late[Credentials | None]:
-    """Give the login for the registry of an image, or else of the repository, fresh in each run.
+@dataclass(frozen=True)
+class KeptLogin(Late[Any]):
+    """A login that Docker's own configuration keeps: the script leaves it to that of each node."""
+
+    host: str = ""
+
+
+def registry_password(settings: Settings) -> Late[Credentials | None]:
+    """Give the login for the repository's registry, fresh in each run.
 
     Of a registry that is not ECR's the script leaves the login to the nodes' own `docker login`.
     """
-    named = image or settings.repository_uri or ""
-    ecr = not named or ".dkr.ecr." in named.partition("/")[0]
-    return Late(
-        "registry_password",
-        f"aws ecr get-login-password {region_option(settings.region)}".strip() if ecr else "",
-        lambda site: site.registry.credentials(),
-        Place.OPERATOR,
-    )
+    name, at = "registry_password", Place.OPERATOR
+    if settings.repository_uri:
+        host = ImageRef.parse(settings.repository_uri).registry
+        return KeptLogin(name, "", lambda site: site.registry.credentials(), at, host=host)
+    shell = f"aws ecr get-login-password {region_option(settings.region)}".strip()
+    return Late(name, shell, lambda site: site.registry.credentials(), at)
 
 
 def logged_in(login: Late[Any] | None, image: Word) -> str:
-    """Write the login that comes before a call of `docker_cli`, and ` && `; nothing where none is needed."""
+    """Write the login that comes before a call of `docker_cli`, and ` && `; nothing where none is needed.
+
+    Of a login that is kept on each node it is a comment, in a line of its own.
+    """
+    if isinstance(login, KeptLogin):
+        return f"# log in there first: docker login {login.host}\n"
     if login is None or not login.shell:
         return ""
     first = parts_of(image)[0]
     host = f'"${{{first.name}%%/*}}"' if isinstance(first, Late) else shlex.quote(first.partition("/")[0])
     words = f'{docker_cli(login)} login --username AWS --password-stdin {host} <<<"${login.name}" >/dev/null'
     return f"{words} && "
+
+
+def login_line(login: Late[Any], image: Word, question: str = "") -> str:
+    """Write a login as a line of its own, behind a question whether it is needed."""
+    words = logged_in(login, image)
+    if words.startswith("#"):
+        return f"{words}:"
+    return f"{question}{words.removesuffix(' && ') or ':'}"
+
+
+@contextmanager
+def login_needed(site: Site, login: Late[Any] | None) -> Iterator[None]:
+    """Have a refusal in the block, which brings this login, tell the next move that the registry knows."""
+    try:
+        yield
+    except Failure as failure:
+        if failure.code != "REGISTRY_AUTH" or login is None or not site.registry.cure:
+            raise
+        raise Failure(failure.code, failure.error, site.registry.cure) from failure
 
 
 def docker_cli(login: Late[Any] | None) -> str:

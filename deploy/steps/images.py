@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from deploy.errors import Failure
-from deploy.lates.registry import docker_cli, logged_in
+from deploy.lates.registry import docker_cli, login_line, login_needed
 from deploy.plan import Late, Step, Word, quoted
 
 if TYPE_CHECKING:
@@ -29,10 +29,8 @@ class Login(Step):
 
     @property
     def shell(self) -> str:
-        return (
-            f"docker image inspect {quoted(self.image)} >/dev/null 2>&1 || "
-            f"{logged_in(self.credentials, self.image).removesuffix(' && ') or ':'}"
-        )
+        there = f"docker image inspect {quoted(self.image)} >/dev/null 2>&1 || "
+        return login_line(self.credentials, self.image, there)
 
     def done(self, site: Site) -> bool:
         """The run needs none: each pull brings its own credentials, in a header inside SSH."""
@@ -64,8 +62,9 @@ class Pull(Step):
         return site.docker.has(site.value(self.image))
 
     def apply(self, site: Site) -> None:
-        credentials = site.resolve(self.credentials) if self.credentials else None
-        site.docker.pull(site.value(self.image), credentials, site.say)
+        with login_needed(site, self.credentials):
+            credentials = site.resolve(self.credentials) if self.credentials else None
+            site.docker.pull(site.value(self.image), credentials, site.say)
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from deploy.errors import Failure
-from deploy.lates.registry import docker_cli, logged_in, region_option
+from deploy.lates.registry import docker_cli, login_line, login_needed, region_option
 from deploy.plan import Late, Place, Step, Word, quoted
 from deploy.steps.building import REVISION_LABEL
 
@@ -130,7 +130,7 @@ class CheckLogin(Step):
 
     @property
     def shell(self) -> str:
-        return logged_in(self.credentials, self.repository).removesuffix(" && ") or ":"
+        return login_line(self.credentials, self.repository)
 
     def done(self, site: Site) -> bool:
         """Note whose login it is, and until when; where none is kept, the registry may want none."""
@@ -138,7 +138,8 @@ class CheckLogin(Step):
         if login is None:
             site.made(login=None)
             return True
-        site.docker.login(login)
+        with login_needed(site, self.credentials):
+            site.docker.login(login)
         site.made(login={"registry": login.registry, "user": login.user, "expires": moment(login.expires)})
         return True
 
@@ -176,7 +177,8 @@ class Push(Step):
         """Ask the registry, through the engine, whether its digest of the tag is one of this image's."""
         repository = site.value(self.repository)
         name = f"{repository}:{site.value(self.tag)}"
-        digest = site.docker.published(name, site.resolve(self.credentials))
+        with login_needed(site, self.credentials):
+            digest = site.docker.published(name, site.resolve(self.credentials))
         return digest is not None and f"{repository}@{digest}" in site.docker.image_digests(name)
 
     def apply(self, site: Site) -> None:
@@ -186,7 +188,8 @@ class Push(Step):
             raise Failure(
                 "IMAGE_NOT_FOUND", f"the head's engine has no {repository}:{tag}", "Tag it: invoke publish.tag"
             )
-        site.docker.push(repository, tag, site.resolve(self.credentials), site.say)
+        with login_needed(site, self.credentials):
+            site.docker.push(repository, tag, site.resolve(self.credentials), site.say)
 
 
 @dataclass(frozen=True)

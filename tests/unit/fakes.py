@@ -269,6 +269,7 @@ class FakeRegistry:
     """A registry with or without the repository."""
 
     there: bool = True
+    cure: str = ""
     calls: list[str] = field(default_factory=list)
 
     def exists(self) -> bool:

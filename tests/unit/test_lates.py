@@ -307,6 +307,11 @@ esac"""
         "what the head built for itself": ({}, True, []),
         "an image of somebody else's registry": ({"image": "rayproject/ray:2.60.0"}, False, []),
         "an image of ECR": ({"image": "1.dkr.ecr.eu-west-1.amazonaws.com/a:1"}, False, ["registry_password"]),
+        "an image of ECR, where our registry is another": (
+            {"image": "1.dkr.ecr.eu-west-1.amazonaws.com/a:1", "repository_uri": "r.test/b"},
+            False,
+            [],
+        ),
         "an image of our registry": (
             {"image": "r.test/a:1", "repository_uri": "r.test/b"},
             False,

@@ -17,6 +17,7 @@ from deploy.errors import Failure
 from deploy.registry import Configured, Ecr, core_failure, ecr_client, registry_of
 from deploy.secret import Secret
 from deploy.settings import Settings
+from deploy.site import Credentials
 
 from .fakes import settings
 
@@ -254,7 +255,9 @@ def test_boto3_is_told(
 
 
 def test_a_registry_of_ones_own_is_taken_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("deploy.dockerconfig.configured_login", lambda host: ("me", f"hunter2-{host}"))
+    monkeypatch.setattr(
+        "deploy.dockerconfig.configured_login", lambda host: Credentials("me", Secret(f"hunter2-{host}"), host)
+    )
     own = registry_of(of(repository_uri="registry.test:5000/team/app"))
     assert isinstance(own, Configured)
     assert own.exists()
@@ -267,6 +270,7 @@ def test_a_registry_of_ones_own_is_taken_as_it_is(monkeypatch: pytest.MonkeyPatc
         "registry.test:5000",
     )
     assert "hunter2" not in repr(login)
+    assert own.cure == "Log in: docker login registry.test:5000"
 
 
 def test_a_registry_of_ones_own_may_need_no_login(monkeypatch: pytest.MonkeyPatch) -> None:
