@@ -170,14 +170,18 @@ def test_the_registry_knows_the_next_move(code: str, known: str, cure: str) -> N
         raise Failure(code, "denied", "The engine's")
 
 
+def called(text: str) -> list[str]:
+    """Give the lines that call the AWS CLI, or ask for it."""
+    return [line for line in text.splitlines() if "aws " in f"{line} ".replace(";", " ") and not line.startswith("#")]
+
+
 @pytest.mark.parametrize("host", [HOST, "1.dkr.ecr.eu-west-1.amazonaws.com", "docker.io"])
 def test_the_script_says_where_to_log_in_and_asks_no_aws(host: str) -> None:
     given = scope(repository_uri="me/app" if host == "docker.io" else f"{host}/team/app")
     text = script("publish", given, publish_image(given))
     said = text.index(f"\n# log in there first: docker login {host}\n")
     assert said < text.index(" push -q ")
-    assert "aws ecr get-login-password" not in text
-    assert "command -v aws" not in text
+    assert called(text) == []
 
 
 def test_a_pull_says_so_too_before_the_head_and_each_node_pull() -> None:
@@ -185,4 +189,4 @@ def test_a_pull_says_so_too_before_the_head_and_each_node_pull() -> None:
     text = script("cluster.pull", given, pull(given))
     subprocess.run(["bash", "-n"], input=text, text=True, check=True)
     assert text.count(f"# log in there first: docker login {HOST}\n") == 1 + len(given.inventory.nodes)
-    assert "aws" not in text
+    assert called(text) == []
