@@ -91,8 +91,8 @@ class Ecr:
         found = self._described() or {}
         return {key: _text(found[key]) for key in SHOWN if key in found}
 
-    def credentials(self) -> Credentials:
-        """Give a fresh login, good for AWS's twelve hours and kept for this run only."""
+    def credentials(self, host: str) -> Credentials:
+        """Give a fresh login for ours, or one that we may read: AWS's, for twelve hours, and kept for this run only."""
         with aws_errors("ecr:GetAuthorizationToken"):
             answer = self._ecr().get_authorization_token()["authorizationData"][0]
         try:
@@ -100,7 +100,6 @@ class Ecr:
         except (binascii.Error, UnicodeDecodeError) as error:
             raise Failure("AWS_FAILED", "the authorization token has no form that we know") from error
         expires = answer.get("expiresAt")
-        host = self.uri().partition("/")[0]
         return Credentials(user, Secret(password), host, expires.timestamp() if expires else None)
 
     def _described(self) -> Mapping[str, Any] | None:
@@ -150,11 +149,11 @@ class Configured:
         """Give all that is known."""
         return {"repositoryUri": self._uri}
 
-    def credentials(self) -> Credentials | None:
+    def credentials(self, host: str) -> Credentials | None:
         """Give the login that `docker login` or a credential helper keeps on the operator's side."""
         from deploy.dockerconfig import configured_login
 
-        return configured_login(self._host)
+        return configured_login(host)
 
 
 def _text(value: object) -> str:

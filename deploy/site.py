@@ -172,8 +172,8 @@ class Registry(Protocol):
     def shown(self) -> Mapping[str, str]:
         """Give what is known of the repository, by the names that AWS has for it."""
 
-    def credentials(self) -> Credentials | None:
-        """Give a login for it; None where none is needed."""
+    def credentials(self, host: str) -> Credentials | None:
+        """Give a login for a registry of its kind; None where none is needed."""
 
 
 class Git(Protocol):

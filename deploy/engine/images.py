@@ -15,6 +15,7 @@ from deploy.engine.calls import Calls
 from deploy.engine.failures import ANY, BASE, IMAGE, REGISTRY, failure, scrubbed, told, words_of
 from deploy.engine.streams import BuildLog, Progress, error_of
 from deploy.errors import Failure
+from deploy.image import ImageRef
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -100,7 +101,7 @@ class Images(Calls):
         with told(f"pull {image}", REGISTRY, otherwise="PULL_FAILED"):
             progress = Progress(say)
             params = {"fromImage": repository, "tag": tag}
-            for record in self.lines("images/create", params=params, headers=header(credentials)):
+            for record in self.lines("images/create", params=params, headers=header(image, credentials)):
                 if error := error_of(record):
                     raise failure(f"pull {image}", scrubbed(error, credentials), REGISTRY, otherwise="PULL_FAILED")
                 digest = str(record.get("status", "")).partition("Digest: ")[2] or digest
@@ -121,8 +122,8 @@ class Images(Calls):
         """Push a tag and give the digest that the registry has for it."""
         name, digest = f"{repository}:{tag}", ""
         with told(f"push {name}", REGISTRY, otherwise="PUSH_FAILED"):
-            progress = Progress(say)
-            for record in self.lines("images", repository, "push", params={"tag": tag}, headers=header(credentials)):
+            progress, headers = Progress(say), header(name, credentials)
+            for record in self.lines("images", repository, "push", params={"tag": tag}, headers=headers):
                 if error := error_of(record):
                     raise failure(f"push {name}", scrubbed(error, credentials), REGISTRY, otherwise="PUSH_FAILED")
                 digest = (record.get("aux") or {}).get("Digest") or digest
@@ -138,7 +139,7 @@ class Images(Calls):
         """Ask the image's registry, through the engine, for its digest; None where it has no such tag."""
         with told(f"ask for {image}", REGISTRY):
             try:
-                answer = self.get("distribution", image, "json", timeout=LOGIN, headers=header(credentials))
+                answer = self.get("distribution", image, "json", timeout=LOGIN, headers=header(image, credentials))
             except APIError as error:
                 found = failure(f"ask for {image}", scrubbed(words_of(error), credentials), REGISTRY)
                 if found.code == "IMAGE_NOT_FOUND":
@@ -215,7 +216,9 @@ def auth_config(credentials: Credentials) -> dict[str, str]:
     return {"username": credentials.user, "password": secret, **registry}
 
 
-def header(credentials: Credentials | None) -> dict[str, str]:
+def header(image: str, credentials: Credentials | None) -> dict[str, str]:
     """Give the login as the header of one request; without one the engine is told that there is none."""
-    config = auth_config(credentials) if credentials else {}
+    # A head may run an image of a registry that is not the one of this login.
+    meant = credentials and credentials.registry == ImageRef.parse(image).registry
+    config = auth_config(credentials) if credentials and meant else {}
     return {"X-Registry-Auth": base64.urlsafe_b64encode(json.dumps(config).encode()).decode()}

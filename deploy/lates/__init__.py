@@ -4,10 +4,11 @@ from deploy.lates.image import image_tag, wanted_image
 from deploy.lates.node import GPUS, NUM_WORKERS, SHM_SIZE, head_address, node_address
 from deploy.lates.operator import BY, NOW
 from deploy.lates.ray import former, ray_version
-from deploy.lates.registry import registry_password, repository_uri
+from deploy.lates.registry import RegistryLogin, registry_password, repository_uri
 from deploy.lates.token import run_id, token
 
 __all__ = [
+    "RegistryLogin",
     "BY",
     "GPUS",
     "NOW",

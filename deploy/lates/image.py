@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import shlex
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from deploy.errors import Failure
 from deploy.image import ImageRef
-from deploy.lates.registry import docker_cli, logged_in, login_needed, registry_password, repository_uri
+from deploy.lates.registry import RegistryLogin, docker_cli, logged_in, login_needed, registry_password, repository_uri
 from deploy.plan import Late, Place, Word, phrase, quoted
 from deploy.ray import container_name
 
@@ -70,8 +70,7 @@ def published_image(settings: Settings) -> Late[str]:
         with login_needed(site, login):
             return by_digest(site, site.value(latest), site.resolve(login))
 
-    needs: tuple[Late[Any], ...] = (uri, login) if isinstance(uri, Late) else (login,)
-    return Late("image", published_shell(latest, uri, login), resolve, Place.HEAD, needs=needs)
+    return Late("image", published_shell(latest, uri, login), resolve, Place.HEAD, needs=(login,))
 
 
 def running_or(settings: Settings, newest: Late[str]) -> Late[str]:
@@ -91,11 +90,11 @@ def running_or(settings: Settings, newest: Late[str]) -> Late[str]:
     return Late("image", shell, resolve, Place.HEAD, needs=newest.needs)
 
 
-def published_shell(tag: Word, repository: Word, login: Late[Any] | None) -> str:
+def published_shell(tag: Word, repository: Word, login: RegistryLogin | None) -> str:
     """Write how the script asks for a tag's digest: of a pull, which every node needs anyway."""
     digests = "{{range .RepoDigests}}{{println .}}{{end}}"
     return (
-        f"{logged_in(login, tag)}{docker_cli(login)} pull -q {quoted(tag)} >/dev/null && "
+        f"{logged_in(login)}{docker_cli(login)} pull -q {quoted(tag)} >/dev/null && "
         f"docker image inspect -f '{digests}' {quoted(tag)} | grep -F {quoted(repository)}@"
     )
 
@@ -123,12 +122,12 @@ def image_tag(image: str) -> Late[str]:
     return Late("image_tag", shell, resolve, Place.HEAD)
 
 
-def login_for(settings: Settings, image: str) -> Late[Credentials | None] | None:
+def login_for(settings: Settings, image: str) -> RegistryLogin | None:
     """Give the login that an image of this name needs: ours for our own registry, none for another's."""
     host, own = ImageRef.parse(image).registry, settings.repository_uri
     # Nobody but our own registry is told its login.
     ours = ImageRef.parse(own).registry == host if own else ".dkr.ecr." in host
-    return registry_password(settings) if ours else None
+    return registry_password(settings, image) if ours else None
 
 
 def local_image(site: Site, tag: str) -> str:

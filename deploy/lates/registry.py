@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 from deploy.errors import Failure
 from deploy.image import ImageRef
-from deploy.plan import Late, Place, Word, parts_of
+from deploy.plan import Late, Place, Word, quoted
 
 if TYPE_CHECKING:
     from deploy.settings import Settings
-    from deploy.site import Credentials, Site
+    from deploy.site import Site
 
 
 def repository_uri(settings: Settings) -> Word:
@@ -36,50 +36,60 @@ def region_option(region: str | None) -> str:
 
 
 @dataclass(frozen=True)
-class KeptLogin(Late[Any]):
-    """A login that Docker's own configuration keeps: the script leaves it to that of each node."""
+class RegistryLogin(Late[Any]):
+    """A login for one registry; the script leaves one without `shell` to Docker's own configuration on each node."""
 
-    host: str = ""
+    host: Word = ""
 
 
-def registry_password(settings: Settings) -> Late[Credentials | None]:
-    """Give the login for the repository's registry, fresh in each run.
+def registry_password(settings: Settings, image: str | None = None) -> RegistryLogin:
+    """Give the login for the registry of an image, or else of the repository, fresh in each run.
 
     Of a registry that is not ECR's the script leaves the login to the nodes' own `docker login`.
     """
     name, at = "registry_password", Place.OPERATOR
     if settings.repository_uri:
-        host = ImageRef.parse(settings.repository_uri).registry
-        return KeptLogin(name, "", lambda site: site.registry.credentials(), at, host=host)
+        host = host_of(settings.repository_uri)
+        return RegistryLogin(name, "", lambda site: site.registry.credentials(host), at, host=host)
     shell = f"aws ecr get-login-password {region_option(settings.region)}".strip()
-    return Late(name, shell, lambda site: site.registry.credentials(), at)
+    if image:
+        host = host_of(image)
+        return RegistryLogin(name, shell, lambda site: site.registry.credentials(host), at, host=host)
+    uri = repository_uri(settings)
+    needs = (uri,) if isinstance(uri, Late) else ()
+    return RegistryLogin(name, shell, lambda site: site.registry.credentials(host_of(site.value(uri))), at, needs, uri)
 
 
-def logged_in(login: Late[Any] | None, image: Word) -> str:
+def host_of(repository: str) -> str:
+    """Give the registry of a repository."""
+    return ImageRef.parse(repository).registry
+
+
+def logged_in(login: RegistryLogin | None) -> str:
     """Write the login that comes before a call of `docker_cli`, and ` && `; nothing where none is needed.
 
     Of a login that is kept on each node it is a comment, in a line of its own.
     """
-    if isinstance(login, KeptLogin):
-        return f"# log in there first: docker login {login.host}\n"
-    if login is None or not login.shell:
+    if login is None:
         return ""
-    first = parts_of(image)[0]
-    host = f'"${{{first.name}%%/*}}"' if isinstance(first, Late) else shlex.quote(first.partition("/")[0])
+    if not login.shell:
+        return f"# log in there first: docker login {quoted(login.host)}\n"
+    # The registry's own host: the image may be another's, which shall not learn the login.
+    host = f'"${{{login.host.name}%%/*}}"' if isinstance(login.host, Late) else quoted(login.host)
     words = f'{docker_cli(login)} login --username AWS --password-stdin {host} <<<"${login.name}" >/dev/null'
     return f"{words} && "
 
 
-def login_line(login: Late[Any], image: Word, question: str = "") -> str:
+def login_line(login: RegistryLogin, question: str = "") -> str:
     """Write a login as a line of its own, behind a question whether it is needed."""
-    words = logged_in(login, image)
+    words = logged_in(login)
     if words.startswith("#"):
         return f"{words}:"
     return f"{question}{words.removesuffix(' && ') or ':'}"
 
 
 @contextmanager
-def login_needed(site: Site, login: Late[Any] | None) -> Iterator[None]:
+def login_needed(site: Site, login: RegistryLogin | None) -> Iterator[None]:
     """Have a refusal in the block, which brings this login, tell the next move that the registry knows."""
     try:
         yield
@@ -89,6 +99,6 @@ def login_needed(site: Site, login: Late[Any] | None) -> Iterator[None]:
         raise Failure(failure.code, failure.error, site.registry.cure) from failure
 
 
-def docker_cli(login: Late[Any] | None) -> str:
+def docker_cli(login: RegistryLogin | None) -> str:
     """Write `docker`, with the configuration in memory where there is a login."""
     return 'docker --config "$memory"' if login and login.shell else "docker"

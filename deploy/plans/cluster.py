@@ -48,7 +48,7 @@ def ports(scope: Scope) -> Ports:
 def have_image(scope: Scope) -> tuple[Step, ...]:
     """Give the steps by which a node has the wanted image, and one that runs there."""
     image = wanted_image(scope)
-    login = next((late for late in image.needs if late.name == "registry_password"), None)
+    login = next((late for late in image.needs if isinstance(late, lates.RegistryLogin)), None)
     pulled = (Login(image, login), Pull(image, login)) if login else (Pull(image),)
     return (*pulled, FitsEngine(image))
 

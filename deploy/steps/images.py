@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from deploy.errors import Failure
-from deploy.lates.registry import docker_cli, login_line, login_needed
+from deploy.lates.registry import RegistryLogin, docker_cli, login_line, login_needed
 from deploy.plan import Late, Step, Word, quoted
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ class Login(Step):
     changes: ClassVar[bool] = False
 
     image: Late[str]
-    credentials: Late[Any]
+    credentials: RegistryLogin
 
     @property
     def title(self) -> str:
@@ -30,7 +30,7 @@ class Login(Step):
     @property
     def shell(self) -> str:
         there = f"docker image inspect {quoted(self.image)} >/dev/null 2>&1 || "
-        return login_line(self.credentials, self.image, there)
+        return login_line(self.credentials, there)
 
     def done(self, site: Site) -> bool:
         """The run needs none: each pull brings its own credentials, in a header inside SSH."""
@@ -47,7 +47,7 @@ class Pull(Step):
     document: ClassVar[str] = "docker pull <repository-uri>"
 
     image: Word
-    credentials: Late[Any] | None = None
+    credentials: RegistryLogin | None = None
 
     @property
     def title(self) -> str:

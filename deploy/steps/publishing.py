@@ -5,11 +5,11 @@ from __future__ import annotations
 import shlex
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from deploy.errors import Failure
-from deploy.lates.registry import docker_cli, login_line, login_needed, region_option
-from deploy.plan import Late, Place, Step, Word, quoted
+from deploy.lates.registry import RegistryLogin, docker_cli, login_line, login_needed, region_option
+from deploy.plan import Place, Step, Word, quoted
 from deploy.steps.building import REVISION_LABEL
 
 if TYPE_CHECKING:
@@ -122,7 +122,7 @@ class CheckLogin(Step):
     changes: ClassVar[bool] = False
 
     repository: Word
-    credentials: Late[Any]
+    credentials: RegistryLogin
 
     @property
     def title(self) -> str:
@@ -130,7 +130,7 @@ class CheckLogin(Step):
 
     @property
     def shell(self) -> str:
-        return login_line(self.credentials, self.repository)
+        return login_line(self.credentials)
 
     def done(self, site: Site) -> bool:
         """Note whose login it is, and until when; where none is kept, the registry may want none."""
@@ -158,7 +158,7 @@ class Push(Step):
 
     repository: Word
     tag: Word
-    credentials: Late[Any]
+    credentials: RegistryLogin
 
     @property
     def title(self) -> str:

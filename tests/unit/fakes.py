@@ -285,8 +285,8 @@ class FakeRegistry:
     def shown(self) -> Mapping[str, str]:
         return {"repositoryUri": self.uri()}
 
-    def credentials(self) -> Credentials | None:
-        self.calls.append("credentials")
+    def credentials(self, host: str) -> Credentials | None:
+        self.calls.append(f"credentials of {host}")
         return LOGIN
 
 

@@ -138,7 +138,11 @@ def test_a_login_that_cannot_be_had_is_told(
 
 def sent(login: Credentials) -> object:
     """Give what the header of a request says."""
-    return json.loads(base64.urlsafe_b64decode(header(login)["X-Registry-Auth"]))
+    return json.loads(base64.urlsafe_b64decode(header(f"{login.registry}/app:1", login)["X-Registry-Auth"]))
+
+
+def test_a_login_goes_to_no_other_registry() -> None:
+    assert json.loads(base64.urlsafe_b64decode(header("rayproject/ray:1", TOKEN)["X-Registry-Auth"])) == {}
 
 
 def test_a_token_goes_to_the_engine_as_one() -> None:

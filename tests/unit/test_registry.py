@@ -65,6 +65,7 @@ def ecr(client: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[Ecr]:
 
 
 URI = "123456789012.dkr.ecr.eu-west-1.amazonaws.com/team/my-app"
+ECR_HOST = URI.partition("/")[0]
 
 
 def test_a_repository_is_there_after_it_was_created(ecr: Ecr) -> None:
@@ -90,9 +91,8 @@ def test_a_repository_that_is_not_there_has_no_uri(ecr: Ecr) -> None:
 
 
 def test_a_login_is_for_the_registry_and_does_not_show_its_password(ecr: Ecr) -> None:
-    ecr.create()
-    login = ecr.credentials()
-    assert (login.user, login.registry) == ("AWS", URI.partition("/")[0])
+    login = ecr.credentials(ECR_HOST)
+    assert (login.user, login.registry) == ("AWS", ECR_HOST)
     assert login.password.reveal()
     assert login.password.reveal() not in repr(login)
     assert "[secret]" in repr(login)
@@ -149,7 +149,7 @@ def test_a_token_of_no_known_form_is_told(stubber: Stubber) -> None:
     ecr = Ecr(of())
     stubber.add_response("get_authorization_token", {"authorizationData": [{"authorizationToken": "abc"}]})
     with pytest.raises(Failure) as caught:
-        ecr.credentials()
+        ecr.credentials(ECR_HOST)
     assert code(caught.value) == "AWS_FAILED"
 
 
@@ -157,8 +157,7 @@ def test_a_password_may_have_colons(stubber: Stubber) -> None:
     ecr = Ecr(of())
     token = base64.b64encode(b"AWS:a:b:c").decode()
     stubber.add_response("get_authorization_token", {"authorizationData": [{"authorizationToken": token}]})
-    stubber.add_response("describe_repositories", {"repositories": [{"repositoryUri": URI}]})
-    assert ecr.credentials().password == Secret("a:b:c")
+    assert ecr.credentials(ECR_HOST).password == Secret("a:b:c")
 
 
 def test_a_repository_is_described_once(stubber: Stubber) -> None:
@@ -262,7 +261,7 @@ def test_a_registry_of_ones_own_is_taken_as_it_is(monkeypatch: pytest.MonkeyPatc
     assert isinstance(own, Configured)
     assert own.exists()
     assert own.uri() == "registry.test:5000/team/app"
-    login = own.credentials()
+    login = own.credentials("registry.test:5000")
     assert login
     assert (login.user, login.password, login.registry) == (
         "me",
@@ -275,7 +274,7 @@ def test_a_registry_of_ones_own_is_taken_as_it_is(monkeypatch: pytest.MonkeyPatc
 
 def test_a_registry_of_ones_own_may_need_no_login(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("deploy.dockerconfig.configured_login", lambda _: None)
-    assert registry_of(of(repository_uri="registry.test/app")).credentials() is None
+    assert registry_of(of(repository_uri="registry.test/app")).credentials("registry.test") is None
 
 
 def test_without_one_it_is_ecr() -> None:

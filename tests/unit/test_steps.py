@@ -11,7 +11,7 @@ import pytest
 
 from deploy.errors import Failure
 from deploy.inventory import Node
-from deploy.lates import former
+from deploy.lates import RegistryLogin, former
 from deploy.plan import Late, Place, Step, Word
 from deploy.ports import listening
 from deploy.probes import PROBED_PATH
@@ -33,7 +33,9 @@ Given = Callable[[FakeSite], object]
 WORKERS = "one  #: private=10.0.0.2\ntwo  #: private=10.0.0.3"
 SCOPE = scope(WORKERS)
 HEAD, ONE, TWO = SCOPE.inventory.nodes
-CREDENTIALS: Late[Any] = Late("registry_password", "aws", lambda _: LOGIN, Place.OPERATOR)
+CREDENTIALS = RegistryLogin(
+    "registry_password", "aws", lambda _: LOGIN, Place.OPERATOR, host=Late("repository_uri", "", lambda _: URI)
+)
 IMAGE = f"registry.test/my-app@{DIGEST}"
 KNOWN = {"image": IMAGE, "head_address": "10.0.0.1", "token": "hunter2", "run": "r1", "ray_version": "2.60.0"}
 
@@ -441,7 +443,7 @@ def test_a_login_is_checked_by_the_engine_and_told() -> None:
 
 def test_a_login_that_nobody_has_is_not_checked() -> None:
     one = site()
-    assert CheckLogin(URI, Late("registry_password", "", lambda _: None, Place.OPERATOR)).done(one)
+    assert CheckLogin(URI, RegistryLogin("registry_password", "", lambda _: None, Place.OPERATOR)).done(one)
     assert (one.docker.secrets, one.products) == ([], {"login": None})
 
 
@@ -1104,7 +1106,7 @@ LINES: dict[str, tuple[Step, str]] = {
     "login": (
         Login(ASKING, CREDENTIALS),
         'docker image inspect "$image" >/dev/null 2>&1 || docker --config "$memory" login --username AWS '
-        '--password-stdin "${image%%/*}" <<<"$registry_password" >/dev/null',
+        '--password-stdin "${repository_uri%%/*}" <<<"$registry_password" >/dev/null',
     ),
     "start Docker": (
         StartDocker(),
