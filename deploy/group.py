@@ -99,6 +99,8 @@ class HostGroup(Group):  # type: ignore[misc]  # Fabric has no types
                 host.close()
 
     def _step(self, host: Host, step: Step) -> None:
+        if self._run.halted:
+            raise self._run.halted
         begun = time.monotonic()
         if step.done(host):
             return

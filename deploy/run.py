@@ -65,6 +65,8 @@ class Run:
         self.head_ready = threading.Event()
         self.head_ready.set()
         self.watch = watch
+        # Why no further step may begin, once somebody said so.
+        self.halted: Failure | None = None
         self._hosts: dict[Node, Host] = {}
         self._shared: dict[str, Shared] = {}
         self._lock = threading.Lock()
@@ -111,6 +113,10 @@ class Run:
             if asking.node == head or broken is None:
                 raise
             raise Failure("HEAD_FAILED", f"the head failed ({broken.code}), and has what this node needs") from failure
+
+    def halt(self, why: Failure) -> None:
+        """Have no further step begin on any node: a chain with steps left fails with `why`. The first reason stays."""
+        self.halted = self.halted or why
 
     def found(self, name: str) -> Any:
         """Give a shared value if it was found out; None if not."""

@@ -179,6 +179,20 @@ def test_a_node_that_failed_is_left_alone_by_later_stages() -> None:
     assert outcomes(run) == {"head": "ok", "one": "failed"}
 
 
+def test_once_a_run_is_halted_no_step_begins_anywhere() -> None:
+    run, _ = run_of("one")
+    head, one = run.scope.inventory.nodes
+    why, other = Failure("SSH_LOST", "the line is cut"), Failure("DISK_FULL", "later")
+
+    def halts(_: Any) -> None:
+        run.halt(why)
+        run.halt(other)
+
+    HostGroup(run).perform(plan({head: (Do(halts, "a"), Do(breaks, "b"))}, {one: (Do(breaks),)}))
+    assert run.outcomes[head].done == ["a"]
+    assert [outcome.problem for outcome in run.outcomes.values()] == [why.problem] * 2
+
+
 def test_a_bug_in_one_chain_is_raised_after_the_others_are_through() -> None:
     run, _ = run_of("one\ntwo")
     head, one, two = run.scope.inventory.nodes
