@@ -92,7 +92,7 @@ def test_the_script_stops_the_cluster(running: Sandbox, typed: Typed) -> None:
         assert [host.containers() for host in running] == [{}, {}, {}]
 
 
-def test_the_scripts_build_and_publish_the_image(
+def test_the_scripts_do_one_after_the_other_what_the_tasks_do(
     invoke: Invoke, stopped: Sandbox, typed: Typed, environment: Callable[..., str]
 ) -> None:
     head, env = stopped.head, {"ENVIRONMENT": environment(APP_TAG="raydock-script", REPOSITORY_NAME="raydock-script")}
@@ -108,8 +108,18 @@ def test_the_scripts_build_and_publish_the_image(
     typed("publish", env)
     assert stopped.actions(since, but=("push",)) == {}
     assert invoke("publish", "--json", env=env).report["digest"] == published["digest"]
+    typed("cluster.setup", env)
+    typed("cluster.start", env)
+    since = time.time_ns()
+    started = invoke("cluster.start", "--json", env=env).report
+    assert [started["changed"], *(node["changed"] for node in started["nodes"])] == [False] * 4
+    assert {node["digest"] for node in started["nodes"]} == {published["digest"]}
+    assert stopped.actions(since) == {}
+    typed("cluster.stop", env)
+    assert [host.containers() for host in stopped] == [{}, {}, {}]
     assert left_behind(stopped) == []
-    head.docker("rmi", *head.docker("images", "-q", "--filter", "reference=raydock-script").split(), "--force")
+    for host in stopped:
+        host.docker("rmi", "--force", *host.docker("images", "-q", "--filter", "reference=*/raydock-script").split())
 
 
 def test_the_script_pulls_the_image_where_it_is_absent(invoke: Invoke, stopped: Sandbox, typed: Typed) -> None:
