@@ -4,6 +4,18 @@ from __future__ import annotations
 
 import signal
 
+from tests.practice import (  # noqa: F401 - fixtures are found by their names here
+    client,
+    environment,
+    invoke,
+    path,
+    practice_hosts,
+    running,
+    sandbox,
+    started,
+    stopped,
+)
+
 
 def pytest_configure() -> None:
     """Have what the tests start end by the signals of a terminal, also where we run in the background.

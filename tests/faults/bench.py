@@ -1,0 +1,314 @@
+"""Bench A: the practice hosts, reached at their own addresses, and the tools that bring faults about on them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shlex
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from dotenv import dotenv_values
+
+from tests.hosts.observer import INVOKE, NO_ENGINE, TOP, Done, PracticeHost, Sandbox, command
+
+DECOY = "raydock-sandbox-worker-decoy"  # begins as one of ours is named
+APP = "my-app"
+# What a run must leave as it is, beside what is in the engines.
+FILES = ("/etc/hosts", "/etc/docker/daemon.json", "/home/ubuntu/.ssh/authorized_keys", "/srv/decoy")
+# Where a run could leave something behind.
+FOLDERS = ("/tmp", "/dev/shm", "/home/ubuntu", "/var/lib/raydock")  # noqa: S108 - looked at only
+ASK = "timeout 5 docker"
+
+
+@dataclass(frozen=True)
+class FaultyHost(PracticeHost):
+    """A practice host that things are done to. What is done ends with the block in which it was begun."""
+
+    @property
+    def node(self) -> str:
+        """Its name in reports: its address."""
+        return "head" if self.name == "head" else self.address
+
+    @contextmanager
+    def rule(self, *words: str) -> Iterator[None]:
+        """Have a rule of iptables, before all others."""
+        chain, *rest = words
+        self.run("iptables", "-w", "-I", chain, *rest)
+        try:
+            yield
+        finally:
+            self.run("iptables", "-w", "-D", chain, *rest)
+
+    def drops(self, port: int) -> Any:
+        """Have what comes to a port vanish."""
+        return self.rule("INPUT", "-p", "tcp", "--dport", str(port), "-j", "DROP")
+
+    def refuses(self, port: int) -> Any:
+        """Have connections to a port refused."""
+        return self.rule("INPUT", "-p", "tcp", "--dport", str(port), "-j", "REJECT", "--reject-with", "tcp-reset")
+
+    @contextmanager
+    def cut_off(self) -> Iterator[None]:
+        """Have nothing come in or go out, but for loopback."""
+        with self.rule("INPUT", "!", "-i", "lo", "-j", "DROP"), self.rule("OUTPUT", "!", "-o", "lo", "-j", "DROP"):
+            yield
+
+    @contextmanager
+    def paused(self, pattern: str) -> Iterator[None]:
+        """Have the processes stopped whose command line has a pattern, as if they hung."""
+        self.shell(f"pkill -STOP -f {shlex.quote(pattern)}")
+        try:
+            yield
+        finally:
+            self.shell(f"pkill -CONT -f {shlex.quote(pattern)}")
+
+    @contextmanager
+    def engine_paused(self) -> Iterator[None]:
+        """Have an engine that takes connections and does not answer."""
+        with self.paused("^/usr/s?bin/dockerd"):
+            yield
+
+    @contextmanager
+    def engine_down(self) -> Iterator[None]:
+        """Have no engine; its containers end with it."""
+        self.run("service", "docker", "stop")
+        try:
+            yield
+        finally:
+            self.start_engine()
+
+    def start_engine(self) -> None:
+        """Start the engine, and wait until it answers; one that was killed needs a second start."""
+        for _ in range(20):
+            self.attempt("service", "docker", "start")
+            for _ in range(10):
+                if self.attempt("bash", "-c", f"{ASK} version").code == 0:
+                    return
+                time.sleep(0.3)
+        raise AssertionError(f"{self.name}: the engine does not start")
+
+    @contextmanager
+    def file(self, path: str, content: str) -> Iterator[None]:
+        """Have a file with other content; its owner and mode stay."""
+        aside = f"/root/{hashlib.sha256(path.encode()).hexdigest()[:12]}"
+        self.shell(f"cp -a {path} {aside}")
+        self.shell(f"printf %s {shlex.quote(content)} > {path}")
+        try:
+            yield
+        finally:
+            self.shell(f"cp -a {aside} {path} && rm {aside}")
+
+
+@dataclass
+class Bench:
+    """The practice hosts, the operator's settings for them, and what was typed."""
+
+    sandbox: Sandbox
+    folder: Path
+    cluster: str = "sandbox"
+    values: dict[str, str] = field(default_factory=dict)
+    typed: Done | None = None
+    # Each secret that must show nowhere, by what it is.
+    secrets: dict[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Reach the hosts at their own addresses, where faults of the network can be had."""
+        self.hosts = tuple(FaultyHost(host.name, host.box) for host in self.sandbox)
+        self.head, *self.workers = self.hosts
+        self.other, self.worker = self.workers[0], self.workers[-1]
+        self.env = TOP / "conf" / f"raydock-faults-{os.getpid()}.env"
+        known = self.folder / "known_hosts"
+        known.write_text("".join(f"{host.address} {host_key(host)}\n" for host in self.hosts))
+        listed = self.folder / "workers.txt"
+        listed.write_text("".join(f"ubuntu@{host.address}\n" for host in self.workers))
+        plain = dotenv_values(TOP / "conf/sandbox.env", interpolate=False)
+        self.values = {key: value for key, value in plain.items() if value is not None}
+        self.values |= {
+            "HEAD": f"ubuntu@{self.head.address}",
+            "WORKERS_FILE": str(listed),
+            "SSH_KNOWN_HOSTS": str(known),
+        }
+        self.secrets["the AWS key"] = self.values["AWS_SECRET_ACCESS_KEY"]
+        # Where the operator's temporary files go.
+        self.scratch = self.folder / "scratch"
+        self.scratch.mkdir()
+        self.write()
+
+    @property
+    def known_hosts(self) -> Path:
+        """The operator's known_hosts."""
+        return Path(self.values["SSH_KNOWN_HOSTS"])
+
+    @property
+    def workers_file(self) -> Path:
+        """The operator's list of workers."""
+        return Path(self.values["WORKERS_FILE"])
+
+    def host(self, named: str) -> FaultyHost:
+        """Give the host that a row calls `head`, `worker` or `other`."""
+        found: FaultyHost = {"head": self.head, "worker": self.worker, "other": self.other}[named]
+        return found
+
+    def sight(self, host: PracticeHost) -> Sight:
+        """Look at a host."""
+        return Sight.of(host, self.cluster)
+
+    def sights(self) -> dict[str, Sight]:
+        """Look at every host."""
+        return {host.name: self.sight(host) for host in self.hosts}
+
+    def container(self, host: PracticeHost) -> str:
+        """Name the cluster's container on a host."""
+        return f"raydock-{self.cluster}-{'head' if host.name == 'head' else 'worker'}"
+
+    def write(self) -> None:
+        """Write the settings."""
+        self.env.write_text("".join(f"{key}={value}\n" for key, value in self.values.items()))
+
+    @contextmanager
+    def settings(self, **changes: str | None) -> Iterator[None]:
+        """Have other settings; None takes one away."""
+        before = dict(self.values)
+        self.values = {key: value for key, value in {**self.values, **changes}.items() if value is not None}
+        self.write()
+        try:
+            yield
+        finally:
+            self.values = before
+            self.write()
+
+    def invoke(
+        self, *words: str, env: Mapping[str, str | None] | None = None, exit: int | None = None, timeout: float = 300
+    ) -> Done:
+        """Type a task."""
+        known: dict[str, str | None] = {"ENVIRONMENT": self.env.stem, **NO_ENGINE, **(env or {})}
+        self.typed = command([INVOKE, *words], known, exit=exit, timeout=timeout)
+        return self.typed
+
+    @contextmanager
+    def meanwhile(self, when: Callable[[], bool], act: Callable[[], object]) -> Iterator[None]:
+        """Act once, as soon as something is so, while the block goes on; it must have come to that by its end."""
+        acted, over = threading.Event(), threading.Event()
+        wrong: list[BaseException] = []
+
+        def wait() -> None:
+            try:
+                while not over.is_set():
+                    if when():
+                        act()
+                        acted.set()
+                        return
+                    time.sleep(0.05)
+            except BaseException as error:  # noqa: BLE001 - raised again below
+                wrong.append(error)
+
+        thread = threading.Thread(target=wait, daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            over.set()
+            thread.join(30)
+        if wrong:
+            raise wrong[0]
+        assert acted.is_set(), "the moment of the fault never came"
+
+    def has_decoys(self) -> None:
+        """Have on each host what is none of ours, and looks as if it were."""
+        for host in self.hosts:
+            host.shell("echo decoy > /srv/decoy")
+            if DECOY not in host.containers():
+                host.docker("tag", f"{APP}:latest" if host is self.head else image_of(host), "decoy:1")
+                host.docker(
+                    "run", "-d", "--name", DECOY, "--label", "raydock.cluster=other", "--label", "raydock.role=worker",
+                    "--entrypoint", "sleep", "decoy:1", "infinity",
+                )  # fmt: skip
+
+    def close(self) -> None:
+        """Take away what the bench laid out."""
+        self.env.unlink()
+        for host in self.hosts:
+            host.attempt("bash", "-c", f"docker rm -f {DECOY}; docker rmi decoy:1; rm -f /srv/decoy")
+
+
+def host_key(host: PracticeHost) -> str:
+    """Give a host's public key, as known_hosts has it."""
+    return host.run("cat", "/etc/ssh/ssh_host_ed25519_key.pub").strip()
+
+
+def image_of(host: PracticeHost) -> str:
+    """Name an image that a host's engine has."""
+    return host.docker("images", "-q").split()[0]
+
+
+LOOK = """
+ids=$({ask} ps -aq --no-trunc) && containers=$([ -z "$ids" ] && echo '[]' || {ask} inspect $ids) || containers=null
+images=$({ask} images -a --no-trunc --format '{{{{.ID}}}} {{{{.Repository}}}}:{{{{.Tag}}}}' | sort) || images=
+printf '%s\\0%s\\0' "$containers" "$images"
+sha256sum {files} 2>/dev/null; printf '\\0'
+find {folders} -mindepth 1 2>/dev/null | sort; printf '\\0'
+ps -eo user:32=,pid=,args=; printf '\\0'
+"""
+
+
+@dataclass(frozen=True)
+class Sight:
+    """What the observer sees of one host at one moment; the engine's part is None where it does not answer."""
+
+    containers: dict[str, dict[str, Any]] | None
+    images: tuple[str, ...]
+    files: tuple[str, ...]
+    folders: frozenset[str]
+    processes: tuple[str, ...]
+    cluster: str
+
+    @classmethod
+    def of(cls, host: PracticeHost, cluster: str) -> Sight:
+        """Look at a host, past SSH and past Raydock."""
+        said = host.attempt("bash", "-c", LOOK.format(ask=ASK, files=" ".join(FILES), folders=" ".join(FOLDERS))).out
+        containers, images, files, folders, processes, _ = said.split("\0")
+        shown = json.loads(containers)
+        return cls(
+            None if shown is None else {one["Name"].removeprefix("/"): one for one in shown},
+            tuple(images.splitlines()),
+            tuple(files.splitlines()),
+            frozenset(folders.splitlines()),
+            tuple(processes.splitlines()),
+            cluster,
+        )
+
+    @property
+    def ours(self) -> dict[str, dict[str, Any]]:
+        """The containers of the cluster."""
+        return {name: one for name, one in (self.containers or {}).items() if self.is_ours(one)}
+
+    def is_ours(self, container: Mapping[str, Any]) -> bool:
+        """Tell whether a container bears the cluster's label."""
+        return bool(container["Config"]["Labels"].get("raydock.cluster") == self.cluster)
+
+    @property
+    def foreign(self) -> dict[str, tuple[str, str]]:
+        """The containers that are none of the cluster's: since when each is what it is."""
+        states = {name: one["State"] for name, one in (self.containers or {}).items() if not self.is_ours(one)}
+        return {name: (state["Status"], state["StartedAt"]) for name, state in states.items()}
+
+    @property
+    def foreign_images(self) -> tuple[str, ...]:
+        """The names of images that are none of ours."""
+        return tuple(name for name in self.images if " decoy:" in name)
+
+
+@contextmanager
+def bench_of(sandbox: Sandbox, folder: Path) -> Iterator[Bench]:
+    """Give the bench for a session of tests."""
+    with ExitStack() as stack:
+        bench = Bench(sandbox, folder)
+        stack.callback(bench.close)
+        yield bench

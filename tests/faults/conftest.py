@@ -1,0 +1,38 @@
+"""The bench that the rows share, and which of them a run has."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.faults.bench import Bench, bench_of
+from tests.hosts.observer import Sandbox
+
+HERE = Path(__file__).resolve().parent
+FRAME = 240  # seconds for what surrounds a row's own task
+
+
+@pytest.fixture(scope="session")
+def bench(practice_hosts: Sandbox, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
+    """The practice hosts, with decoys on them."""
+    with bench_of(practice_hosts, tmp_path_factory.mktemp("bench")) as made:
+        made.invoke("cluster.setup", exit=0)
+        made.has_decoys()
+        yield made
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add what only these tests know."""
+    parser.addoption("--record", action="store_true", help="write docs/faults/ROW.json for each row")
+    parser.addoption("--quick-rows", action="store_true", help="only the rows that every run of all tests has")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Give each row its time; leave out what a quick run does not have."""
+    for item in [item for item in items if item.path.parent == HERE]:
+        row = item.callspec.params["row"]  # type: ignore[attr-defined]  # each is parametrised
+        item.add_marker(pytest.mark.timeout(row.within + FRAME, func_only=True))
+        if config.option.quick_rows and not row.quick:
+            items.remove(item)

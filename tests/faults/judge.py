@@ -1,0 +1,128 @@
+"""Performs a row: the fault, the task, healing, the task again; and has the oracles judge it."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import time
+from pathlib import Path
+from typing import Any
+
+from tests.faults.bench import Bench
+from tests.faults.oracles import Trial, command_lines, remains, state_of, verdicts
+from tests.faults.row import Row
+from tests.hosts.observer import TOP, Done
+
+RECORDS = TOP / "docs" / "faults"
+MARK = "RAYDOCK_FAULT_ROW"
+
+
+def judged(row: Row, bench: Bench) -> dict[str, Any]:
+    """Perform a row and give its record: the oracles' verdicts among it."""
+    arranged(row, bench)
+    trial = tried(row, bench)
+    trial.healed = [run_again(row, bench) for _ in range(2)] if row.converge else []
+    trial.remains = remains(bench, trial.before, mark(row))
+    found = verdicts(trial)
+    return {
+        "row": row.number,
+        "title": row.title,
+        "commit": commit(),
+        "bench": row.bench,
+        "task": " ".join(row.task),
+        "seconds": round(trial.seconds, 1),
+        "deadline": row.within,
+        "exit": trial.done.code,
+        "code": row.code,
+        "blind": dict(row.blind),
+        "verdicts": found,
+        "healed": trial.healed,
+    }
+
+
+def arranged(row: Row, bench: Bench) -> None:
+    """Bring the cluster into the state that the row begins with."""
+    if row.running:
+        bench.invoke("cluster.start", exit=0)
+        kept = bench.head.attempt("docker", "exec", bench.container(bench.head), "cat", "/run/ray-token").out.strip()
+        bench.secrets |= {"Ray's token": kept} if kept else {}
+    else:
+        bench.invoke("cluster.stop", exit=0)
+
+
+def tried(row: Row, bench: Bench) -> Trial:
+    """Have the fault, run the task, look, heal."""
+    fault = row.fault(bench)
+    next(fault)
+    try:
+        before = bench.sights()
+        known, since = bench.known_hosts.read_text(), time.time_ns()
+        with command_lines() as argv:
+            done, seconds = run_task(row, bench)
+        acted = {host.name: actions(host, since) for host in bench.hosts}
+        after = bench.sights()
+        both = (known, bench.known_hosts.read_text())
+    except BaseException:
+        fault.close()
+        raise
+    try:
+        fault.send(done)
+    except StopIteration:
+        pass
+    else:
+        raise AssertionError(f"{row.number} yields more than once")
+    return Trial(row, bench, done, seconds, before, after, both, argv, acted)
+
+
+def run_task(row: Row, bench: Bench) -> tuple[Done, float]:
+    """Type the row's task, and time it."""
+    begun = time.monotonic()
+    env = {MARK: mark(row), "TMPDIR": str(bench.scratch)}
+    # The frame gives it long enough to see that it hangs.
+    done = bench.invoke(*row.task, "--json", env=env, timeout=row.within + 120)
+    return done, time.monotonic() - begun
+
+
+def mark(row: Row) -> str:
+    """Give what the processes of a row's task bear in their environment."""
+    return f"row-{row.number}"
+
+
+def run_again(row: Row, bench: Bench) -> dict[str, Any]:
+    """Run what brings the wanted state about, and see what it did and what is so after it."""
+    since = time.time_ns()
+    done = bench.invoke(*row.converge, "--json")
+    acted = {host.name: sorted(actions(host, since) or ()) for host in bench.hosts}
+    states = {
+        host.name: state_of(bench.sight(host), "head" if host.name == "head" else "worker") for host in bench.hosts
+    }
+    wanted = {"cluster.start": {"running"}, "cluster.stop": {"absent"}}.get(row.converge[0])
+    return {
+        "exit": done.code,
+        "changed": done.report["changed"] if done.out else None,
+        "acted": {name: what for name, what in acted.items() if what},
+        "states": states,
+        "reached": wanted is None or set(states.values()) == wanted,
+    }
+
+
+def actions(host: Any, since: int) -> set[str] | None:
+    """Give what a host's engine did since a time, apart from Ray's probe; None where it does not answer."""
+    if host.attempt("bash", "-c", "timeout 5 docker version").code:
+        return None
+    found: set[str] = host.actions(since)
+    return found - {"exec_create", "exec_start", "exec_die", "exec_detach", "top"}
+
+
+def commit() -> str:
+    """Name what is checked out."""
+    return subprocess.run(
+        ["git", "describe", "--always", "--dirty"], cwd=TOP, capture_output=True, text=True, check=True
+    ).stdout.strip()
+
+
+def keep(record: dict[str, Any], folder: Path = RECORDS) -> None:
+    """Write a row's record beside the others."""
+    folder.mkdir(exist_ok=True)
+    text = json.dumps(record, indent=2, ensure_ascii=False) + "\n"
+    (folder / f"{record['row']}.json").write_text(text, encoding="utf-8")

@@ -1,0 +1,252 @@
+"""The eight oracles: each compares what a task told with what the observer saw, and gives what is wrong."""
+
+from __future__ import annotations
+
+import os
+import re
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from deploy.errors import CODES
+from tests.faults.bench import FOLDERS, Bench, FaultyHost, Sight
+from tests.faults.row import Row
+from tests.hosts.observer import Done
+
+SLACK = 5.0  # seconds beyond a deadline
+PACE = 0.02  # seconds between two looks at what runs here
+YOUNG = 1.0  # seconds for which a process is looked at: it may become another program
+# What a run has on a node while it lasts.
+REMAINS = re.compile(r"dial-stdio|\bflock\b|\bdd bs=64|apt-get|dpkg|docker (pull|push|build|load|run)")
+SETTLING = 10.0  # seconds for what was ended to be gone
+
+
+@dataclass
+class Trial:
+    """One run of a row's task: what it said, and what was seen before and after it."""
+
+    row: Row
+    bench: Bench
+    done: Done
+    seconds: float
+    before: Mapping[str, Sight]
+    after: Mapping[str, Sight]
+    known_hosts: tuple[str, str]
+    argv: list[str]
+    # What each engine did meanwhile, by host; None where it cannot tell.
+    acted: Mapping[str, set[str] | None]
+    # What is left when all is healed, by place.
+    remains: dict[str, list[str]] = field(default_factory=dict)
+    # What came of the two runs after healing: exit code, changed, what the engines did.
+    healed: list[dict[str, Any]] = field(default_factory=list)
+
+    @property
+    def report(self) -> dict[str, Any]:
+        """The JSON document of the task."""
+        return self.done.report
+
+    def nodes(self) -> Iterator[tuple[FaultyHost, dict[str, Any]]]:
+        """Give each host with its line of the report, where it has one."""
+        told = {node["node"]: node for node in self.report["nodes"]}
+        for host in self.bench.hosts:
+            if host.node in told:
+                yield host, told[host.node]
+
+
+Oracle = Callable[[Trial], Iterator[str]]
+
+
+def in_time(trial: Trial) -> Iterator[str]:
+    """O1: it returns before its deadline."""
+    if trial.seconds > trial.row.within + SLACK:
+        yield f"took {trial.seconds:.1f} s, and {trial.row.within:g} s are its deadline"
+
+
+def foreign_untouched(trial: Trial) -> Iterator[str]:
+    """O2: foreign containers, images, files and known_hosts are the same before and after."""
+    for name, before in trial.before.items():
+        after = trial.after[name]
+        if None not in (before.containers, after.containers):
+            for what in ("foreign", "foreign_images"):
+                if getattr(before, what) != getattr(after, what):
+                    yield f"{name}: {what}: {getattr(before, what)} became {getattr(after, what)}"
+        if before.files != after.files:
+            yield f"{name}: files: {before.files} became {after.files}"
+    if trial.known_hosts[0] != trial.known_hosts[1]:
+        yield "known_hosts was changed"
+
+
+def truth_told(trial: Trial) -> Iterator[str]:
+    """O3: exit code and per-node report equal the truth."""
+    row, report = trial.row, trial.report
+    if trial.done.code != row.exit or report["exit"] != row.exit:
+        yield f"exit code {trial.done.code} (in the report {report['exit']}), and not {row.exit}"
+    if row.code and row.code not in told_codes(trial):
+        yield f"{row.code} was to be told of {row.told_of}, and {sorted(told_codes(trial))} was"
+    for host, node in trial.nodes():
+        seen = state_of(trial.after[host.name], node["role"])
+        if "unknown" not in (node["container"], seen) and node["container"] != seen:
+            yield f"{host.name}: told as {node['container']}, and it is {seen}"
+        acted = trial.acted[host.name]
+        if acted and not node["changed"] and node["code"] is None:
+            yield f"{host.name}: told as unchanged, and its engine did {sorted(acted)}"
+        if node["outcome"] == "unreachable" and node["container"] != "unknown":
+            yield f"{host.name}: unreachable, and told as {node['container']}"
+
+
+def told_codes(trial: Trial) -> set[str]:
+    """Give the codes told of the node that the row means; of all errors where it means none in particular."""
+    row = trial.row
+    if row.told_of in ("worker", "other", "head"):
+        wanted = trial.bench.host(row.told_of).node
+        return {str(node["code"]) for node in trial.report["nodes"] if node["node"] == wanted}
+    if row.told_of == "all":
+        codes = {str(node["code"]) for node in trial.report["nodes"]}
+        return codes if len(codes) == 1 else set()
+    return {error["code"] for error in trial.report["errors"]}
+
+
+def state_of(sight: Sight, role: str) -> str:
+    """Give the state of the cluster's container of a role, in the report's words."""
+    if sight.containers is None:
+        return "unknown"
+    states = [
+        one["State"]["Status"] for one in sight.ours.values() if one["Config"]["Labels"].get("raydock.role") == role
+    ]
+    if not states:
+        return "absent"
+    return "running" if states[0] == "running" else "exited"
+
+
+def converges(trial: Trial) -> Iterator[str]:
+    """O4: after healing one run reaches the wanted state, and a second one changes nothing."""
+    if not trial.row.converge:
+        return
+    first, second = trial.healed
+    if first["exit"] or not first["reached"]:
+        yield f"the run after healing: exit code {first['exit']}, {first['states']}"
+    if second["exit"] or second["changed"] or second["acted"]:
+        yield f"the second run: exit code {second['exit']}, changed {second['changed']}, {second['acted']}"
+
+
+def secrets_kept(trial: Trial) -> Iterator[str]:
+    """O5: no planted secret shows in argv, output, inspection, or on a node's disk."""
+    places = {"output": trial.done.out + trial.done.err, "argv": "\n".join(trial.argv)}
+    places |= {f"inspection on {name}": str(sight.containers) for name, sight in trial.after.items()}
+    for what, secret in trial.bench.secrets.items():
+        yield from (f"{what} shows in {place}" for place, text in places.items() if secret in text)
+        for host in trial.bench.hosts:
+            if found := host.attempt("grep", "-rlF", "-e", secret, *FOLDERS, "/root", "/etc/docker").out:
+                yield f"{what} shows on {host.name} in {found.split()}"
+
+
+def message_helps(trial: Trial) -> Iterator[str]:
+    """O6: no traceback; the message has the code, the node, the cause and the next action."""
+    if "Traceback" in trial.done.err:
+        yield "a traceback"
+    for error in trial.report["errors"]:
+        if error["code"] not in CODES or not error["error"]:
+            yield f"an error without code or cause: {error}"
+    if trial.row.code and trial.row.code not in trial.done.err:
+        yield f"{trial.row.code} does not show on the screen"
+    if trial.row.exit and not re.search(r"again: |[Rr]un |[Ss]et |[Ss]tart |invoke |[Ii]nstall |\?", trial.done.err):
+        yield "no next action shows on the screen"
+
+
+def healthy_nodes_served(trial: Trial) -> Iterator[str]:
+    """O7: healthy nodes come out as without the fault."""
+    if trial.row.told_of not in ("worker", "other"):
+        return
+    sick = trial.bench.host(trial.row.told_of).node
+    for host, node in trial.nodes():
+        if node["node"] != sick and node["outcome"] != "ok":
+            yield f"{host.name} is healthy and came out as {node['outcome']} ({node['code']})"
+
+
+def nothing_left(trial: Trial) -> Iterator[str]:
+    """O8: no process, temporary file, lock or half-made container of ours is left."""
+    for place, things in trial.remains.items():
+        if things:
+            yield f"{place}: {things}"
+
+
+ORACLES: Mapping[str, Oracle] = {
+    "O1": in_time,
+    "O2": foreign_untouched,
+    "O3": truth_told,
+    "O4": converges,
+    "O5": secrets_kept,
+    "O6": message_helps,
+    "O7": healthy_nodes_served,
+    "O8": nothing_left,
+}
+
+
+def verdicts(trial: Trial) -> dict[str, list[str]]:
+    """Ask every oracle; an empty list is what each should give."""
+    blind = dict(trial.row.blind)
+    return {name: [] if name in blind else list(oracle(trial)) for name, oracle in ORACLES.items()}
+
+
+@contextmanager
+def command_lines() -> Iterator[list[str]]:
+    """Gather the command lines of every process here, practice hosts' too, at fifty looks a second."""
+    seen: dict[str, float] = {}
+    lines: list[str] = []
+    over = threading.Event()
+
+    def look() -> None:
+        while not over.is_set():
+            now = time.monotonic()
+            for name in filter(str.isdecimal, os.listdir("/proc")):  # noqa: PTH208 - fifty times a second
+                if now - seen.setdefault(name, now) < YOUNG:
+                    lines.append(command_line(name))
+            over.wait(PACE)
+
+    thread = threading.Thread(target=look, daemon=True)
+    thread.start()
+    try:
+        yield lines
+    finally:
+        over.set()
+        thread.join()
+
+
+def command_line(process: str) -> str:
+    """Give a process's command line, as far as it is still there."""
+    try:
+        return Path(f"/proc/{process}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+    except OSError:
+        return ""
+
+
+def remains(bench: Bench, before: Mapping[str, Sight], mark: str) -> dict[str, list[str]]:
+    """Give what a run left on the hosts and here, after a moment for what was ended to go."""
+    end = time.monotonic() + SETTLING
+    while True:
+        found = {host.name: left_on(bench.sight(host), before[host.name]) for host in bench.hosts}
+        found["here"] = [command_line(name) for name in os.listdir("/proc") if name.isdecimal() and marked(name, mark)]  # noqa: PTH208
+        found["here"] += sorted(path.name for path in bench.scratch.iterdir())
+        if not any(found.values()) or time.monotonic() > end:
+            return found
+        time.sleep(0.5)
+
+
+def left_on(now: Sight, before: Sight) -> list[str]:
+    """Give what is new on a host: processes and files of a run, and containers that were made and never started."""
+    files = [path for path in sorted(now.folders - before.folders) if not path.startswith("/var/lib/raydock/")]
+    processes = [line for line in now.processes if REMAINS.search(line) and line not in before.processes]
+    halves = [name for name, one in now.ours.items() if one["State"]["Status"] == "created"]
+    return [*files, *processes, *halves]
+
+
+def marked(process: str, mark: str) -> bool:
+    """Tell whether a process was started with a mark in its environment."""
+    try:
+        return mark.encode() in Path(f"/proc/{process}/environ").read_bytes()
+    except OSError:
+        return False

@@ -1,0 +1,77 @@
+"""Makes docs/faults.md of the records in docs/faults: `python -m tests.faults.page`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from tests.faults.catalogue import COUNTS, IMPOSSIBLE, NUMBERS
+from tests.faults.judge import RECORDS
+
+PAGE = RECORDS.with_suffix(".md")
+FAMILIES = {
+    "S": "Reaching nodes",
+    "D": "Docker on nodes",
+    "I": "Image, registry, AWS",
+    "R": "Starting and running Ray",
+    "L": "Life cycle and several operators",
+    "C": "Inputs",
+    "P": "Environment and scale",
+}
+HEAD = """\
+# Faults
+
+What was brought about on real hosts, and what came of it: {done} of {all} rows, {violations} violations. Each row
+has a record in [docs/faults](faults), written by `script/test faults --record`; this page is made of them by
+`python -m tests.faults.page`.
+
+Eight oracles judge each row, by an observer that asks each host's engine itself and never Raydock:
+
+- O1: it returned before its deadline + 5 s.
+- O2: containers, images, files and known_hosts that are none of ours are as they were.
+- O3: exit code and report equal the truth.
+- O4: after healing, one run reaches the wanted state, and a second changes nothing.
+- O5: no planted secret shows in argv, output, inspection or on a node's disk.
+- O6: the message has code, cause and next action, and there is no traceback.
+- O7: healthy nodes come out as without the fault.
+- O8: no process, file, lock or half-made container of ours is left.
+"""
+
+
+def records(folder: Path = RECORDS) -> dict[str, Mapping[str, Any]]:
+    """Read the records, in the catalogue's order."""
+    there = {path.stem: path for path in folder.glob("*.json")}
+    return {number: json.loads(there[number].read_text(encoding="utf-8")) for number in NUMBERS if number in there}
+
+
+def page(found: Mapping[str, Mapping[str, Any]]) -> str:
+    """Write the page."""
+    violations = sum(bool(wrong) for record in found.values() for wrong in record["verdicts"].values())
+    parts = [HEAD.format(done=len(found), all=len(NUMBERS), violations=violations)]
+    for letter in COUNTS:
+        lines = [line(record) for number, record in found.items() if number.startswith(letter)]
+        if lines:
+            parts.append(f"\n## {FAMILIES[letter]}\n\n| row | fault | task | told | s | oracles | commit |\n")
+            parts.append("|---|---|---|---|---|---|---|\n" + "".join(lines))
+    missing = [number for number in NUMBERS if number not in found]
+    parts.append(f"\n## Not done\n\n{', '.join(number for number in missing if number not in IMPOSSIBLE) or 'None'}.\n")
+    parts += [f"\n- {number}: {reason}" for number, reason in IMPOSSIBLE.items()]
+    return "".join(parts)
+
+
+def line(record: Mapping[str, Any]) -> str:
+    """Write a row of a table."""
+    wrong = [name for name, said in record["verdicts"].items() if said]
+    blind = [f"{name} not asked: {reason}" for name, reason in record["blind"].items()]
+    told = f"{record['code'] or 'ok'}, exit {record['exit']}"
+    oracles = "; ".join([f"**{', '.join(wrong)} violated**" if wrong else "all hold", *blind])
+    return (
+        f"| {record['row']} | {record['title']} | `{record['task']}` | {told} | {record['seconds']} of "
+        f"{record['deadline']:g} | {oracles} | {record['commit']} |\n"
+    )
+
+
+if __name__ == "__main__":
+    PAGE.write_text(page(records()), encoding="utf-8")
