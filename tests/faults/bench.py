@@ -9,7 +9,7 @@ import shlex
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,17 @@ FILES = ("/etc/hosts", "/etc/docker/daemon.json", "/home/ubuntu/.ssh/authorized_
 # Where a run could leave something behind.
 FOLDERS = ("/tmp", "/dev/shm", "/home/ubuntu", "/var/lib/raydock")  # noqa: S108 - looked at only
 ASK = "timeout 5 docker"
+STUB = Path(__file__).resolve().parent / "stub"
+# Beside the first cluster on the same hosts, as docs/ports.md has it.
+STUB_CLUSTER = {
+    "CLUSTER_NAME": "stub",
+    "APP_TAG": "raydock-stub",
+    "REPOSITORY_NAME": "raydock-stub",
+    "REDIS_PORT": "6380",
+    "OBJECT_MANAGER_PORT": "8077",
+    "DASHBOARD_PORT": "8266",
+    "RAY_START_ARGS": "--ray-client-server-port=20001 --dashboard-agent-listen-port=52366 --min-worker-port=20002",
+}
 
 
 @dataclass(frozen=True)
@@ -113,6 +124,8 @@ class Bench:
     sandbox: Sandbox
     folder: Path
     cluster: str = "sandbox"
+    # What is set otherwise than for the practice hosts.
+    differs: Mapping[str, str] = field(default_factory=dict)
     values: dict[str, str] = field(default_factory=dict)
     typed: Done | None = None
     # Each secret that must show nowhere, by what it is.
@@ -123,7 +136,7 @@ class Bench:
         self.hosts = tuple(FaultyHost(host.name, host.box) for host in self.sandbox)
         self.head, *self.workers = self.hosts
         self.other, self.worker = self.workers[0], self.workers[-1]
-        self.env = TOP / "conf" / f"raydock-faults-{os.getpid()}.env"
+        self.env = TOP / "conf" / f"raydock-faults-{self.cluster}-{os.getpid()}.env"
         known = self.folder / "known_hosts"
         known.write_text("".join(f"{host.address} {host_key(host)}\n" for host in self.hosts))
         listed = self.folder / "workers.txt"
@@ -134,6 +147,7 @@ class Bench:
             "HEAD": f"ubuntu@{self.head.address}",
             "WORKERS_FILE": str(listed),
             "SSH_KNOWN_HOSTS": str(known),
+            **self.differs,
         }
         self.secrets["the AWS key"] = self.values["AWS_SECRET_ACCESS_KEY"]
         # Where the operator's temporary files go.
@@ -306,9 +320,22 @@ class Sight:
 
 
 @contextmanager
-def bench_of(sandbox: Sandbox, folder: Path) -> Iterator[Bench]:
-    """Give the bench for a session of tests."""
-    with ExitStack() as stack:
-        bench = Bench(sandbox, folder)
-        stack.callback(bench.close)
+def real_bench(sandbox: Sandbox, folder: Path) -> Iterator[Bench]:
+    """Give bench A: Ray itself."""
+    with closing(Bench(sandbox, folder)) as bench:
+        bench.invoke("cluster.setup", exit=0)
+        bench.has_decoys()
+        yield bench
+
+
+@contextmanager
+def stub_bench(sandbox: Sandbox, folder: Path) -> Iterator[Bench]:
+    """Give bench B: the same hosts and engines, with an image whose `ray` is a stub that starts in no time."""
+    head = FaultyHost(sandbox.head.name, sandbox.head.box)
+    files = "".join(f"printf %s {shlex.quote(path.read_text())} >{path.name}\n" for path in STUB.iterdir())
+    head.shell(f"cd $(mktemp -d)\n{files}docker build -q -t {STUB_CLUSTER['APP_TAG']} . && rm -r $PWD")
+    with closing(Bench(sandbox, folder, "stub", STUB_CLUSTER)) as bench:
+        bench.invoke("publish", exit=0)
+        bench.invoke("cluster.setup", exit=0)
+        bench.has_decoys()
         yield bench

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults.bench import Bench, bench_of
+from tests.faults.bench import Bench, real_bench, stub_bench
+from tests.faults.row import Row
 from tests.hosts.observer import Sandbox
 
 HERE = Path(__file__).resolve().parent
@@ -15,12 +16,24 @@ FRAME = 240  # seconds for what surrounds a row's own task
 
 
 @pytest.fixture(scope="session")
-def bench(practice_hosts: Sandbox, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
-    """The practice hosts, with decoys on them."""
-    with bench_of(practice_hosts, tmp_path_factory.mktemp("bench")) as made:
-        made.invoke("cluster.setup", exit=0)
-        made.has_decoys()
+def bench_a(practice_hosts: Sandbox, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
+    """The practice hosts with Ray, and decoys on them."""
+    with real_bench(practice_hosts, tmp_path_factory.mktemp("bench-a")) as made:
         yield made
+
+
+@pytest.fixture(scope="session")
+def bench_b(practice_hosts: Sandbox, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
+    """The practice hosts with a stub of Ray."""
+    with stub_bench(practice_hosts, tmp_path_factory.mktemp("bench-b")) as made:
+        yield made
+
+
+@pytest.fixture
+def bench(row: Row, request: pytest.FixtureRequest) -> Bench:
+    """The bench that a row wants."""
+    found: Bench = request.getfixturevalue(f"bench_{row.bench.lower()}")
+    return found
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -1,0 +1,190 @@
+"""Mixes faults by seed, heals, runs again and looks: `python -m tests.faults.nemesis --help`.
+
+Each run draws one to four faults and a task, has the faults come at random moments of it, heals all of them, and has the
+oracles of convergence judge: what is foreign is as it was (O2), one `cluster.start` reaches the wanted state and a
+second changes nothing (O4), there is no traceback (O6), and nothing is left (O8). The seed says all of it, and replays.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import random
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import docker
+
+from tests.faults.bench import Bench, FaultyHost, Sight, real_bench, stub_bench
+from tests.faults.judge import MARK, run_again
+from tests.faults.oracles import remains
+from tests.faults.row import Row
+from tests.hosts.observer import INVOKE, NO_ENGINE, TOP, Sandbox, operator
+
+LONGEST = 240  # seconds that a task may take with whatever faults
+TASKS = ("cluster.start", "cluster.start", "cluster.start", "cluster.stop", "cluster.setup", "cluster.status")
+BENCHES = {"A": real_bench, "B": stub_bench}
+
+
+@contextmanager
+def killed_container(bench: Bench, host: FaultyHost) -> Iterator[None]:
+    """Have the cluster's container of a host killed, if it is there."""
+    host.attempt("docker", "kill", bench.container(host))
+    yield
+
+
+@contextmanager
+def removed_container(bench: Bench, host: FaultyHost) -> Iterator[None]:
+    """Have the cluster's container of a host gone, whatever it was doing."""
+    host.attempt("docker", "rm", "-f", bench.container(host))
+    yield
+
+
+@contextmanager
+def killed_engine(_: Bench, host: FaultyHost) -> Iterator[None]:
+    """Have the engine of a host killed."""
+    host.attempt("pkill", "-KILL", "-x", "dockerd")
+    try:
+        yield
+    finally:
+        host.start_engine()
+
+
+@contextmanager
+def killed_logins(_: Bench, host: FaultyHost) -> Iterator[None]:
+    """Have every SSH session of a host end."""
+    host.attempt("pkill", "-KILL", "-u", "ubuntu")
+    yield
+
+
+FAULTS: Mapping[str, Callable[[Bench, FaultyHost], AbstractContextManager[None]]] = {
+    "sshd refuses": lambda _, host: host.refuses(22),
+    "packets to sshd vanish": lambda _, host: host.drops(22),
+    "the host is cut off": lambda _, host: host.cut_off(),
+    "the engine hangs": lambda _, host: host.engine_paused(),
+    "the engine is killed": killed_engine,
+    "the container is killed": killed_container,
+    "the container is removed": removed_container,
+    "every login ends": killed_logins,
+}
+SIGNALS = (None, None, None, signal.SIGINT, signal.SIGKILL, signal.SIGTERM)
+
+
+@dataclass(frozen=True)
+class Course:
+    """What one run has: drawn of its seed alone."""
+
+    seed: int
+    task: str
+    running: bool
+    # Seconds after the task's begin, fault, host.
+    faults: tuple[tuple[float, str, int], ...]
+    signal: int | None
+    signal_after: float
+
+    @classmethod
+    def of(cls, seed: int, *, hosts: int, span: float) -> Course:
+        """Draw a course; `span` is about how long a task takes, in seconds."""
+        draw = random.Random(seed)  # noqa: S311 - a game, and one that can be played again
+        faults = tuple(
+            sorted(
+                (draw.uniform(0, span), draw.choice(list(FAULTS)), draw.randrange(hosts))
+                for _ in range(draw.randint(1, 4))
+            )
+        )
+        return cls(seed, draw.choice(TASKS), draw.random() < 0.5, faults, draw.choice(SIGNALS), draw.uniform(0, span))
+
+    def __str__(self) -> str:
+        told = [f"{fault} on {host} after {after:.1f} s" for after, fault, host in self.faults]
+        ended = [f"{signal.Signals(self.signal).name} after {self.signal_after:.1f} s"] if self.signal else []
+        return f"{self.seed}: {self.task}, {'running' if self.running else 'stopped'}: {'; '.join(told + ended)}"
+
+
+def play(bench: Bench, course: Course) -> list[str]:
+    """Play a course, and give what is wrong after it."""
+    bench.invoke("cluster.start" if course.running else "cluster.stop", exit=0)
+    before = bench.sights()
+    mark = f"nemesis-{course.seed}"
+    said = suffer(bench, course, mark)
+    row = Row("L3", "", None, converge=("cluster.start",))  # type: ignore[arg-type]  # only what converges is asked for
+    first, second = run_again(row, bench), run_again(row, bench)
+    wrong = [
+        f"{name}: foreign things changed"
+        for name, now in bench.sights().items()
+        if foreign(now) != foreign(before[name])
+    ]
+    if first["exit"] or not first["reached"]:
+        wrong.append(f"after healing: exit {first['exit']}, {first['states']}")
+    if second["exit"] or second["changed"] or second["acted"]:
+        wrong.append(f"once more: exit {second['exit']}, changed {second['changed']}, {second['acted']}")
+    if "Traceback" in said:
+        wrong.append(f"a traceback: {said[-2000:]}")
+    return wrong + [f"{place}: {things}" for place, things in remains(bench, before, mark).items() if things]
+
+
+def suffer(bench: Bench, course: Course, mark: str) -> str:
+    """Run the course's task with its faults, heal them, and give what the task said."""
+    env = operator({"ENVIRONMENT": bench.env.stem, **NO_ENGINE, MARK: mark, "TMPDIR": str(bench.scratch)})
+    begun = time.monotonic()
+    with tempfile.TemporaryFile("w+") as said, ExitStack() as healing:
+        task = subprocess.Popen(
+            [INVOKE, course.task, "--json"], cwd=TOP, env=env, stdin=subprocess.DEVNULL, stdout=said, stderr=said
+        )
+        moments = [(after, fault, bench.hosts[host]) for after, fault, host in course.faults]
+        if course.signal:
+            moments.append((course.signal_after, "", bench.head))
+        for after, fault, host in sorted(moments, key=lambda moment: moment[0]):
+            with suppress(subprocess.TimeoutExpired):
+                task.wait(max(0.0, begun + after - time.monotonic()))
+            if fault:
+                healing.enter_context(FAULTS[fault](bench, host))
+            elif course.signal:
+                task.send_signal(course.signal)
+        try:
+            task.wait(LONGEST)
+        except subprocess.TimeoutExpired:
+            task.kill()
+            said.write(f"\nTraceback: none, but it hung for {LONGEST} s\n")
+        said.seek(0)
+        return said.read()
+
+
+def foreign(sight: Sight) -> object:
+    """Give what must be as it was, but for since when a container runs: an engine that is killed ends them all."""
+    return (sorted(sight.foreign), sight.foreign_images, sight.files)
+
+
+def main() -> int:
+    """Play as many courses as are asked for."""
+    parser = argparse.ArgumentParser(prog="python -m tests.faults.nemesis", description=__doc__)
+    parser.add_argument("--bench", choices=sorted(BENCHES), default="B", help="A: Ray itself; B: a stub of it")
+    parser.add_argument("--runs", type=int, default=10)
+    parser.add_argument("--seed", type=int, default=1, help="of the first run; the next ones count on")
+    asked = parser.parse_args()
+    span = 25.0 if asked.bench == "A" else 6.0
+    failed = 0
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        BENCHES[asked.bench](Sandbox.of(docker.from_env(version="auto")), Path(folder)) as bench,
+    ):
+        for seed in range(asked.seed, asked.seed + asked.runs):
+            course, begun = Course.of(seed, hosts=len(bench.hosts), span=span), time.monotonic()
+            wrong = play(bench, course)
+            failed += bool(wrong)
+            print(
+                json.dumps({"course": str(course), "seconds": round(time.monotonic() - begun, 1), "wrong": wrong}),
+                flush=True,
+            )
+    print(f"{asked.runs} runs on bench {asked.bench} from seed {asked.seed}: {failed} with violations", file=sys.stderr)
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,75 @@
+"""L: the life cycle, and what is none of ours."""
+
+from __future__ import annotations
+
+from tests.faults.bench import Bench, FaultyHost
+from tests.faults.row import Fault, row
+
+# What a careless selection would take for ours: by the name's beginning, by the image, by the role, by another cluster.
+LOOKALIKES = (
+    ("raydock-sandbox-worker2", ()),
+    ("raydock-sandbox", ()),
+    ("raydock-sandbox-head-old", ("raydock.role=head",)),
+    ("ray", ("raydock.role=worker",)),
+    ("raydock-other-worker", ("raydock.cluster=other", "raydock.role=worker")),
+    ("raydock-sandbox2-worker", ("raydock.cluster=sandbox2", "raydock.role=worker")),
+    ("sandbox", ("raydock.cluster=sandbox-2",)),
+    ("raydock-SANDBOX-worker", ("raydock.cluster=SANDBOX",)),
+    ("xraydock-sandbox-worker", ("cluster=sandbox",)),
+    ("my-own-ray", ("raydock.spec=v1:000000000000",)),
+)
+
+
+def lookalikes(host: FaultyHost) -> list[str]:
+    """Run ten containers that look like ours, and give their names."""
+    for name, labels in LOOKALIKES:
+        words = [word for label in labels for word in ("--label", label)]
+        host.docker("run", "-d", "--name", name, *words, "--entrypoint", "sleep", "decoy:1", "infinity")
+    return [name for name, _ in LOOKALIKES]
+
+
+@row("L8", "ten containers a node that look like ours, at a stop", task=("cluster.stop",), quick=True)
+def decoys(bench: Bench) -> Fault:
+    made = {host: lookalikes(host) for host in bench.hosts}
+    yield
+    for host, names in made.items():
+        assert set(names) <= set(host.containers(running=True))
+        host.docker("rm", "-f", *names)
+
+
+@row(
+    "L9",
+    "a worker that cannot be reached, at a stop",
+    task=("cluster.stop",),
+    exit=4,
+    code="SSH_TIMEOUT",
+    within=12,
+    converge=("cluster.stop",),
+)
+def unreachable_at_a_stop(bench: Bench) -> Fault:
+    with bench.worker.drops(22):
+        done = yield
+    assert done.node(bench.worker.node)["container"] == "unknown"
+
+
+@row("L11", "nothing runs, at a stop", task=("cluster.stop",), running=False, converge=("cluster.stop",))
+def nothing_to_stop(bench: Bench) -> Fault:
+    done = yield
+    assert bench.typed is done
+    assert done.report["changed"] is False
+
+
+@row(
+    "L12",
+    "a container that ignores SIGTERM, at a stop",
+    task=("cluster.stop",),
+    bench="B",
+    running=False,
+    within=60,
+    converge=("cluster.stop",),
+)
+def stubborn(bench: Bench) -> Fault:
+    with bench.settings(CONTAINER_ENV="STUB_STUBBORN=yes"):
+        bench.invoke("cluster.start", exit=0)
+        done = yield
+    assert {node["container"] for node in done.report["nodes"]} == {"absent"}
