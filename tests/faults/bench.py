@@ -74,11 +74,11 @@ class FaultyHost(PracticeHost):
     @contextmanager
     def paused(self, pattern: str) -> Iterator[None]:
         """Have the processes stopped whose command line has a pattern, as if they hung."""
-        self.shell(f"pkill -STOP -f {shlex.quote(pattern)}")
+        self.attempt("pkill", "-STOP", "-f", pattern)
         try:
             yield
         finally:
-            self.shell(f"pkill -CONT -f {shlex.quote(pattern)}")
+            self.attempt("pkill", "-CONT", "-f", pattern)
 
     @contextmanager
     def engine_paused(self) -> Iterator[None]:

@@ -21,7 +21,7 @@ def judged(row: Row, bench: Bench) -> dict[str, Any]:
     """Perform a row and give its record: the oracles' verdicts among it."""
     arranged(row, bench)
     trial = tried(row, bench)
-    trial.healed = [run_again(row, bench) for _ in range(2)] if row.converge else []
+    trial.healed = [run_again(bench, *row.converge) for _ in range(2)] if row.converge else []
     trial.remains = remains(bench, trial.before, mark(row))
     found = verdicts(trial)
     return {
@@ -88,15 +88,15 @@ def mark(row: Row) -> str:
     return f"row-{row.number}"
 
 
-def run_again(row: Row, bench: Bench) -> dict[str, Any]:
+def run_again(bench: Bench, *task: str) -> dict[str, Any]:
     """Run what brings the wanted state about, and see what it did and what is so after it."""
     since = time.time_ns()
-    done = bench.invoke(*row.converge, "--json")
+    done = bench.invoke(*task, "--json")
     acted = {host.name: sorted(actions(host, since) or ()) for host in bench.hosts}
     states = {
         host.name: state_of(bench.sight(host), "head" if host.name == "head" else "worker") for host in bench.hosts
     }
-    wanted = {"cluster.start": {"running"}, "cluster.stop": {"absent"}}.get(row.converge[0])
+    wanted = {"cluster.start": {"running"}, "cluster.stop": {"absent"}}.get(task[0])
     return {
         "exit": done.code,
         "changed": done.report["changed"] if done.out else None,
