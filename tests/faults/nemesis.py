@@ -1,8 +1,8 @@
 """Mixes faults by seed, heals, runs again and looks: `python -m tests.faults.nemesis --help`.
 
 Each run draws one to four faults and a task, has the faults come at random moments of it, and heals all of them. Then
-what is foreign must be as it was (O2), one `cluster.start` must reach the wanted state and a second change nothing (O4),
-and there must be no traceback (O6) and nothing left (O8). The seed says all of it, and replays.
+what is foreign must be as it was (O2), one `cluster.start` must reach the wanted state and a second must change nothing
+(O4), and there must be no traceback (O6) and nothing left (O8). The seed says all of it, and replays.
 """
 
 from __future__ import annotations
