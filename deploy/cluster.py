@@ -9,31 +9,33 @@ from deploy.desk import dry, perform
 from deploy.flags import Flags, flagged
 
 USUAL = ("only", "json", "verbose")
+# What waits for others, and others wait for.
+ACTING = (*USUAL, "wait", "steal", "yes")
 INSIDE = {
     "only": "NAME: in the container of this node, named as in workers.txt, instead of the head's",
     "json": "print one JSON document on stdout; the program's output goes to stderr",
 }
 
 
-@flagged(*USUAL)
+@flagged(*ACTING)
 def install(c: Context, flags: Flags) -> None:
     """Install Docker on the head and on every worker, and start it."""
     perform(c, "cluster.install", plans.install, flags)
 
 
-@flagged(*USUAL, "image")
+@flagged(*ACTING, "image")
 def pull(c: Context, flags: Flags) -> None:
     """Pull the published image onto every node, by its digest."""
     perform(c, "cluster.pull", plans.pull, flags)
 
 
-@flagged(*USUAL, "image")
+@flagged(*ACTING, "image")
 def setup(c: Context, flags: Flags) -> None:
     """Install Docker and pull the image, on all nodes at once."""
     perform(c, "cluster.setup", plans.setup, flags)
 
 
-@flagged(*USUAL, "image", "replace", "yes")
+@flagged(*ACTING, "image", "replace")
 def start(c: Context, flags: Flags) -> None:
     """Start Ray on the head and the workers, until every node ran a task."""
     from deploy.replace import start_replacing
@@ -44,13 +46,13 @@ def start(c: Context, flags: Flags) -> None:
         perform(c, "cluster.start", plans.start, flags)
 
 
-@flagged(*USUAL, "image")
+@flagged(*ACTING, "image")
 def start_head(c: Context, flags: Flags) -> None:
     """Start Ray on the head."""
     perform(c, "cluster.start-head", plans.start_head, flags)
 
 
-@flagged(*USUAL, "image")
+@flagged(*ACTING, "image")
 def start_workers(c: Context, flags: Flags) -> None:
     """Start Ray on the workers of a running head."""
     perform(c, "cluster.start-workers", plans.start_workers, flags)
@@ -62,19 +64,19 @@ def status(c: Context, flags: Flags) -> None:
     perform(c, "cluster.status", plans.status, flags)
 
 
-@flagged(*USUAL)
+@flagged(*ACTING)
 def stop_workers(c: Context, flags: Flags) -> None:
     """Stop this cluster's containers on the workers."""
     perform(c, "cluster.stop-workers", plans.stop_workers, flags)
 
 
-@flagged(*USUAL)
+@flagged(*ACTING)
 def stop_head(c: Context, flags: Flags) -> None:
     """Stop this cluster's container on the head."""
     perform(c, "cluster.stop-head", plans.stop_head, flags)
 
 
-@flagged(*USUAL)
+@flagged(*ACTING, "force")
 def stop(c: Context, flags: Flags) -> None:
     """Stop this cluster's containers: the workers', then the head's."""
     perform(c, "cluster.stop", plans.stop, flags)

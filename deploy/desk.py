@@ -70,7 +70,9 @@ def perform(
             sys.stdout.write(script(task, scope, plan))
             return
         first_lines(scope)
-        run_plan(scope, plan, report, verbose=flags.verbose)
+        if plan.locked and flags.steal:
+            steal(scope, flags)
+        run_plan(scope, plan, report, flags)
     except RaydockError as error:
         report.problems = error.problems
     if not flags.json and report.exit == 0:
@@ -78,17 +80,17 @@ def perform(
     tell(report, flags)
 
 
-def run_plan(scope: Scope, plan: Plan, report: Report, *, verbose: bool) -> None:
+def run_plan(scope: Scope, plan: Plan, report: Report, flags: Flags) -> None:
     """Have the group perform the plan, and fill the report."""
     from deploy.group import HostGroup
     from deploy.run import Run
     from deploy.show import Screen
 
-    screen = Screen()
-    with screen.watch(verbose=verbose) as watch:
+    screen, patience = Screen(), flags.patience
+    with screen.watch(verbose=flags.verbose) as watch:
         run = Run(scope, watch)
         try:
-            HostGroup(run).perform(plan)
+            HostGroup(run).perform(plan, lambda: run.lock(report.task, patience, forced=flags.force))
         except KeyboardInterrupt:
             report.interrupted = True
             screen.line("interrupted: what a node was doing may go on there", "red")
@@ -96,6 +98,16 @@ def run_plan(scope: Scope, plan: Plan, report: Report, *, verbose: bool) -> None
     report.seconds = time.monotonic() - run.begun
     report.facts = dict(run.outcomes[scope.inventory.head].made)
     report.image = report.facts.pop("image", None) or run.found("image")
+
+
+def steal(scope: Scope, flags: Flags) -> None:
+    """Say who is at work on the cluster, ask, and end it; nothing where nobody is."""
+    from deploy.lock import end_holder, who_holds
+
+    with open_host(scope, scope.inventory.head) as host:
+        if owner := who_holds(host, scope.settings.cluster_name):
+            agree(f"{owner} is at work on {scope.settings.cluster_name}. End it?", "Say --yes to end it", yes=flags.yes)
+            end_holder(host, scope.settings.cluster_name)
 
 
 def first_lines(scope: Scope) -> None:

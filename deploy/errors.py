@@ -36,6 +36,9 @@ CODES: Mapping[str, Kind] = MappingProxyType(
         "DNS_FAIL": Kind.UNREACHABLE,
         "HEAD_UNREACHABLE": Kind.UNREACHABLE,
         "JOB_LOST": Kind.UNREACHABLE,
+        # Somebody else is at work, or may be.
+        "LOCKED": Kind.LOCKED,
+        "LOCK_LOST": Kind.LOCKED,
         # Our identity was refused, or theirs is not the one we know.
         "SSH_AUTH_REFUSED": Kind.REFUSED,
         "KEY_ENCRYPTED": Kind.REFUSED,
@@ -48,6 +51,7 @@ CODES: Mapping[str, Kind] = MappingProxyType(
         "AWS_EXPIRED": Kind.REFUSED,
         "AWS_DENIED": Kind.REFUSED,
         # The node itself.
+        "LOCK_FAILED": Kind.FAILED,
         "SUDO_PASSWORD_NEEDED": Kind.FAILED,
         "SHELL_UNUSABLE": Kind.FAILED,
         "SSH_NO_CHANNEL": Kind.FAILED,

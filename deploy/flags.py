@@ -11,6 +11,9 @@ from typing import Any
 from invoke.context import Context
 from invoke.tasks import Task, task
 
+from deploy.durations import parse_duration
+from deploy.errors import Mistake
+
 
 @dataclass(frozen=True)
 class Flags:
@@ -23,6 +26,17 @@ class Flags:
     replace: bool = False
     yes: bool = False
     container: str = ""
+    wait: str = ""
+    steal: bool = False
+    force: bool = False
+
+    @property
+    def patience(self) -> int:
+        """Seconds to wait for somebody else's lock."""
+        try:
+            return parse_duration(self.wait) if self.wait else 0
+        except ValueError as error:
+            raise Mistake.of("USAGE", f"--wait {self.wait} {error}", "Say for instance --wait 5m") from error
 
 
 MEANING = {
@@ -32,6 +46,9 @@ MEANING = {
     "image": "run this image (a tag or @sha256:) instead of the published one",
     "replace": "replace containers that run otherwise than wanted; says what dies, and asks",
     "yes": "answer the question with yes",
+    "wait": "30s, 5m, 1h: wait so long for somebody else who is at work on the cluster",
+    "steal": "end what somebody else is doing on the cluster; says who, and asks",
+    "force": "where the head cannot be reached, stop the workers without its lock",
     "container": "the container's id or name, as build.containers lists it",
 }
 DEFAULTS = {field.name: field.default for field in fields(Flags)}

@@ -21,6 +21,7 @@ from deploy.ray import TOKEN_PATH, container_name
 from deploy.ray_api import RayApi
 from deploy.secret import Secret
 from deploy.ssh import CHANNEL_TIMEOUT, close_connection, connection_to, open_connection
+from deploy.talk import ChannelTalk, ChildTalk, Talk
 
 if TYPE_CHECKING:
     import requests
@@ -47,6 +48,10 @@ class Host(ABC):
         """Run a command."""
 
     @abstractmethod
+    def talk(self, command: str) -> Talk:
+        """Run a line of shell that we go on talking with."""
+
+    @abstractmethod
     def http(self, port: int) -> requests.Session:
         """Give HTTP to a port of the node's loopback."""
 
@@ -63,6 +68,10 @@ class Host(ABC):
     @abstractmethod
     def is_root(self) -> bool:
         """Whether we are root there."""
+
+    @abstractmethod
+    def open(self) -> None:
+        """Connect, where that is something to do."""
 
     def reconnect(self) -> None:
         """Have the next command run in a new session."""
@@ -166,6 +175,13 @@ class LocalHost(Host):
         """Run a command as a child."""
         return run_here(argv, timeout, self.say if live else None)
 
+    def open(self) -> None:
+        """Nothing: it is here."""
+
+    def talk(self, command: str) -> Talk:
+        """Run a line of shell as a child."""
+        return ChildTalk(("sh", "-c", command))
+
     @cached_property
     def docker(self) -> Engine:
         """The engine behind this machine's socket."""
@@ -188,6 +204,8 @@ class SshHost(Host):
         """Nothing is contacted before it is used."""
         super().__init__(node, run)
         self._connection: Connection | None = None
+        # Those of former sessions: what was begun there, as the lock, lives on.
+        self._former: list[Connection] = []
         self._connecting = threading.RLock()
 
     @property
@@ -212,6 +230,17 @@ class SshHost(Host):
             return run_command(connection.run, argv, timeout, self.say if live else None)
         except (paramiko.SSHException, OSError, EOFError) as error:
             raise self.lost(f"`{argv[0]}`", error) from error
+
+    def open(self) -> None:
+        """Open the connection."""
+        assert self.connection  # noqa: S101 - it opens where it is asked for
+
+    def talk(self, command: str) -> Talk:
+        """Run a line of shell on a channel of the connection."""
+        try:
+            return ChannelTalk(self.connection.client.get_transport().open_session(timeout=CHANNEL_TIMEOUT), command)
+        except (paramiko.SSHException, OSError, EOFError) as error:
+            raise self.lost("a command", error) from error
 
     def lost(self, doing: str, error: BaseException) -> Failure:
         """Give the failure of a link that broke while something was done."""
@@ -242,6 +271,14 @@ class SshHost(Host):
 
         return opened
 
+    def reconnect(self) -> None:
+        """Have the next command run in a new session."""
+        with self._connecting:
+            self._forget()
+            if self._connection:
+                self._former.append(self._connection)
+            self._connection = None
+
     def regain(self) -> None:
         """Have the next call go over a new connection; where there is none by now, that was said."""
         if self._connection is not None:
@@ -251,8 +288,13 @@ class SshHost(Host):
     def close(self) -> None:
         """Close the connection, and those to the jump hosts before it."""
         with self._connecting:
-            for name in ("docker", "ray"):
-                self.__dict__.pop(name, None)
-            connection, self._connection = self._connection, None
-        if connection:
+            self._forget()
+            connections = [*self._former, *([self._connection] if self._connection else [])]
+            self._former, self._connection = [], None
+        for connection in connections:
             close_connection(connection)
+
+    def _forget(self) -> None:
+        """Drop what speaks over the connection."""
+        for name in ("docker", "ray"):
+            self.__dict__.pop(name, None)

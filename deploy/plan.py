@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import MISSING, dataclass, field, fields, is_dataclass
+from dataclasses import MISSING, dataclass, field, fields, is_dataclass, replace
 from enum import Enum
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
@@ -152,10 +152,16 @@ class Plan:
     """Stages, one after the other."""
 
     stages: tuple[Stage, ...]
+    # Whether nobody else may act on the cluster meanwhile.
+    locked: bool = False
+
+    def alone(self) -> Plan:
+        """Give this plan, with nobody else acting on the cluster meanwhile."""
+        return replace(self, locked=True)
 
     def then(self, other: Plan) -> Plan:
         """Give this plan, and after it the other."""
-        return Plan(self.stages + other.stages)
+        return Plan(self.stages + other.stages, self.locked or other.locked)
 
     def along(self, other: Plan) -> Plan:
         """Give one plan in which each node does its steps of this plan and goes straight on to those of the other.
@@ -167,4 +173,4 @@ class Plan:
         for chain in theirs.chains:
             done = steps.get(chain.node, ())
             steps[chain.node] = done + tuple(step for step in chain.steps if step not in done)
-        return Plan((Stage(tuple(Chain(node, done) for node, done in steps.items())),))
+        return Plan((Stage(tuple(Chain(node, done) for node, done in steps.items())),), self.locked or other.locked)

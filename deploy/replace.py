@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING
 
 from deploy import plans
 from deploy.errors import RaydockError
+from deploy.flags import Flags
 from deploy.report import Outcome, Report
 
 if TYPE_CHECKING:
     from invoke.context import Context
 
-    from deploy.flags import Flags
     from deploy.plan import Plan
     from deploy.plans import Scope
 
@@ -42,7 +42,7 @@ def _others(scope: Scope, report: Report) -> list[Outcome]:
 
     report.cluster = scope.settings.cluster_name
     looked = Report(report.task)
-    run_plan(scope, plans.compare(scope), looked, verbose=False)
+    run_plan(scope, plans.compare(scope), looked, Flags())
     report.interrupted = looked.interrupted
     return [outcome for outcome in looked.outcomes if outcome.facts.get("differs")]
 

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from collections.abc import Callable
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from deploy.errors import Failure
+from deploy.errors import Failure, Kind
 from deploy.git import Git
 from deploy.hostkeys import load_known_hosts
 from deploy.hosts import Host, LocalHost, SshHost
 from deploy.known_hosts import KnownHosts
+from deploy.lates.operator import user
+from deploy.lock import Lock, Owner
 from deploy.progress import Amount
 from deploy.registry import Registry, registry_of
 from deploy.report import Outcome
@@ -24,6 +27,17 @@ if TYPE_CHECKING:
     from deploy.progress import Watch
 
 GATE_DEADLINE = 1800  # seconds that a worker waits for the head to come to what both need
+
+
+def without_head(failure: Failure) -> Failure:
+    """Give the failure of a run that may not act, since the head that has the lock cannot be reached."""
+    if failure.problem.kind is not Kind.UNREACHABLE:
+        return failure
+    return Failure(
+        "HEAD_UNREACHABLE",
+        f"{failure.problem.error} ({failure.code}); it has the cluster's lock: nothing was done",
+        "Is it up? To stop the workers without it: invoke cluster.stop --force",
+    )
 
 
 class Shared:
@@ -67,6 +81,10 @@ class Run:
         self.watch = watch
         # Why no further step may begin, once somebody said so.
         self.halted: Failure | None = None
+        # Whether it is known if we may act at all, and why we may not.
+        self.decided = threading.Event()
+        self.refused = False
+        self._lock_of_cluster: Lock | None = None
         self._hosts: dict[Node, Host] = {}
         self._shared: dict[str, Shared] = {}
         self._lock = threading.Lock()
@@ -114,6 +132,37 @@ class Run:
                 raise
             raise Failure("HEAD_FAILED", f"the head failed ({broken.code}), and has what this node needs") from failure
 
+    def lock(self, task: str, patience: float, *, forced: bool) -> None:
+        """Have the cluster's lock, or be refused: then no node is touched, and the head's line says why.
+
+        Args:
+            task: what for, as others are told.
+            patience: seconds to wait for somebody else.
+            forced: whether to go on without, where the head cannot be reached.
+        """
+        head = self.host(self.scope.inventory.head)
+        owner = Owner(f"{user()}@{os.uname().nodename}", task, time.time())
+        try:
+            head.open()
+            lock = Lock(head.talk, self.settings.cluster_name, owner)
+            lock.take(patience, lambda news: head.say(Amount(news)))
+            self._lock_of_cluster = lock
+        except Failure as failure:
+            self.refused = not (forced and failure.problem.kind is Kind.UNREACHABLE)
+            if self.refused:
+                outcome = self.outcome(head.node)
+                outcome.asked = True
+                outcome.fail(without_head(failure), "take the lock")
+            else:
+                head.say("the head cannot be reached: nothing keeps others from acting at the same time")
+
+    def check(self) -> None:
+        """See that the next step may begin; raise why not."""
+        if self._lock_of_cluster and (lost := self._lock_of_cluster.lost()):
+            self.halt(lost)
+        if self.halted:
+            raise self.halted
+
     def halt(self, why: Failure) -> None:
         """Have no further step begin on any node: a chain with steps left fails with `why`. The first reason stays."""
         self.halted = self.halted or why
@@ -124,6 +173,8 @@ class Run:
         return cell.known() if cell else None
 
     def close(self) -> None:
-        """Close every connection."""
+        """Let go of the lock, and close every connection."""
+        if self._lock_of_cluster:
+            self._lock_of_cluster.release()
         for host in list(self._hosts.values()):
             host.close()

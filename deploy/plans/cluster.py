@@ -27,7 +27,7 @@ def install(scope: Scope) -> Plan:
         docker = (InstallDocker(), StartDocker(), JoinDockerGroup())
         return (*docker, MakeStateFolder(scope.settings.cluster_name)) if node.role == "head" else docker
 
-    return on_all(scope, steps)
+    return on_all(scope, steps).alone()
 
 
 def wanted_image(scope: Scope) -> Late[str]:
@@ -55,7 +55,7 @@ def have_image(scope: Scope) -> tuple[Step, ...]:
 
 def pull(scope: Scope) -> Plan:
     """Have the wanted image on every node, by its digest."""
-    return on_all(scope, lambda _: have_image(scope))
+    return on_all(scope, lambda _: have_image(scope)).alone()
 
 
 def setup(scope: Scope) -> Plan:
@@ -95,7 +95,7 @@ def start_head(scope: Scope) -> Plan:
         return on_head(scope, HeadRuns(name))
     address = lates.head_address(scope.settings, alone=scope.alone)
     steps = (*have_image(scope), FindRay(ray_version(scope)), *run_container(scope, head))
-    return on_head(scope, *steps, AwaitGcs(name, address, scope.settings.redis_port))
+    return on_head(scope, *steps, AwaitGcs(name, address, scope.settings.redis_port)).alone()
 
 
 def start_on_workers(scope: Scope) -> Plan:
@@ -114,7 +114,8 @@ def start_on_workers(scope: Scope) -> Plan:
         )
         for node in scope.workers
     )
-    return Plan((Stage(chains, after_head=True), Stage((Chain(scope.inventory.head, watch(scope)),), after_head=True)))
+    looked = Stage((Chain(scope.inventory.head, watch(scope)),), after_head=True)
+    return Plan((Stage(chains, after_head=True), looked), locked=True)
 
 
 def addresses(scope: Scope, nodes: tuple[Node, ...]) -> tuple[tuple[Node, Word], ...]:
@@ -162,13 +163,13 @@ def status(scope: Scope) -> Plan:
 def stop_workers(scope: Scope) -> Plan:
     """Stop the containers of this cluster on the workers."""
     steps = (StopContainers(scope.settings.cluster_name, "worker"),)
-    return Plan((Stage(tuple(Chain(node, steps) for node in scope.workers)),))
+    return Plan((Stage(tuple(Chain(node, steps) for node in scope.workers)),), locked=True)
 
 
 def stop_head(scope: Scope) -> Plan:
     """Stop the container of this cluster on the head."""
     steps = (StopContainers(scope.settings.cluster_name, "head"),)
-    return Plan((Stage(tuple(Chain(node, steps) for node in scope.head)),))
+    return Plan((Stage(tuple(Chain(node, steps) for node in scope.head)),), locked=True)
 
 
 def stop(scope: Scope) -> Plan:

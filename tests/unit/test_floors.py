@@ -18,7 +18,7 @@ DEPLOY = TOP / "deploy"
 # From the lowest up; a package stands for all of its modules. A module may import from its own floor and from
 # those below it.
 FLOORS = (
-    {"errors", "secret", "sizes", "grammar"},
+    {"errors", "secret", "sizes", "durations", "grammar"},
     {"settings", "inputs", "envfile", "clashes", "lists", "ports", "inventory", "hostfile", "image", "known_hosts"}
     | {
         "shell",
@@ -36,7 +36,7 @@ FLOORS = (
         "hints",
     },
     {"channel", "engine", "hostkeys", "ssh", "hosts", "commands", "group", "run", "registry", "dockerconfig", "ray_api"}
-    | {"git", "parcel", "passing", "show", "practice", "programs", "listing", "terminal"},
+    | {"git", "parcel", "passing", "talk", "lock", "show", "practice", "programs", "listing", "terminal"},
     {"flags", "desk", "trust", "replace", "course", "jobs", "inside", "manual"},
     {"build", "publish", "cluster", "job", "sandbox"},
 )

@@ -36,6 +36,12 @@ class FakeHost(Host):
     def http(self, port: int) -> Any:
         raise AssertionError(port)
 
+    def open(self) -> None:
+        """Nothing: it is played."""
+
+    def talk(self, command: str) -> Any:
+        raise AssertionError(command)
+
     def close(self) -> None:
         self.closed += 1
 
@@ -355,6 +361,44 @@ def test_a_step_may_put_a_failure_into_another_nodes_line() -> None:
     watch = Look(lambda host: host.peer(one).fail(Failure("RAY_NOT_JOINED", "no")))
     HostGroup(run).perform(plan({head: (FINE,), one: (FINE,)}, {head: (watch,)}))
     assert outcomes(run) == {"head": "ok", "one": "failed"}
+
+
+def test_nobody_acts_before_the_lock_is_had() -> None:
+    run, _ = run_of("one")
+    head, one = run.scope.inventory.nodes
+    order: list[str] = []
+
+    def lock() -> None:
+        time.sleep(0.1)
+        order.append("lock")
+
+    step = Do(lambda host: order.append(host.node.name))
+    HostGroup(run).perform(plan({head: (step,), one: (step,)}).alone(), lock)
+    assert order[0] == "lock"
+    assert sorted(order[1:]) == ["head", "one"]
+
+
+def test_who_is_refused_the_lock_touches_nothing() -> None:
+    run, _ = run_of("one")
+    head, one = run.scope.inventory.nodes
+
+    def lock() -> None:
+        run.refused = True
+
+    HostGroup(run).perform(plan({head: (Do(breaks),), one: (Do(breaks),)}, {head: (Do(breaks),)}).alone(), lock)
+    assert outcomes(run) == {"head": "skipped", "one": "skipped"}
+
+
+def test_a_bug_in_the_lock_is_raised_and_nothing_is_touched() -> None:
+    run, _ = run_of("one")
+    head, one = run.scope.inventory.nodes
+
+    def lock() -> None:
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        HostGroup(run).perform(plan({head: (Do(breaks),), one: (Do(fails),)}).alone(), lock)
+    assert outcomes(run) == {"head": "skipped", "one": "skipped"}
 
 
 def test_fabrics_own_calls_are_refused() -> None:

@@ -341,7 +341,7 @@ class Performs:
     def __init__(self, run: Any) -> None:
         self.run = run
 
-    def perform(self, _: Any) -> None:
+    def perform(self, _: Any, __: Any) -> None:
         for outcome in self.run.outcomes.values():
             outcome.asked = True
         type(self).what(self.run)

@@ -1,0 +1,249 @@
+"""The lock on the head: of several operators one acts at a time, for as long as its line to the head lives.
+
+A holder on the head has the `flock`. Every few seconds a line goes to it, which it sends back. Where none comes it lets
+go; where none comes back, whoever had the lock does nothing more. So a dead or cut-off operator's lock frees itself.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import secrets
+import shlex
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import Protocol
+
+from deploy.errors import Failure
+from deploy.talk import Talk
+
+BEAT = 5.0  # seconds between two lines to the holder
+SILENCE = 20.0  # seconds without a line, after which the holder lets go
+DOUBT = 0.75  # of that, since the last line that came back, after which we do nothing more
+ANSWER = 15.0  # seconds for the holder to say whether it has the lock
+LETTING_GO = 3.0  # seconds for it to end
+MOMENT = 2.0  # seconds in which a holder has said who it is for
+RETRY = 1.0  # seconds between two tries, where somebody waits for it
+BUSY, NO_FILE = 75, 73
+
+Start = Callable[[str], Talk]
+
+
+class Talker(Protocol):
+    """A node that runs a line of shell to talk with."""
+
+    def talk(self, command: str) -> Talk:
+        """Run it."""
+
+
+@dataclass(frozen=True)
+class Owner:
+    """Who has the lock: `user@machine`, for which task, since when (seconds since 1970, by their own clock)."""
+
+    who: str
+    task: str
+    since: float
+
+    def __str__(self) -> str:
+        began = time.strftime("%H:%M:%S", time.localtime(self.since))
+        return f"{self.who or 'somebody'} ({self.task} since {began})"
+
+
+def state_folder(cluster: str) -> str:
+    """Give the folder on the head for what operators share there."""
+    return f"/var/lib/raydock/{cluster}"
+
+
+def holder(cluster: str, word: str, silence: float) -> str:
+    """Write the holder, for any `sh`; after `word` it says whether it has the lock.
+
+    It is root's where the folder is not ours yet: to make it, or since the group is too new for this session.
+    """
+    folder = shlex.quote(state_folder(cluster))
+    held = f"""\
+d={folder}; umask 002
+[ -d "$d" ] || install -d -m 2770 -g docker "$d" 2>/dev/null || install -d -m 2770 "$d" || exit {NO_FILE}
+[ -e "$d/lock" ] || : >>"$d/lock" || exit {NO_FILE}
+exec 9<"$d/lock" || exit {NO_FILE}
+flock -n 9 || {{ echo {word} busy; cat "$d/lock.who"; exit {BUSY}; }}
+read -r who && printf '%s %s\\n' "$$" "$who" >"$d/lock.who" || exit {NO_FILE}
+echo {word} held
+while line=$(timeout {silence:g} dd bs=64 count=1 2>/dev/null 9<&-) && [ -n "$line" ]; do printf '%s\\n' "$line"; done
+rm -f "$d/lock.who"
+"""
+    choose = f'd={folder}; if [ -w "$d" ] || [ "$(id -u)" = 0 ]; then exec sh -c "$0"; else exec sudo -n sh -c "$0"; fi'
+    return shlex.join(["sh", "-c", choose, held])
+
+
+def ending(cluster: str) -> str:
+    """Write what ends the holder that has the lock; nothing where none has it."""
+    file = shlex.quote(f"{state_folder(cluster)}/lock.who")
+    end = (
+        f"read -r pid rest <{file} 2>/dev/null || exit 0; "
+        # The number may be somebody else's by now.
+        f'tr "\\0" " " <"/proc/$pid/cmdline" 2>/dev/null | grep -qF {shlex.quote(state_folder(cluster))} || exit 0; '
+        'kill "$pid" 2>/dev/null || sudo -n kill "$pid"'
+    )
+    return shlex.join(["sh", "-c", end])
+
+
+def who_holds(host: Talker, cluster: str) -> Owner | None:
+    """Give who has the lock; None where nobody has."""
+    file = shlex.quote(f"{state_folder(cluster)}/lock")
+    # Whoever may not look needs no lock to be told so: taking it says what to do.
+    talk = host.talk(shlex.join(["sh", "-c", f"exec 9<{file} && {{ flock -n 9 || cat {file}.who; }}"]))
+    said = b""
+    while piece := talk.receive(ANSWER):
+        said += piece
+    talk.end(LETTING_GO)
+    return owner_of(said.decode(errors="replace")) if said else None
+
+
+def end_holder(host: Talker, cluster: str) -> None:
+    """End the holder that has the lock: whoever has it hears of it before their next step."""
+    code, errors = host.talk(ending(cluster)).end(ANSWER)
+    if code:
+        raise Failure(
+            "LOCK_FAILED", f"the other's lock cannot be ended: {errors or code}", "End it on the head, as root"
+        )
+
+
+class Lock:
+    """A lock that is held, or is to be."""
+
+    def __init__(
+        self, start: Start, cluster: str, owner: Owner, *, beat: float = BEAT, silence: float = SILENCE
+    ) -> None:
+        """Hold nothing yet; `start` runs a line of shell on the head."""
+        self._start, self._cluster, self._owner = start, cluster, owner
+        self._beat, self._silence, self._doubt = beat, silence, DOUBT * silence
+        self._talk: Talk | None = None
+        self._over = threading.Event()
+        self._good_until = 0.0
+
+    def take(self, patience: float = 0.0, say: Callable[[str], None] = lambda _: None) -> None:
+        """Take it, and keep it by a thread that cannot keep the process from ending.
+
+        Args:
+            patience: seconds to wait for somebody else to let go.
+            say: hears for whom we wait.
+
+        Raises:
+            Failure: `LOCKED`, with who has it; `LOCK_FAILED` where the head has no place for it.
+        """
+        end = now() + patience
+        waiting_for = None
+        while (other := self._try()) is not None:
+            # Who is only just coming or going has no name.
+            if now() >= end + (0 if other.who else MOMENT):
+                raise locked(other)
+            if other.who and other != waiting_for:
+                say(f"waits for {other}")
+                waiting_for = other
+            time.sleep(RETRY)
+
+    def lost(self) -> Failure | None:
+        """Give the reason to do nothing more; None while the lock is ours."""
+        if self._talk is None or (not self._over.is_set() and now() < self._good_until):
+            return None
+        return Failure(
+            "LOCK_LOST",
+            "the line that holds the cluster's lock is cut: somebody else may act by now",
+            "See what runs (invoke cluster.status), then run the task again",
+        )
+
+    def release(self) -> None:
+        """Let go, and see that it is free for whoever comes next."""
+        talk, self._talk = self._talk, None
+        self._over.set()
+        if talk:
+            talk.end(LETTING_GO)
+
+    def _try(self) -> Owner | None:
+        """Take the lock; give who else has it."""
+        word = secrets.token_hex(8)
+        talk = self._start(holder(self._cluster, word, self._silence))
+        sent = now()
+        with contextlib.suppress(OSError):
+            talk.send(json.dumps(asdict(self._owner)).encode() + b"\n")
+        said = answer(talk, word)
+        if said.startswith("held"):
+            self._talk, self._good_until = talk, sent + self._doubt
+            self._over.clear()
+            threading.Thread(target=self._keep, args=(talk,), daemon=True).start()
+            return None
+        code, errors = talk.end(LETTING_GO)
+        if code == BUSY:
+            return owner_of(said.partition("\n")[2])
+        raise no_place(code, errors, self._cluster)
+
+    def _keep(self, talk: Talk) -> None:
+        """Send a line every few seconds; one that came back is good from when it was sent."""
+        sent: dict[bytes, float] = {}
+        number, rest = 0, b""
+        try:
+            while not self._over.is_set():
+                number += 1
+                name = b"%d" % number
+                sent[name] = now()
+                talk.send(name + b"\n")
+                until = sent[name] + self._beat
+                while (left := until - now()) > 0 and not self._over.is_set():
+                    piece = talk.receive(min(left, 0.5))
+                    if piece == b"":
+                        return
+                    *lines, rest = (rest + (piece or b"")).split(b"\n")
+                    times = [sent.pop(line) for line in lines if line in sent]
+                    self._good_until = max((self._good_until, *(one + self._doubt for one in times)))
+        except (OSError, EOFError):
+            return
+        finally:
+            self._over.set()
+
+
+def answer(talk: Talk, word: str) -> str:
+    """Give what the holder says after its word, whatever a login shell says before; nothing where it ends first."""
+    said, end = b"", now() + ANSWER
+    mark = word.encode() + b" "
+    while (left := end - now()) > 0:
+        piece = talk.receive(left)
+        said += piece or b""
+        _, found, after = said.partition(mark)
+        if piece == b"" or (found and after.startswith(b"held")):
+            return after.decode(errors="replace")
+    return ""
+
+
+def owner_of(said: str) -> Owner:
+    """Read who has the lock, as its holder wrote it: `PID {…}`; without a name where that cannot be read."""
+    try:
+        found = json.loads(said.strip().partition(" ")[2])
+        return Owner(str(found["who"])[:80], str(found["task"])[:80], float(found["since"]))
+    except (ValueError, TypeError, KeyError):
+        return Owner("", "a task", time.time())
+
+
+def locked(other: Owner) -> Failure:
+    """Give the failure of who came second."""
+    return Failure(
+        "LOCKED", f"somebody else is at work: {other}", "Wait for them: --wait 5m; take it from them: --steal"
+    )
+
+
+def no_place(code: int | None, errors: str, cluster: str) -> Failure:
+    """Give the failure for a head that has no place for the lock."""
+    by_hand = f"sudo install -d -m 2770 -g docker {state_folder(cluster)}"
+    if "password is required" in errors or "not in the sudoers" in errors:
+        return Failure(
+            "SUDO_PASSWORD_NEEDED", "the lock's folder is not there, and sudo asks", f"On the head: {by_hand}"
+        )
+    said = errors or f"it ended with {code}" if code is not None else "it did not answer"
+    return Failure("LOCK_FAILED", f"the lock cannot be taken: {said}", f"On the head: {by_hand}")
+
+
+def now() -> float:
+    """Give seconds that also pass while this machine sleeps: the holder's do."""
+    clock = getattr(time, "CLOCK_BOOTTIME", None)
+    return time.monotonic() if clock is None else time.clock_gettime(clock)

@@ -1,0 +1,244 @@
+"""The lock, with its real holder: one acts, the other hears who, and a line that is cut frees it."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from deploy import lock as locks
+from deploy.durations import parse_duration
+from deploy.errors import Failure
+from deploy.lock import Lock, Owner, end_holder, holder, owner_of, who_holds
+from deploy.talk import ChildTalk, Talk
+
+ALICE = Owner("alice@laptop", "cluster.start", 1_700_000_000.0)
+BOB = Owner("bob@desk", "cluster.stop", 1_700_000_100.0)
+SILENCE = 0.6  # seconds
+
+
+class Here:
+    """This machine as the head."""
+
+    def __init__(self) -> None:
+        self.children: list[ChildTalk] = []
+
+    def talk(self, command: str) -> Talk:
+        child = ChildTalk(("sh", "-c", command))
+        self.children.append(child)
+        return child
+
+
+class Cut(ChildTalk):
+    """A line on which nothing comes back any more, without an end, once it is cut."""
+
+    is_cut = False
+
+    def receive(self, timeout: float) -> bytes | None:
+        if self.is_cut:
+            time.sleep(timeout)
+            return None
+        return super().receive(timeout)
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Here]:
+    monkeypatch.setattr(locks, "state_folder", lambda cluster: str(tmp_path / cluster))
+    monkeypatch.setattr(locks, "RETRY", 0.02)
+    (tmp_path / "blue").mkdir()
+    made = Here()
+    yield made
+    for child in made.children:
+        child._child.kill()
+        child._child.wait()
+
+
+def lock(here: Here, owner: Owner, **how: float) -> Lock:
+    return Lock(here.talk, "blue", owner, **{"beat": 0.1, "silence": SILENCE, **how})
+
+
+def refused(one: Lock, patience: float = 0) -> Failure:
+    with pytest.raises(Failure) as caught:
+        one.take(patience)
+    return caught.value
+
+
+def test_the_second_hears_who_has_it_since_when_and_what_for(here: Here) -> None:
+    first = lock(here, ALICE)
+    first.take()
+    failure = refused(lock(here, BOB))
+    began = time.strftime("%H:%M:%S", time.localtime(ALICE.since))
+    assert (failure.code, failure.error) == (
+        "LOCKED",
+        f"somebody else is at work: alice@laptop (cluster.start since {began})",
+    )
+    assert first.lost() is None
+    first.release()
+
+
+def test_it_is_free_as_soon_as_it_was_let_go_and_nothing_is_left_of_it(here: Here, tmp_path: Path) -> None:
+    for owner in (ALICE, BOB, ALICE):
+        one = lock(here, owner)
+        one.take()
+        assert who_holds(here, "blue") == owner
+        one.release()
+        assert who_holds(here, "blue") is None
+    assert [path.name for path in (tmp_path / "blue").iterdir()] == ["lock"]
+    assert one.lost() is None
+
+
+def test_it_is_kept_for_longer_than_a_silence(here: Here) -> None:
+    one = lock(here, ALICE)
+    one.take()
+    time.sleep(2 * SILENCE)
+    assert one.lost() is None
+    assert refused(lock(here, BOB)).code == "LOCKED"
+    one.release()
+
+
+def test_whoever_waits_has_it_when_the_other_lets_go(here: Here) -> None:
+    first, second = lock(here, ALICE), lock(here, BOB)
+    heard: list[str] = []
+    first.take()
+    threading.Timer(0.3, first.release).start()
+    second.take(5, heard.append)
+    assert len(heard) == 1
+    assert heard[0].startswith("waits for alice@laptop")
+    second.release()
+
+
+def test_waiting_ends(here: Here) -> None:
+    first = lock(here, ALICE)
+    first.take()
+    assert refused(lock(here, BOB), patience=0.2).code == "LOCKED"
+    first.release()
+
+
+def test_an_operator_who_is_paused_loses_it_and_hears_so_before_the_next_step(here: Here) -> None:
+    first = lock(here, ALICE, beat=60)  # no line after the first: so is one who is paused
+    first.take()
+    second = lock(here, BOB)
+    second.take(5)
+    lost = first.lost()
+    assert lost
+    assert lost.code == "LOCK_LOST"
+    assert second.lost() is None
+    for one in (first, second):
+        one.release()
+
+
+def test_whoever_hears_nothing_stops_before_the_holder_lets_go(here: Here) -> None:
+    made: list[Cut] = []
+
+    def talk(command: str) -> Talk:
+        made.append(Cut(("sh", "-c", command)))
+        return made[-1]
+
+    one = Lock(talk, "blue", ALICE, beat=0.1, silence=2)
+    one.take()
+    made[0].is_cut = True
+    time.sleep(1.7)
+    assert one.lost()
+    # The holder still hears us: it is for us to stop first.
+    assert who_holds(here, "blue") == ALICE
+    one.release()
+
+
+def test_the_end_of_the_holder_is_known_at_once(here: Here) -> None:
+    first = lock(here, ALICE)
+    first.take()
+    end_holder(here, "blue")
+    second = lock(here, BOB)
+    second.take(2)
+    end = time.monotonic() + 2
+    while not first.lost() and time.monotonic() < end:
+        time.sleep(0.02)
+    assert first.lost()
+    first.release()
+    assert second.lost() is None
+    assert who_holds(here, "blue") == BOB
+    second.release()
+
+
+def test_ending_nobodys_lock_does_nothing(here: Here, tmp_path: Path) -> None:
+    end_holder(here, "blue")
+    bystander = subprocess.Popen(["sleep", "60"])
+    (tmp_path / "blue/lock.who").write_text(f"{bystander.pid} {{}}\n")
+    end_holder(here, "blue")
+    assert bystander.poll() is None
+    bystander.kill()
+    bystander.wait()
+
+
+def test_a_killed_operators_lock_is_free_at_once(here: Here) -> None:
+    word = "w"
+    operator = subprocess.Popen(
+        ["sh", "-c", holder("blue", word, 20)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    assert operator.stdin
+    assert operator.stdout
+    operator.stdin.write(json.dumps({"who": "alice", "task": "t", "since": 1}) + "\n")
+    operator.stdin.flush()
+    assert operator.stdout.readline() == "w held\n"
+    operator.stdin.close()
+    one = lock(here, BOB)
+    one.take(2)
+    one.release()
+    operator.stdout.close()
+    operator.wait(5)
+
+
+def test_a_shell_that_prints_before_is_no_matter(here: Here, monkeypatch: pytest.MonkeyPatch) -> None:
+    plain = here.talk
+    monkeypatch.setattr(here, "talk", lambda command: plain(f"echo welcome; echo held; {command}"))
+    one = lock(here, ALICE)
+    one.take()
+    one.release()
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
+def test_a_folder_that_cannot_be_had_is_told_with_the_line_to_type(here: Here, tmp_path: Path) -> None:
+    (tmp_path / "blue").rmdir()
+    tmp_path.chmod(0o500)
+    failure = refused(lock(here, ALICE))
+    tmp_path.chmod(0o700)
+    assert failure.code in ("SUDO_PASSWORD_NEEDED", "LOCK_FAILED")
+    assert failure.problem.cure.startswith("On the head: sudo install -d")
+
+
+def test_a_head_without_flock_is_told(here: Here, monkeypatch: pytest.MonkeyPatch) -> None:
+    plain = here.talk
+    monkeypatch.setattr(here, "talk", lambda command: plain(f"flock() {{ return 9; }}; PATH=/nonexistent; {command}"))
+    assert refused(lock(here, ALICE)).code == "LOCK_FAILED"
+
+
+@pytest.mark.parametrize(
+    "said", ["", "12", "12 {}", "12 []", '12 {"who": 1}', '12 {"who": "a", "task": "b", "since": "c"}']
+)
+def test_an_owner_that_cannot_be_read_is_somebody(said: str) -> None:
+    assert owner_of(said).who == ""
+    assert str(owner_of(said)).startswith("somebody (")
+
+
+def test_ctrl_c_is_none_of_the_holders_business(here: Here) -> None:
+    one = lock(here, ALICE)
+    one.take()
+    assert os.getpgid(here.children[0]._child.pid) != os.getpgid(0)
+    one.release()
+
+
+@pytest.mark.parametrize(("text", "seconds"), [("30s", 30), ("5m", 300), ("1h", 3600), ("0s", 0), ("24h", 86400)])
+def test_a_duration_is_read(text: str, seconds: int) -> None:
+    assert parse_duration(text) == seconds
+
+
+@pytest.mark.parametrize("text", ["", "5", "m", "-5m", "5 m", "5M", "1.5h", "25h", "٣m", "5m\n", "9999999s"])
+def test_what_is_no_duration_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="is "):
+        parse_duration(text)
