@@ -5,21 +5,23 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import secrets
 import shlex
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from dotenv import dotenv_values
 
 from tests.hosts.observer import INVOKE, NO_ENGINE, TOP, Done, PracticeHost, Sandbox, command
 
+T = TypeVar("T")
 DECOY = "raydock-sandbox-worker-decoy"  # begins as one of ours is named
-APP = "my-app"
 # What a run must leave as it is, beside what is in the engines.
 FILES = ("/etc/hosts", "/etc/docker/daemon.json", "/home/ubuntu/.ssh/authorized_keys", "/srv/decoy")
 # Where a run could leave something behind.
@@ -149,7 +151,8 @@ class Bench:
             "SSH_KNOWN_HOSTS": str(known),
             **self.differs,
         }
-        self.secrets["the AWS key"] = self.values["AWS_SECRET_ACCESS_KEY"]
+        # The practice AWS takes any.
+        self.values["AWS_SECRET_ACCESS_KEY"] = self.secrets["the AWS key"] = f"canary-{secrets.token_hex(16)}"
         # Where the operator's temporary files go.
         self.scratch = self.folder / "scratch"
         self.scratch.mkdir()
@@ -176,7 +179,12 @@ class Bench:
 
     def sights(self) -> dict[str, Sight]:
         """Look at every host."""
-        return {host.name: self.sight(host) for host in self.hosts}
+        return {host.name: sight for host, sight in zip(self.hosts, self.at_once(self.sight), strict=True)}
+
+    def at_once(self, look: Callable[[FaultyHost], T]) -> list[T]:
+        """Look at every host at the same time."""
+        with ThreadPoolExecutor(len(self.hosts)) as pool:
+            return list(pool.map(look, self.hosts))
 
     def container(self, host: PracticeHost) -> str:
         """Name the cluster's container on a host."""
@@ -239,7 +247,7 @@ class Bench:
         for host in self.hosts:
             host.shell("echo decoy > /srv/decoy")
             if DECOY not in host.containers():
-                host.docker("tag", f"{APP}:latest" if host is self.head else image_of(host), "decoy:1")
+                host.docker("tag", image_of(host), "decoy:1")
                 host.docker(
                     "run", "-d", "--name", DECOY, "--label", "raydock.cluster=other", "--label", "raydock.role=worker",
                     "--entrypoint", "sleep", "decoy:1", "infinity",

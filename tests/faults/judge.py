@@ -11,7 +11,7 @@ from typing import Any
 from tests.faults.bench import Bench
 from tests.faults.oracles import Trial, command_lines, remains, state_of, verdicts
 from tests.faults.row import Row
-from tests.hosts.observer import TOP, Done
+from tests.hosts.observer import EVENT_SLACK, TOP, Done
 
 RECORDS = TOP / "docs" / "faults"
 MARK = "RAYDOCK_FAULT_ROW"
@@ -59,7 +59,7 @@ def tried(row: Row, bench: Bench) -> Trial:
         known, since = bench.known_hosts.read_text(), time.time_ns()
         with command_lines() as argv:
             done, seconds = run_task(row, bench)
-        acted = {host.name: actions(host, since) for host in bench.hosts}
+        acted = all_actions(bench, since)
         after = bench.sights()
         both = (known, bench.known_hosts.read_text())
     except BaseException:
@@ -92,7 +92,7 @@ def run_again(bench: Bench, *task: str) -> dict[str, Any]:
     """Run what brings the wanted state about, and see what it did and what is so after it."""
     since = time.time_ns()
     done = bench.invoke(*task, "--json")
-    acted = {host.name: sorted(actions(host, since) or ()) for host in bench.hosts}
+    acted = {name: sorted(what or ()) for name, what in all_actions(bench, since).items()}
     states = {
         host.name: state_of(bench.sight(host), "head" if host.name == "head" else "worker") for host in bench.hosts
     }
@@ -106,10 +106,17 @@ def run_again(bench: Bench, *task: str) -> dict[str, Any]:
     }
 
 
+def all_actions(bench: Bench, since: int) -> dict[str, set[str] | None]:
+    """Give what each engine did since a time."""
+    done = bench.at_once(lambda host: actions(host, since))
+    return {host.name: what for host, what in zip(bench.hosts, done, strict=True)}
+
+
 def actions(host: Any, since: int) -> set[str] | None:
     """Give what a host's engine did since a time, apart from Ray's probe; None where it does not answer."""
     if host.attempt("bash", "-c", "timeout 5 docker version").code:
         return None
+    time.sleep(EVENT_SLACK)
     found: set[str] = host.actions(since)
     return found - {"exec_create", "exec_start", "exec_die", "exec_detach", "top"}
 

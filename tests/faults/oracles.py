@@ -139,9 +139,13 @@ def secrets_kept(trial: Trial) -> Iterator[str]:
     places |= {f"inspection on {name}": str(sight.containers) for name, sight in trial.after.items()}
     for what, secret in trial.bench.secrets.items():
         yield from (f"{what} shows in {place}" for place, text in places.items() if secret in text)
-        for host in trial.bench.hosts:
-            if found := host.attempt("grep", "-rlF", "-e", secret, *FOLDERS, "/root", "/etc/docker").out:
-                yield f"{what} shows on {host.name} in {found.split()}"
+
+        def find(host: FaultyHost, secret: str = secret) -> list[str]:
+            return host.attempt("grep", "-rlF", "-e", secret, *FOLDERS, "/root", "/etc/docker").out.split()
+
+        for host, found in zip(trial.bench.hosts, trial.bench.at_once(find), strict=True):
+            if found:
+                yield f"{what} shows on {host.name} in {found}"
 
 
 def message_helps(trial: Trial) -> Iterator[str]:
@@ -228,7 +232,7 @@ def remains(bench: Bench, before: Mapping[str, Sight], mark: str) -> dict[str, l
     """Give what a run left on the hosts and here, after a moment for what was ended to go."""
     end = time.monotonic() + SETTLING
     while True:
-        found = {host.name: left_on(bench.sight(host), before[host.name]) for host in bench.hosts}
+        found = {name: left_on(sight, before[name]) for name, sight in bench.sights().items()}
         found["here"] = [command_line(name) for name in os.listdir("/proc") if name.isdecimal() and marked(name, mark)]  # noqa: PTH208
         found["here"] += sorted(path.name for path in bench.scratch.iterdir())
         if not any(found.values()) or time.monotonic() > end:
