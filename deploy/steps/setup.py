@@ -141,10 +141,15 @@ class MakeStateFolder(Step):
 
     @property
     def shell(self) -> str:
-        return f"[ -d {self.path} ] || as_root install -d -m 2770 -g docker {self.path}"
+        return f"{self.question} || as_root install -d -m 2770 -g docker {self.path}"
+
+    @property
+    def question(self) -> str:
+        """Whether the group has it: whoever took the lock before there was one has made it for root alone."""
+        return f'[ "$(stat -c %G {self.path} 2>/dev/null)" = docker ]'
 
     def done(self, site: Site) -> bool:
-        return site.ask("test", "-d", self.path)
+        return site.ask("sh", "-c", self.question)
 
     def apply(self, site: Site) -> None:
         site.run("install", "-d", "-m", "2770", "-g", "docker", self.path, root=True)

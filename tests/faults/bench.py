@@ -7,6 +7,7 @@ import json
 import os
 import secrets
 import shlex
+import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -18,7 +19,7 @@ from typing import Any, TypeVar
 
 from dotenv import dotenv_values
 
-from tests.hosts.observer import INVOKE, NO_ENGINE, TOP, Done, PracticeHost, Sandbox, command
+from tests.hosts.observer import INVOKE, NO_ENGINE, TOP, Done, PracticeHost, Sandbox, command, operator
 
 T = TypeVar("T")
 DECOY = "raydock-sandbox-worker-decoy"  # begins as one of ours is named
@@ -213,6 +214,29 @@ class Bench:
         known: dict[str, str | None] = {"ENVIRONMENT": self.env.stem, **NO_ENGINE, **(env or {})}
         self.typed = command([INVOKE, *words], known, exit=exit, timeout=timeout)
         return self.typed
+
+    @contextmanager
+    def another(self, *words: str) -> Iterator[subprocess.Popen[str]]:
+        """Have another operator type a task, at work on the cluster when the block begins, and over at its end."""
+        env = operator({"ENVIRONMENT": self.env.stem, **NO_ENGINE, "TMPDIR": str(self.scratch)})
+        pipes = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
+        other = subprocess.Popen([INVOKE, *words], cwd=TOP, env=env, text=True, **pipes)  # type: ignore[call-overload]
+        try:
+            end = time.monotonic() + 30
+            while not self.lock_is_held():
+                assert other.poll() is None, other.stdout.read()
+                assert time.monotonic() < end, "the other never had the lock"
+                time.sleep(0.1)
+            yield other
+        finally:
+            if other.poll() is None:
+                other.kill()
+            other.communicate()
+
+    def lock_is_held(self) -> bool:
+        """Tell whether somebody holds the cluster's lock."""
+        file = f"/var/lib/raydock/{self.cluster}/lock"
+        return self.head.attempt("flock", "-n", file, "true").code != 0
 
     @contextmanager
     def meanwhile(self, when: Callable[[], bool], act: Callable[[], object]) -> Iterator[None]:

@@ -92,7 +92,7 @@ def truth_told(trial: Trial) -> Iterator[str]:
         if "unknown" not in (node["container"], seen) and node["container"] != seen:
             yield f"{host.name}: told as {node['container']}, and it is {seen}"
         acted = trial.acted[host.name]
-        if acted and not node["changed"] and node["code"] is None:
+        if acted and not node["changed"] and node["outcome"] == "ok":
             yield f"{host.name}: told as unchanged, and its engine did {sorted(acted)}"
         if node["outcome"] == "unreachable" and node["container"] != "unknown":
             yield f"{host.name}: unreachable, and told as {node['container']}"

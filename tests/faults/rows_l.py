@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import getpass
+import signal
+import time
+
 from tests.faults.bench import Bench, FaultyHost
 from tests.faults.row import Fault, row
 
@@ -73,3 +77,98 @@ def stubborn(bench: Bench) -> Fault:
         bench.invoke("cluster.start", exit=0)
         done = yield
     assert {node["container"] for node in done.report["nodes"]} == {"absent"}
+
+
+# ---- several operators, and the lock
+
+
+@row("L3", "the operator of a start is killed", task=("cluster.start",), running=False, within=60)
+def killed_operator(bench: Bench) -> Fault:
+    with bench.another("cluster.start") as other:
+        time.sleep(2)
+        other.kill()
+        yield
+
+
+@row(
+    "L4",
+    "somebody else is starting it",
+    task=("cluster.start",),
+    running=False,
+    exit=5,
+    code="LOCKED",
+    told_of="head",
+    within=5,
+    quick=True,
+)
+def two_operators(bench: Bench) -> Fault:
+    with bench.another("cluster.start") as other:
+        done = yield
+        assert f"{getpass.getuser()}@" in done.err
+        assert "cluster.start since" in done.err
+        said, _ = other.communicate(timeout=120)
+        assert other.returncode == 0, said
+
+
+@row("L5", "the holder of a lock is killed", task=("cluster.start",), running=False, within=90)
+def killed_holder(bench: Bench) -> Fault:
+    with bench.another("cluster.start") as other:
+        bench.head.shell(f"kill -9 $(cut -d' ' -f1 /var/lib/raydock/{bench.cluster}/lock.who)")
+        said, _ = other.communicate(timeout=120)
+        assert other.returncode == 5, said
+        assert "LOCK_LOST" in said
+        yield
+
+
+@row(
+    "L6",
+    "an operator is paused, and goes on when the lock is somebody else's",
+    task=("cluster.start", "--wait", "2m"),
+    running=False,
+    within=90,
+)
+def paused_operator(bench: Bench) -> Fault:
+    with bench.another("cluster.start") as other:
+        other.send_signal(signal.SIGSTOP)
+        yield
+        since = time.time_ns()
+        other.send_signal(signal.SIGCONT)
+        said, _ = other.communicate(timeout=60)
+        assert other.returncode == 5, said
+        assert "LOCK_LOST" in said
+        assert bench.sandbox.actions(since) == {}
+
+
+@row(
+    "L7",
+    "the head cannot be reached at a start",
+    task=("cluster.start",),
+    exit=4,
+    code="HEAD_UNREACHABLE",
+    told_of="head",
+    within=8,
+)
+def no_head_at_a_start(bench: Bench) -> Fault:
+    with bench.head.drops(22):
+        done = yield
+    assert {node["outcome"] for node in done.report["nodes"] if node["role"] == "worker"} == {"skipped"}
+
+
+@row(
+    "L10",
+    "the head cannot be reached at a stop",
+    task=("cluster.stop",),
+    exit=4,
+    code="HEAD_UNREACHABLE",
+    told_of="head",
+    within=8,
+    converge=("cluster.stop",),
+)
+def no_head_at_a_stop(bench: Bench) -> Fault:
+    with bench.head.drops(22):
+        done = yield
+        assert "cluster.stop --force" in done.err
+        forced = bench.invoke("cluster.stop", "--force", "--json", exit=4)
+        assert "nothing keeps others from acting" in forced.err
+        assert [node["container"] for node in forced.report["nodes"]] == ["unknown", "absent", "absent"]
+        assert [sorted(bench.sight(host).ours) for host in bench.workers] == [[], []]

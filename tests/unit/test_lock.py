@@ -202,14 +202,11 @@ def test_a_shell_that_prints_before_is_no_matter(here: Here, monkeypatch: pytest
     one.release()
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
-def test_a_folder_that_cannot_be_had_is_told_with_the_line_to_type(here: Here, tmp_path: Path) -> None:
-    (tmp_path / "blue").rmdir()
-    tmp_path.chmod(0o500)
+def test_a_folder_that_cannot_be_had_is_told_with_the_line_to_type(here: Here, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(locks, "state_folder", lambda cluster: f"/proc/{cluster}")
     failure = refused(lock(here, ALICE))
-    tmp_path.chmod(0o700)
     assert failure.code in ("SUDO_PASSWORD_NEEDED", "LOCK_FAILED")
-    assert failure.problem.cure.startswith("On the head: sudo install -d")
+    assert failure.problem.cure == "On the head: sudo install -d -m 2770 -g docker /proc/blue"
 
 
 def test_a_head_without_flock_is_told(here: Here, monkeypatch: pytest.MonkeyPatch) -> None:

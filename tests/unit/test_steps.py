@@ -196,7 +196,7 @@ SHELL: dict[str, Case] = {
     "join the group": Case(JoinDockerGroup(), answer(id="ubuntu\n"), ["id -un", "sudo usermod -a -G docker ubuntu"]),
     "make the folder": Case(
         MakeStateFolder("blue"),
-        answer(test=command_failed()),
+        answer(sh=command_failed()),
         ["sudo install -d -m 2770 -g docker /var/lib/raydock/blue"],
     ),
 }
@@ -1121,7 +1121,8 @@ LINES: dict[str, tuple[Step, str]] = {
     ),
     "make the folder": (
         MakeStateFolder("blue"),
-        "[ -d /var/lib/raydock/blue ] || as_root install -d -m 2770 -g docker /var/lib/raydock/blue",
+        '[ "$(stat -c %G /var/lib/raydock/blue 2>/dev/null)" = docker ] || '
+        "as_root install -d -m 2770 -g docker /var/lib/raydock/blue",
     ),
     "create the repository": (
         CreateRepository("team/app", "eu-west-1"),
