@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import copy
 import pickle
+import re
 
 import pytest
 
 from deploy.errors import CODES, Failure, Kind, Mistake, Problem, RaydockError
 from deploy.secret import Secret
+
+from .fakes import TOP
 
 
 @pytest.mark.parametrize(
@@ -118,3 +121,28 @@ def test_a_secret_is_no_string(way_out: object) -> None:
 def test_a_secret_is_its_own_copy() -> None:
     secret = Secret("hunter2")
     assert copy.deepcopy({"key": secret})["key"] is copy.copy(secret) is secret
+
+
+# --- the page --------------------------------------------------------------------------------------------------
+
+PAGE = (TOP / "docs/errors.md").read_text(encoding="utf-8")
+ROW = re.compile(r"^\| `([A-Z0-9_]+)` \| (.+) \| (.+) \|$", re.MULTILINE)
+
+
+def told_exit_codes() -> dict[str, int]:
+    """Give each code of the page with the exit code that its chapter tells; the last chapters' is 1."""
+    chapters = re.split(r"^## ", PAGE, flags=re.MULTILINE)[1:]
+    exits = {chapter: re.search(r"\(exit (\d)\b", chapter.splitlines()[0]) for chapter in chapters}
+    return {row[0]: int(found[1]) if found else 1 for chapter, found in exits.items() for row in ROW.findall(chapter)}
+
+
+def test_the_page_has_each_code_once_with_its_exit_code_and_no_other() -> None:
+    assert told_exit_codes() == {code: kind.value for code, kind in CODES.items()}
+    assert len(ROW.findall(PAGE)) == len(CODES)
+
+
+def test_each_code_is_raised_somewhere() -> None:
+    source = "".join(
+        path.read_text(encoding="utf-8") for path in (TOP / "deploy").rglob("*.py") if path.name != "errors.py"
+    )
+    assert [code for code in CODES if f'"{code}"' not in source] == []
