@@ -69,7 +69,8 @@ def nothing_to_stop(bench: Bench) -> Fault:
     task=("cluster.stop",),
     bench="B",
     running=False,
-    within=60,
+    # 45 s for the workers, and then as long for the head.
+    within=95,
     converge=("cluster.stop",),
 )
 def stubborn(bench: Bench) -> Fault:
