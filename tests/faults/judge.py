@@ -46,7 +46,7 @@ def arranged(row: Row, bench: Bench) -> None:
         bench.invoke("cluster.start", exit=0)
         kept = bench.head.attempt("docker", "exec", bench.container(bench.head), "cat", "/run/ray-token").out.strip()
         bench.secrets |= {"Ray's token": kept} if kept else {}
-    else:
+    elif row.running is False:
         bench.invoke("cluster.stop", exit=0)
 
 

@@ -42,8 +42,8 @@ class Row:
     told_of: str = "worker"
     # Seconds after which the operator has the report, with the fault there and all else quick.
     within: float = 30
-    # Whether the cluster runs when the fault comes.
-    running: bool = True
+    # Whether the cluster runs when the fault comes; None: it is no matter.
+    running: bool | None = True
     # What brings the wanted state about after healing.
     converge: tuple[str, ...] = ("cluster.start",)
     # Whether every run of all tests has it, or only `script/test faults`.

@@ -11,30 +11,32 @@ from tests.faults.row import Fault, row
 
 # What a careless selection would take for ours: by the name's beginning, by the image, by the role, by another cluster.
 LOOKALIKES = (
-    ("raydock-sandbox-worker2", ()),
-    ("raydock-sandbox", ()),
-    ("raydock-sandbox-head-old", ("raydock.role=head",)),
+    ("raydock-{}-worker2", ()),
+    ("raydock-{}", ()),
+    ("raydock-{}-head-old", ("raydock.role=head",)),
     ("ray", ("raydock.role=worker",)),
     ("raydock-other-worker", ("raydock.cluster=other", "raydock.role=worker")),
-    ("raydock-sandbox2-worker", ("raydock.cluster=sandbox2", "raydock.role=worker")),
-    ("sandbox", ("raydock.cluster=sandbox-2",)),
-    ("raydock-SANDBOX-worker", ("raydock.cluster=SANDBOX",)),
-    ("xraydock-sandbox-worker", ("cluster=sandbox",)),
+    ("raydock-{}2-worker", ("raydock.cluster={}2", "raydock.role=worker")),
+    ("{}", ("raydock.cluster={}-2",)),
+    ("raydock-{}-worker-", ("raydock.cluster={} ",)),
+    ("xraydock-{}-worker", ("cluster={}",)),
     ("my-own-ray", ("raydock.spec=v1:000000000000",)),
 )
 
 
-def lookalikes(host: FaultyHost) -> list[str]:
+def lookalikes(host: FaultyHost, cluster: str) -> list[str]:
     """Run ten containers that look like ours, and give their names."""
+    names = []
     for name, labels in LOOKALIKES:
-        words = [word for label in labels for word in ("--label", label)]
-        host.docker("run", "-d", "--name", name, *words, "--entrypoint", "sleep", "decoy:1", "infinity")
-    return [name for name, _ in LOOKALIKES]
+        words = [word for label in labels for word in ("--label", label.format(cluster))]
+        names.append(name.format(cluster))
+        host.docker("run", "-d", "--name", names[-1], *words, "--entrypoint", "sleep", "decoy:1", "infinity")
+    return names
 
 
-@row("L8", "ten containers a node that look like ours, at a stop", task=("cluster.stop",), quick=True)
+@row("L8", "ten containers a node that look like ours, at a stop", task=("cluster.stop",), bench="B", quick=True)
 def decoys(bench: Bench) -> Fault:
-    made = {host: lookalikes(host) for host in bench.hosts}
+    made = {host: lookalikes(host, bench.cluster) for host in bench.hosts}
     yield
     for host, names in made.items():
         assert set(names) <= set(host.containers(running=True))
@@ -47,6 +49,7 @@ def decoys(bench: Bench) -> Fault:
     task=("cluster.stop",),
     exit=4,
     code="SSH_TIMEOUT",
+    bench="B",
     within=12,
     converge=("cluster.stop",),
 )
@@ -56,7 +59,7 @@ def unreachable_at_a_stop(bench: Bench) -> Fault:
     assert done.node(bench.worker.node)["container"] == "unknown"
 
 
-@row("L11", "nothing runs, at a stop", task=("cluster.stop",), running=False, converge=("cluster.stop",))
+@row("L11", "nothing runs, at a stop", task=("cluster.stop",), running=False, bench="B", converge=("cluster.stop",))
 def nothing_to_stop(bench: Bench) -> Fault:
     done = yield
     assert bench.typed is done
@@ -83,10 +86,10 @@ def stubborn(bench: Bench) -> Fault:
 # ---- several operators, and the lock
 
 
-@row("L3", "the operator of a start is killed", task=("cluster.start",), running=False, within=60)
+@row("L3", "the operator of a start is killed", task=("cluster.start",), running=False, bench="B", within=60)
 def killed_operator(bench: Bench) -> Fault:
     with bench.another("cluster.start") as other:
-        time.sleep(2)
+        time.sleep(1)
         other.kill()
         yield
 
@@ -99,6 +102,7 @@ def killed_operator(bench: Bench) -> Fault:
     exit=5,
     code="LOCKED",
     told_of="head",
+    bench="B",
     within=5,
     quick=True,
 )
@@ -111,7 +115,7 @@ def two_operators(bench: Bench) -> Fault:
         assert other.returncode == 0, said
 
 
-@row("L5", "the holder of a lock is killed", task=("cluster.start",), running=False, within=90)
+@row("L5", "the holder of a lock is killed", task=("cluster.start",), running=False, bench="B", within=90)
 def killed_holder(bench: Bench) -> Fault:
     with bench.another("cluster.start") as other:
         bench.head.shell(f"kill -9 $(cut -d' ' -f1 /var/lib/raydock/{bench.cluster}/lock.who)")
@@ -126,6 +130,7 @@ def killed_holder(bench: Bench) -> Fault:
     "an operator is paused, and goes on when the lock is somebody else's",
     task=("cluster.start", "--wait", "2m"),
     running=False,
+    bench="B",
     within=90,
 )
 def paused_operator(bench: Bench) -> Fault:
@@ -147,6 +152,7 @@ def paused_operator(bench: Bench) -> Fault:
     exit=4,
     code="HEAD_UNREACHABLE",
     told_of="head",
+    bench="B",
     within=8,
 )
 def no_head_at_a_start(bench: Bench) -> Fault:
@@ -162,6 +168,7 @@ def no_head_at_a_start(bench: Bench) -> Fault:
     exit=4,
     code="HEAD_UNREACHABLE",
     told_of="head",
+    bench="B",
     within=8,
     converge=("cluster.stop",),
 )

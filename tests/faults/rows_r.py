@@ -1,0 +1,84 @@
+"""R: starting and running Ray."""
+
+from __future__ import annotations
+
+from tests.faults.bench import Bench
+from tests.faults.row import Fault, row
+
+
+@row(
+    "R1",
+    "the head's port is somebody else's",
+    task=("cluster.start",),
+    running=False,
+    exit=1,
+    code="PORT_IN_USE",
+    told_of="head",
+    within=15,
+    quick=True,
+)
+def port_taken(bench: Bench) -> Fault:
+    serve = ("--entrypoint", "python3", "decoy:1", "-m", "http.server", "6379")
+    bench.head.docker("run", "-d", "--name", "somebody", "--network", "host", *serve)
+    done = yield
+    assert "6379" in done.err
+    assert "somebody" in bench.head.containers(running=True)
+    bench.head.docker("rm", "-f", "somebody")
+
+
+@row("R3", "it runs already", task=("cluster.start",), within=10)
+def runs_already(bench: Bench) -> Fault:
+    done = yield
+    assert done.report["changed"] is False
+    assert bench.typed is done
+
+
+@row(
+    "R4", "it runs with other settings", task=("cluster.start",), exit=1, code="SPEC_CHANGED", told_of="head", within=10
+)
+def other_settings(bench: Bench) -> Fault:
+    runs = bench.sandbox.running()
+    with bench.settings(NUM_WORKERS="1"):
+        done = yield
+    assert "NUM_WORKERS" in done.err
+    assert "--replace" in done.err
+    assert bench.sandbox.running() == runs
+
+
+@row(
+    "R5",
+    "a container of somebody else has our name",
+    task=("cluster.start",),
+    running=False,
+    exit=3,
+    code="NAME_CONFLICT",
+    within=40,
+)
+def name_taken(bench: Bench) -> Fault:
+    name = bench.container(bench.worker)
+    bench.worker.docker("run", "-d", "--name", name, "--entrypoint", "sleep", "decoy:1", "infinity")
+    yield
+    bench.worker.docker("rm", "-f", name)
+
+
+@row("R6", "a stopped container of ours has the name", task=("cluster.start",), within=40)
+def stale(bench: Bench) -> Fault:
+    bench.worker.docker("kill", bench.container(bench.worker))
+    yield
+    assert bench.container(bench.worker) in bench.worker.containers(running=True)
+
+
+@row(
+    "R7",
+    "Ray ends at once",
+    task=("cluster.start",),
+    running=False,
+    exit=1,
+    code="RAY_EXITED",
+    told_of="head",
+    within=25,
+)
+def exits_at_once(bench: Bench) -> Fault:
+    with bench.settings(RAY_START_ARGS="--no-such-flag"):
+        done = yield
+    assert "no such option" in done.err.lower()
