@@ -33,9 +33,7 @@ def runs_already(bench: Bench) -> Fault:
     assert bench.typed is done
 
 
-@row(
-    "R4", "it runs with other settings", task=("cluster.start",), exit=1, code="SPEC_CHANGED", told_of="head", within=10
-)
+@row("R4", "other settings", task=("cluster.start",), exit=1, code="SPEC_CHANGED", told_of="head", within=10)
 def other_settings(bench: Bench) -> Fault:
     runs = bench.sandbox.running()
     with bench.settings(NUM_WORKERS="1"):
