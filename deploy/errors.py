@@ -97,6 +97,7 @@ CODES: Mapping[str, Kind] = MappingProxyType(
         "HEAD_FAILED": Kind.FAILED,
         "RAY_NOT_JOINED": Kind.FAILED,
         "NODE_NOT_SCHEDULABLE": Kind.FAILED,
+        "NODE_UNSTABLE": Kind.FAILED,
         "ADDRESS_MISMATCH": Kind.FAILED,
         "TOKEN_MISMATCH": Kind.FAILED,
         "DIALECT_TOO_OLD": Kind.FAILED,

@@ -13,7 +13,7 @@ from deploy.steps.clearing import ClearName, Compare
 from deploy.steps.cluster import AwaitGcs, FindAddress, FreePorts, HeadRuns, ReachGcs
 from deploy.steps.containers import Create, LayToken, ShowContainer, StartContainer, StopContainers
 from deploy.steps.images import FindRay, FitsEngine, Login, Pull
-from deploy.steps.joining import Join, Ports, Probe, ShowRay
+from deploy.steps.joining import Join, Ports, Probe, Settle, ShowRay
 from deploy.steps.setup import InstallDocker, JoinDockerGroup, MakeStateFolder, StartDocker
 
 if TYPE_CHECKING:
@@ -127,7 +127,11 @@ def watch(scope: Scope) -> tuple[Step, ...]:
     """Give the steps that wait for the started nodes to be alive, and run a task on each."""
     nodes = addresses(scope, (scope.inventory.head, *scope.workers))
     head, worker = scope.container("head"), scope.container("worker")
-    return (Join(head, worker, nodes, ports(scope), lates.former(head)), Probe(head, worker, nodes))
+    return (
+        Join(head, worker, nodes, ports(scope), lates.former(head)),
+        Probe(head, worker, nodes),
+        Settle(head, worker, nodes, ports(scope)),
+    )
 
 
 def start_workers(scope: Scope) -> Plan:

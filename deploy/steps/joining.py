@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 JOIN_DEADLINE = 90  # seconds from the workers' start to their being alive
 PROBE_DEADLINE = 60  # seconds for a task on every node; those that do not answer have 20 of them
 POLL = 0.25  # seconds between two looks at Ray's node list
+SETTLE = 3  # seconds for which a node that joined has to stay
+# Prints those of its addresses, each followed by a port, that do not answer.
+SILENT = 'while [ $# -gt 0 ]; do (timeout 3 bash -c "</dev/tcp/$1/$2" 2>/dev/null || echo "$1") & shift 2; done; wait'
 LOOK = 2.0  # seconds between two looks at the containers of nodes that are not alive yet
 
 
@@ -239,6 +242,61 @@ class Probe(Step):
             )
         except Failure as failure:
             peer.fail(failure)
+
+
+@dataclass(frozen=True)
+class Settle(Step):
+    """Have every node that was started still there after a while: some join, and end of what they meet."""
+
+    changes: ClassVar[bool] = False
+
+    head: str
+    worker: str = run_only()
+    nodes: tuple[tuple[Node, Word], ...] = run_only()
+    ports: Ports = run_only()
+
+    @property
+    def title(self) -> str:
+        return "see that they stay"
+
+    @property
+    def shell(self) -> str:
+        ask = f'[ "$(docker exec {self.head} python -c {shlex.quote(ALIVE)} 2>/dev/null)" -ge {len(self.nodes)} ]'
+        return f"{mute_shell(self.head)} || {{ sleep {SETTLE}; {ask}; }}"
+
+    def done(self, site: Site) -> bool:
+        """Nothing has to settle where nothing was started."""
+        return not any(site.peer(node).started for node, _ in self.nodes)
+
+    def apply(self, site: Site) -> None:
+        """Look once more; `NODE_UNSTABLE` for each node that joined, and is gone."""
+        time.sleep(SETTLE)
+        # An old Ray tells of none.
+        unlisted = [] if mute(site, self.head) else [peer for peer, _ in missing(site, self.nodes, by_rays_list(site))]
+        for peer in unlisted:
+            self.look(peer, "Ray does not have it alive any more")
+        # Ray counts for some time who was killed: its port does not answer any more.
+        standing = [(site.peer(node), address) for node, address in self.nodes if site.peer(node).standing]
+        places = [(peer, peer.value(address)) for peer, address in standing]
+        silent = self.silent(site, [(address, getattr(self.ports, peer.node.role)) for peer, address in places])
+        for peer, address in places:
+            if address in silent:
+                self.look(peer)
+
+    def silent(self, site: Site, places: list[tuple[str, int]]) -> set[str]:
+        """Give the addresses whose port does not answer the head; all are asked at once."""
+        return set(site.run("bash", "-c", SILENT, "bash", *(str(word) for place in places for word in place)).split())
+
+    def look(self, peer: Site, why: str = "") -> None:
+        """Say why a node is gone: its container knows best. One that runs may have its port shut to the head alone."""
+        try:
+            check_running(peer, self.head if peer.node.role == "head" else self.worker)
+        except Failure as failure:
+            why = failure.error
+        if why:
+            peer.note(ray="dead")
+            cure = "See what it says: docker logs there"
+            peer.fail(Failure("NODE_UNSTABLE", f"it joined, and {SETTLE} s later it was gone: {why}", cure))
 
 
 @dataclass(frozen=True)

@@ -80,3 +80,38 @@ def exits_at_once(bench: Bench) -> Fault:
     with bench.settings(RAY_START_ARGS="--no-such-flag"):
         done = yield
     assert "no such option" in done.err.lower()
+
+
+@row(
+    "R14",
+    "workers join, and end two seconds later",
+    task=("cluster.start",),
+    running=False,
+    exit=3,
+    code="NODE_UNSTABLE",
+    told_of="nobody",
+    bench="B",
+    within=20,
+)
+def joins_and_dies(bench: Bench) -> Fault:
+    with bench.settings(CONTAINER_ENV="STUB_EXIT_AFTER=2"):
+        done = yield
+        assert [node["container"] for node in done.report["nodes"]] == ["running", "exited", "exited"]
+        bench.invoke("cluster.stop", exit=0)
+
+
+@row(
+    "R10",
+    "no task comes back from one worker",
+    task=("cluster.start",),
+    running=False,
+    exit=3,
+    code="NODE_NOT_SCHEDULABLE",
+    told_of="nobody",
+    bench="B",
+    within=30,
+)
+def no_task_comes_back(bench: Bench) -> Fault:
+    with bench.settings(CONTAINER_ENV="STUB_MUTE=yes"):
+        yield
+        bench.invoke("cluster.stop", exit=0)

@@ -434,6 +434,7 @@ CASES: dict[type[Step], Case] = {
         after=lambda _: (joins.AwaitGcs(NAME, "127.0.0.2", 6379),),
     ),
     joining.Probe: Case(lambda face: joining.Probe(NAME, "", face.alone), alive),
+    joining.Settle: Case(lambda face: joining.Settle(NAME, "", face.alone, PORTS), alive),
     joining.ShowRay: Case(lambda face: joining.ShowRay(NAME, face.alone, PORTS), alive),
     # These last: with the engine all that runs on it ends, and one that was removed stays down.
     setup.StartDocker: Case(lambda _: setup.StartDocker(), lambda face: face.host.run("service", "docker", "stop")),

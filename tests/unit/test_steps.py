@@ -21,7 +21,7 @@ from deploy.steps.clearing import ClearName
 from deploy.steps.cluster import AwaitGcs, FreePorts, HeadRuns, ReachGcs
 from deploy.steps.containers import Create, LayToken, ShowContainer, StartContainer, StopContainers
 from deploy.steps.images import FindRay, FitsEngine, Login, Pull
-from deploy.steps.joining import Join, Ports, Probe, ShowRay
+from deploy.steps.joining import Join, Ports, Probe, Settle, ShowRay
 from deploy.steps.manual import Commit, ShowLeft
 from deploy.steps.publishing import CheckLogin, CreateRepository, Push, ShowPublished, ShowRepository, Tag, moment
 from deploy.steps.setup import InstallDocker, JoinDockerGroup, MakeStateFolder, StartDocker
@@ -794,6 +794,7 @@ PORTS = Ports(head=6379, worker=8076)
 FORMER = former("raydock-ray-head")
 JOIN = Join("raydock-ray-head", "raydock-ray-worker", NODES, PORTS)
 PROBE = Probe("raydock-ray-head", "raydock-ray-worker", NODES)
+SETTLE = Settle("raydock-ray-head", "raydock-ray-worker", NODES, PORTS)
 SHOW = ShowRay("raydock-ray-head", NODES, PORTS)
 ALL = (Row("10.0.0.1", node_id="a"), Row("10.0.0.2", node_id="b"), Row("10.0.0.3", node_id="c"))
 
@@ -948,6 +949,52 @@ def test_a_node_that_failed_before_is_not_asked_and_keeps_its_failure() -> None:
     made.head.docker.answer = (0, '["10.0.0.3"]')
     Probe("raydock-ray-head", "raydock-ray-worker", (*NODES[:2], (TWO, Late("unknown", "", never)))).apply(made.head)
     assert failures(made) == {"two": "PULL_FAILED"}
+
+
+def settled(*rows: Row, silent: str = "") -> Cluster:
+    """Give a cluster of which each node was started just now, and that the time to settle is over for."""
+    made = running(*rows)
+    for one in made.sites.values():
+        one.note(started=True)
+    made.head.answers["bash -c"] = silent
+    return made
+
+
+def test_a_node_that_stays_has_settled(clock: Clock) -> None:
+    made = settled(*ALL)
+    assert not SETTLE.done(made.head)
+    SETTLE.apply(made.head)
+    assert failures(made) == {}
+    assert clock.now == pytest.approx(1003)
+
+
+def test_nothing_has_to_settle_where_nothing_was_started() -> None:
+    assert SETTLE.done(running(*ALL).head)
+
+
+def test_a_node_that_ray_lost_again_is_unstable(clock: Clock) -> None:
+    made = settled(*ALL[:2])
+    SETTLE.apply(made.head)
+    assert failures(made) == {"two": "NODE_UNSTABLE"}
+    assert clock.now > 1000
+
+
+def test_a_node_that_ended_while_ray_still_counts_it_is_unstable(clock: Clock) -> None:
+    made = settled(*ALL, silent="10.0.0.3\n")
+    made.sites["two"].docker.hold("raydock-ray-worker", "exited")
+    SETTLE.apply(made.head)
+    assert failures(made) == {"two": "NODE_UNSTABLE"}
+    failure = made.sites["two"].failure
+    assert failure
+    assert "3" in failure.error
+    assert clock.now > 1000
+
+
+def test_a_node_whose_port_is_shut_to_the_head_alone_has_settled(clock: Clock) -> None:
+    made = settled(*ALL, silent="10.0.0.3\n")
+    SETTLE.apply(made.head)
+    assert failures(made) == {}
+    assert clock.now > 1000
 
 
 def test_a_probe_that_breaks_is_the_heads_failure() -> None:
@@ -1175,7 +1222,7 @@ def test_the_line_of_a_step_is(step: Step, line: str) -> None:
     assert step.shell == line
 
 
-STEPS = [*(step for step, _ in DONE.values()), JOIN, PROBE, SHOW, ShowContainer("a"), PUSH]
+STEPS = [*(step for step, _ in DONE.values()), JOIN, PROBE, SETTLE, SHOW, ShowContainer("a"), PUSH]
 
 
 @pytest.mark.parametrize("step", STEPS, ids=lambda step: type(step).__name__)
@@ -1185,7 +1232,8 @@ def test_a_step_says_what_it_does(step: Step) -> None:
     assert step.shell
 
 
-LOOKING = {Login, FitsEngine, FindRay, AwaitGcs, ReachGcs, FreePorts, HeadRuns, Join, Probe, ShowRay, ShowContainer}
+LOOKING = {Login, FitsEngine, FindRay, AwaitGcs, ReachGcs, FreePorts, HeadRuns, Join, Probe, Settle, ShowRay}
+LOOKING |= {ShowContainer}
 
 
 @pytest.mark.parametrize("step", STEPS, ids=lambda step: type(step).__name__)

@@ -1,7 +1,7 @@
 """Plays Ray for faults that have nothing to do with Ray itself: `ray start`, its node list, and a task on a node.
 
 It is both the program `ray` and the module `ray` of its image, starts in a tenth of a second, and wants the token. The
-variable STUB_EXIT_AFTER ends it after so many seconds, STUB_MUTE has a worker join and answer to no task,
+variable STUB_EXIT_AFTER ends a worker after so many seconds, STUB_MUTE has a worker join and answer to no task,
 STUB_STUBBORN has it ignore SIGTERM.
 """
 
@@ -162,7 +162,7 @@ def main() -> None:
         parser.add_argument(flag)
     given, _ = parser.parse_known_args()
     signal.signal(signal.SIGTERM, signal.SIG_IGN if os.environ.get("STUB_STUBBORN") else lambda *_: os._exit(0))
-    if after := os.environ.get("STUB_EXIT_AFTER"):
+    if not given.head and (after := os.environ.get("STUB_EXIT_AFTER")):
         threading.Timer(float(after), lambda: os._exit(1)).start()
     start(given)
 
