@@ -18,6 +18,7 @@ from invoke.exceptions import Exit
 from deploy.errors import Failure, Mistake, RaydockError
 from deploy.flags import Flags
 from deploy.hints import again, next_command, typed
+from deploy.report import INTERRUPTED
 
 if TYPE_CHECKING:
     from deploy.hosts import Host
@@ -60,40 +61,64 @@ def perform(
     from deploy.report import Report
 
     report = Report(task)
-    try:
-        scope = scope_of(flags)
-        report.cluster = scope.settings.cluster_name
-        plan = planner(scope)
-        if dry(c):
-            from deploy.script import script
+    with signals_told(report):
+        try:
+            scope = scope_of(flags)
+            report.cluster = scope.settings.cluster_name
+            plan = planner(scope)
+            if dry(c):
+                from deploy.script import script
 
-            sys.stdout.write(script(task, scope, plan))
-            return
-        first_lines(scope)
-        if plan.locked and flags.steal:
-            steal(scope, flags)
-        run_plan(scope, plan, report, flags)
-    except RaydockError as error:
-        report.problems = error.problems
-    if not flags.json and report.exit == 0:
-        show(report.facts)
-    tell(report, flags)
+                write(script(task, scope, plan))
+                return
+            first_lines(scope)
+            if plan.locked and flags.steal:
+                steal(scope, flags)
+            run_plan(scope, plan, report, flags)
+        except RaydockError as error:
+            report.problems = error.problems
+        except KeyboardInterrupt:
+            report.interrupted = True
+        if not flags.json and report.exit == 0:
+            show(report.facts)
+        tell(report, flags)
+
+
+@contextmanager
+def signals_told(report: Report) -> Iterator[None]:
+    """Have Ctrl-C, SIGTERM and SIGHUP be an interruption for the block; its report is written in peace after one."""
+    from deploy.interruption import ENDING
+    from deploy.terminal import on_signals
+
+    def interrupt(_number: int, _frame: object) -> None:
+        if not report.interrupted:
+            raise KeyboardInterrupt
+
+    with on_signals(interrupt, *ENDING):
+        try:
+            yield
+        except KeyboardInterrupt:
+            raise Exit(code=INTERRUPTED) from None
 
 
 def run_plan(scope: Scope, plan: Plan, report: Report, flags: Flags) -> None:
     """Have the group perform the plan, and fill the report."""
     from deploy.group import HostGroup
+    from deploy.interruption import heard
     from deploy.run import Run
     from deploy.show import Screen
 
     screen, patience = Screen(), flags.patience
     with screen.watch(verbose=flags.verbose) as watch:
         run = Run(scope, watch)
-        try:
-            HostGroup(run).perform(plan, lambda: run.lock(report.task, patience, forced=flags.force))
-        except KeyboardInterrupt:
-            report.interrupted = True
-            screen.line("interrupted: what a node was doing may go on there", "red")
+        with heard(run, lambda line: screen.line(line, "bold")) as interruption:
+            try:
+                HostGroup(run).perform(plan, lambda: run.lock(report.task, patience, forced=flags.force))
+            except KeyboardInterrupt:
+                run.leave()
+            report.interrupted = run.left.is_set() or interruption.signals > 0
+    if run.left.is_set():
+        screen.line("what a node was doing may go on there", "red")
     report.outcomes = [run.outcomes[node] for node in scope.inventory.nodes]
     report.seconds = time.monotonic() - run.begun
     report.facts = dict(run.outcomes[scope.inventory.head].made)
@@ -141,15 +166,22 @@ def tell(report: Report, flags: Flags) -> None:
 
 def say(line: str) -> None:
     """Tell the operator something, at once; what a program or Ray says is in it."""
+    from deploy.outlet import Outlet
     from deploy.show import clean
 
-    print(typed(clean(line), os.environ.get("ENVIRONMENT")), file=sys.stderr, flush=True)
+    Outlet(sys.stderr).write(typed(clean(line), os.environ.get("ENVIRONMENT")) + "\n")
 
 
 def write_json(report: Report) -> None:
     """Write the one document that a program reads."""
-    sys.stdout.write(json.dumps(report.json()) + "\n")
-    sys.stdout.flush()
+    write(json.dumps(report.json()) + "\n")
+
+
+def write(text: str) -> None:
+    """Write to stdout at once; a reader who has gone misses it."""
+    from deploy.outlet import Outlet
+
+    Outlet(sys.stdout).write(text)
 
 
 def agree(question: str, cure: str, *, yes: bool) -> None:

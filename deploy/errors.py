@@ -61,6 +61,8 @@ CODES: Mapping[str, Kind] = MappingProxyType(
         "OS_UNSUPPORTED": Kind.FAILED,
         "DISK_FULL": Kind.FAILED,
         "COMMAND_FAILED": Kind.FAILED,
+        # The operator's own signal; the exit code is that of an interruption.
+        "INTERRUPTED": Kind.FAILED,
         # Its Docker engine.
         "DOCKER_ABSENT": Kind.FAILED,
         "DOCKER_DOWN": Kind.FAILED,

@@ -6,6 +6,7 @@ import queue
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from fabric import Group
@@ -15,10 +16,31 @@ from deploy.plan import Place, lates
 
 if TYPE_CHECKING:
     from deploy.hosts import Host
+    from deploy.inventory import Node
     from deploy.plan import Chain, Plan, Stage, Step
     from deploy.run import Run
 
 NOTED = 0.5  # seconds after which a step that changed nothing is told all the same
+LOOK = 0.1  # seconds between two looks at whether a thread has ended
+
+
+@dataclass(frozen=True)
+class Doing:
+    """Which step of a chain is at work, or comes next: it has begun once its question is answered."""
+
+    chain: Chain
+    number: int = 0
+    begun: bool = False
+
+    @property
+    def step(self) -> Step:
+        """The step."""
+        return self.chain.steps[self.number]
+
+    @property
+    def rest(self) -> tuple[Step, ...]:
+        """What is not done: this step, and those after it."""
+        return self.chain.steps[self.number :]
 
 
 class HostGroup(Group):  # type: ignore[misc]  # Fabric has no types
@@ -29,6 +51,8 @@ class HostGroup(Group):  # type: ignore[misc]  # Fabric has no types
         super().__init__()
         self._run = run
         self._bugs: list[BaseException] = []
+        # Of the chains that are not through.
+        self._doing: dict[Node, Doing] = {}
 
     def _do(self, method: str, *args: Any, **kwargs: Any) -> Any:
         """Refuse Fabric's one-command calls: a plan is performed."""
@@ -62,6 +86,7 @@ class HostGroup(Group):  # type: ignore[misc]  # Fabric has no types
         if any(chain.node == head for chain in chains) and len(chains) > 1:
             self._run.head_ready.clear()
         waiting: queue.SimpleQueue[Chain] = queue.SimpleQueue()
+        self._doing = {chain.node: Doing(chain) for chain in chains if chain.steps}
         for chain in chains:
             waiting.put(chain)
         self._run.watch.stage(len(chains))
@@ -71,8 +96,11 @@ class HostGroup(Group):  # type: ignore[misc]  # Fabric has no types
         for thread in threads:
             thread.start()
         for thread in threads:
-            while thread.is_alive():
-                thread.join(0.5)  # a join without time-out takes no Ctrl-C
+            while thread.is_alive() and not self._run.left.is_set():
+                thread.join(LOOK)
+        for doing in list(self._doing.values()):
+            # Nobody waits for them any more.
+            self._fail(doing, self._run.halted)
         self._run.head_ready.set()
 
     def _work(self, waiting: queue.SimpleQueue[Chain]) -> None:
@@ -91,19 +119,20 @@ class HostGroup(Group):  # type: ignore[misc]  # Fabric has no types
         host, outcome = self._run.host(chain.node), self._run.outcome(chain.node)
         is_head = chain.node == self._run.scope.inventory.head
         self._run.watch.begins(chain.node)
-        step: Step | None = None
         try:
             if chain.steps and not self._may_act(host):
                 return
             outcome.asked = outcome.asked or bool(chain.steps)
             if outcome.problem is None:
-                for step in chain.steps:
+                for number, step in enumerate(chain.steps):
+                    self._doing[chain.node] = Doing(chain, number)
                     if is_head and any(late.at is Place.HEAD for late in lates(step)):
                         self._run.head_ready.set()
                     self._step(host, step)
         except Failure as failure:
-            outcome.fail(failure, step.title if step else "")
+            self._fail(self._doing[chain.node], failure)
         finally:
+            self._doing.pop(chain.node, None)
             self._run.watch.ends(chain.node)
             if is_head:
                 self._run.head_ready.set()
@@ -119,7 +148,7 @@ class HostGroup(Group):  # type: ignore[misc]  # Fabric has no types
                 host.open()
             except Failure as found:
                 failure = found
-        self._run.decided.wait()
+        self._run.await_decision()
         if failure and not self._run.refused:
             raise failure
         return not self._run.refused
@@ -140,9 +169,32 @@ class HostGroup(Group):  # type: ignore[misc]  # Fabric has no types
             return
         if step.told:
             self._run.watch.step(host.node, step.title)
+        self._doing[host.node] = replace(self._doing[host.node], begun=True)
         step.apply(host)
         took = time.monotonic() - begun
         if step.changes:
             self._run.outcome(host.node).done.append(step.title)
         if step.told and (step.changes or took > NOTED):
             self._run.watch.did(host.node, step.title, took)
+
+    def _fail(self, doing: Doing, failure: Failure | None) -> None:
+        """Put into the report what came in the way of a step; who asks for it himself is told where he did."""
+        halted = self._run.halted
+        if failure is None or (halted and self._run.is_cut):
+            failure = halted or Failure("INTERRUPTED", "interrupted")
+        if failure.code == "INTERRUPTED":
+            failure = interrupted(doing)
+        node = doing.chain.node
+        if doing.begun and self._run.is_cut:
+            self._run.outcome(node).forget()
+        self._run.outcome(node).fail(failure, doing.step.title)
+        if failure is halted or failure.code == "INTERRUPTED":
+            for other in {other for step in doing.rest for other in step.watched} - {node}:
+                self._run.outcome(other).fail(failure, doing.step.title)
+
+
+def interrupted(doing: Doing) -> Failure:
+    """Say what stands where a chain was cut short."""
+    where = "during" if doing.begun else "before"
+    left = f"; {doing.step.cut_short}" if doing.begun and doing.step.cut_short else ""
+    return Failure("INTERRUPTED", f"interrupted {where} `{doing.step.title}`{left}", "Run the task again: it goes on")

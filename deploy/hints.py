@@ -60,7 +60,8 @@ def again(report: Report, *, only: str | None, image: str, container: str = "") 
     elif only:
         command += ["--only", only]
     command += ["--image", image] if image else []
-    told = f"{len(failed)} of {asked} nodes failed" if failed and asked > 1 else ""
+    how = "are not done" if report.interrupted else "failed"
+    told = f"{len(failed)} of {asked} nodes {how}" if failed and asked > 1 else ""
     return told, shlex.join(command)
 
 

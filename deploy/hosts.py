@@ -44,8 +44,8 @@ class Host(ABC):
         self._facts = threading.RLock()
 
     @abstractmethod
-    def command(self, argv: tuple[str, ...], timeout: float, *, live: bool = False) -> Result:
-        """Run a command."""
+    def command(self, argv: tuple[str, ...], timeout: float, *, live: bool = False, outlives: bool = False) -> Result:
+        """Run a command; one that `outlives` us goes on where we end."""
 
     @abstractmethod
     def talk(self, command: str) -> Talk:
@@ -58,6 +58,15 @@ class Host(ABC):
     @abstractmethod
     def close(self) -> None:
         """End the connection."""
+
+    @abstractmethod
+    def cut(self) -> None:
+        """Close what is open, whoever uses it; at once, and for good."""
+
+    def check_wanted(self) -> None:
+        """See that the run has not been cut off: nothing is opened again."""
+        if self._run.is_cut and self._run.halted:
+            raise self._run.halted
 
     @property
     @abstractmethod
@@ -81,13 +90,17 @@ class Host(ABC):
         """Have the next call go over a new connection, for this one is lost."""
         self.close()
 
-    def ask(self, *argv: str, root: bool = False, timeout: float = 30, live: bool = False) -> bool:
+    def ask(
+        self, *argv: str, root: bool = False, timeout: float = 30, live: bool = False, outlives: bool = False
+    ) -> bool:
         """Tell whether a command succeeds."""
-        return self.command(self._as(argv, root), timeout, live=live).code == 0
+        return self.command(self._as(argv, root), timeout, live=live, outlives=outlives).code == 0
 
-    def run(self, *argv: str, root: bool = False, timeout: float = 30, live: bool = False) -> str:
+    def run(
+        self, *argv: str, root: bool = False, timeout: float = 30, live: bool = False, outlives: bool = False
+    ) -> str:
         """Run a command and give its output; `COMMAND_FAILED` with its last lines where it fails."""
-        result = self.command(self._as(argv, root), timeout, live=live)
+        result = self.command(self._as(argv, root), timeout, live=live, outlives=outlives)
         if result.code:
             lines = (result.errors.strip() or result.output.strip()).splitlines()[-LAST_LINES:]
             said = "\n".join(lines) or "it wrote nothing"
@@ -136,6 +149,10 @@ class Host(ABC):
         """Give the site of another node of this run."""
         return self._run.host(node)
 
+    def pause(self, seconds: float) -> None:
+        """Let time pass between two looks at something; what halts the run ends it."""
+        self._run.pause(seconds)
+
     def say(self, news: News) -> None:
         """Tell the operator about progress."""
         self._run.watch.hear(self.node, news)
@@ -159,7 +176,8 @@ class Host(ABC):
         return self._run.outcome(self.node).problem is None
 
     def fail(self, failure: Failure) -> None:
-        """Put a failure into this node's line of the report."""
+        """Put a failure into this node's line of the report, unless we have made it ourselves."""
+        self.check_wanted()
         self._run.outcome(self.node).fail(failure)
 
 
@@ -171,9 +189,10 @@ class LocalHost(Host):
         """Whether this process is root."""
         return os.geteuid() == 0
 
-    def command(self, argv: tuple[str, ...], timeout: float, *, live: bool = False) -> Result:
+    def command(self, argv: tuple[str, ...], timeout: float, *, live: bool = False, outlives: bool = False) -> Result:
         """Run a command as a child."""
-        return run_here(argv, timeout, self.say if live else None)
+        self.check_wanted()
+        return run_here(argv, timeout, self.say if live else None, outlives=outlives)
 
     def open(self) -> None:
         """Nothing: it is here."""
@@ -185,6 +204,7 @@ class LocalHost(Host):
     @cached_property
     def docker(self) -> Engine:
         """The engine behind this machine's socket."""
+        self.check_wanted()
         return Engine(docker_local(self._run.settings.docker_host))
 
     def http(self, port: int) -> requests.Session:
@@ -196,6 +216,10 @@ class LocalHost(Host):
         if client := self.__dict__.pop("docker", None):
             client.close()
 
+    def cut(self) -> None:
+        """Let the engine's client go, whoever uses it; our children were ended."""
+        self.close()
+
 
 class SshHost(Host):
     """A node behind SSH: one connection of Fabric's, for its shell, its engine and its ports."""
@@ -206,14 +230,18 @@ class SshHost(Host):
         self._connection: Connection | None = None
         # Those of former sessions: what was begun there, as the lock, lives on.
         self._former: list[Connection] = []
+        # All of them, also the one that is being opened, so that others can close them meanwhile.
+        self._opened: list[Connection] = []
         self._connecting = threading.RLock()
 
     @property
     def connection(self) -> Connection:
         """The open connection; it is opened where it is not."""
         with self._connecting:
+            self.check_wanted()
             if self._connection is None:
                 connection = connection_to(self.node, self._run.settings, self._run.known_hosts)
+                self._opened.append(connection)
                 open_connection(connection)
                 self._connection = connection
             return self._connection
@@ -223,11 +251,11 @@ class SshHost(Host):
         """Whether the login user is root."""
         return bool(self.connection.user == "root")
 
-    def command(self, argv: tuple[str, ...], timeout: float, *, live: bool = False) -> Result:
+    def command(self, argv: tuple[str, ...], timeout: float, *, live: bool = False, outlives: bool = False) -> Result:
         """Run a command over the connection."""
         connection = self.connection
         try:
-            return run_command(connection.run, argv, timeout, self.say if live else None)
+            return run_command(connection.run, argv, timeout, self.say if live else None, outlives=outlives)
         except (paramiko.SSHException, OSError, EOFError) as error:
             raise self.lost(f"`{argv[0]}`", error) from error
 
@@ -291,6 +319,7 @@ class SshHost(Host):
             self._forget()
             connections = [*self._former, *([self._connection] if self._connection else [])]
             self._former, self._connection = [], None
+            self._opened.clear()
         for connection in connections:
             close_connection(connection)
 
@@ -298,3 +327,8 @@ class SshHost(Host):
         """Drop what speaks over the connection."""
         for name in ("docker", "ray"):
             self.__dict__.pop(name, None)
+
+    def cut(self) -> None:
+        """Close every connection without waiting for whoever opens or uses it."""
+        for connection in list(self._opened):
+            close_connection(connection)

@@ -111,6 +111,8 @@ class Step(ABC):
     where: ClassVar[Place] = Place.NODE
     # After usermod only a new session has the group.
     ends_session: ClassVar[bool] = False
+    # What stands where it is cut short in the middle.
+    cut_short: ClassVar[str] = ""
 
     @property
     @abstractmethod
@@ -121,6 +123,11 @@ class Step(ABC):
     @abstractmethod
     def shell(self) -> str:
         """The step as a line of the manual: `question || action`."""
+
+    @property
+    def watched(self) -> tuple[Node, ...]:
+        """The nodes that are not done, either, before this step is."""
+        return ()
 
     @abstractmethod
     def done(self, site: Site) -> bool:

@@ -49,6 +49,10 @@ class Outcome:
             return "ok" if self.asked else "skipped"
         return "unreachable" if self.problem.kind is Kind.UNREACHABLE else "failed"
 
+    def forget(self) -> None:
+        """Take for unknown what was seen of the container: what was being done to it may be done or not."""
+        self.facts |= UNKNOWN
+
     def fail(self, failure: Failure, step: str = "") -> None:
         """Record what went wrong; the first failure is the cause, and stays."""
         if self.problem is None:

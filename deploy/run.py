@@ -9,6 +9,7 @@ from collections.abc import Callable
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+from deploy.commands import end_children
 from deploy.errors import Failure, Kind
 from deploy.git import Git
 from deploy.hostkeys import load_known_hosts
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from deploy.progress import Watch
 
 GATE_DEADLINE = 1800  # seconds that a worker waits for the head to come to what both need
+LOOK = 0.2  # seconds between two looks at whether the run is halted
 
 
 def without_head(failure: Failure) -> Failure:
@@ -85,6 +87,11 @@ class Run:
         self.decided = threading.Event()
         self.refused = False
         self._lock_of_cluster: Lock | None = None
+        self._halting = threading.Event()
+        # Set once connections are closed under the steps that use them; then nothing is opened again.
+        self.is_cut = False
+        # Set once nobody waits any more for steps that are still at work.
+        self.left = threading.Event()
         self._hosts: dict[Node, Host] = {}
         self._shared: dict[str, Shared] = {}
         self._lock = threading.Lock()
@@ -120,8 +127,7 @@ class Run:
         head = self.scope.inventory.head
         if asking.node != head and not self.head_ready.is_set():
             asking.say(Amount("waits for the head"))
-            if not self.head_ready.wait(GATE_DEADLINE):
-                raise Failure("HEAD_FAILED", "the head did not come to tell what this node needs")
+            self._await_head()
         with self._lock:
             cell = self._shared.setdefault(late.name, Shared())
         try:
@@ -131,6 +137,13 @@ class Run:
             if asking.node == head or broken is None:
                 raise
             raise Failure("HEAD_FAILED", f"the head failed ({broken.code}), and has what this node needs") from failure
+
+    def _await_head(self) -> None:
+        end = time.monotonic() + GATE_DEADLINE
+        while not self.head_ready.wait(LOOK):
+            self.check()
+            if time.monotonic() > end:
+                raise Failure("HEAD_FAILED", "the head did not come to tell what this node needs")
 
     def lock(self, task: str, patience: float, *, forced: bool) -> None:
         """Have the cluster's lock, or be refused: then no node is touched, and the head's line says why.
@@ -166,6 +179,30 @@ class Run:
     def halt(self, why: Failure) -> None:
         """Have no further step begin on any node: a chain with steps left fails with `why`. The first reason stays."""
         self.halted = self.halted or why
+        self._halting.set()
+
+    def pause(self, seconds: float) -> None:
+        """Let time pass; a run that is halted waits no longer."""
+        self._halting.wait(seconds)
+        self.check()
+
+    def cut(self) -> None:
+        """Close what the steps of a halted run are using: what waits for a node ends, and what streams is given up."""
+        self.is_cut = True
+        end_children()
+        for host in list(self._hosts.values()):
+            # Each by itself: to close a connection may take as long as to lose it.
+            threading.Thread(target=host.cut, daemon=True).start()
+
+    def await_decision(self) -> None:
+        """Wait until it is known whether we may act."""
+        while not self.decided.wait(LOOK):
+            if self.halted:
+                raise self.halted
+
+    def leave(self) -> None:
+        """Have nobody wait any more for the steps that are still at work."""
+        self.left.set()
 
     def found(self, name: str) -> Any:
         """Give a shared value if it was found out; None if not."""
@@ -173,8 +210,8 @@ class Run:
         return cell.known() if cell else None
 
     def close(self) -> None:
-        """Let go of the lock, and close every connection."""
+        """Let go of the lock, and close every connection; those of a run that was cut are closed, or closing."""
         if self._lock_of_cluster:
             self._lock_of_cluster.release()
-        for host in list(self._hosts.values()):
+        for host in () if self.is_cut else list(self._hosts.values()):
             host.close()

@@ -235,10 +235,17 @@ class Site(Protocol):
     def ray(self) -> Ray:
         """Ray's API on this node (the head's)."""
 
-    def run(self, *argv: str, root: bool = False, timeout: float = 30, live: bool = False) -> str:
-        """Run a command and give its output; `COMMAND_FAILED` where it fails. With `live` its lines are progress."""
+    def run(
+        self, *argv: str, root: bool = False, timeout: float = 30, live: bool = False, outlives: bool = False
+    ) -> str:
+        """Run a command and give its output; `COMMAND_FAILED` where it fails.
 
-    def ask(self, *argv: str, root: bool = False, timeout: float = 30, live: bool = False) -> bool:
+        With `live` its lines are progress; one that `outlives` us goes on where the connection ends.
+        """
+
+    def ask(
+        self, *argv: str, root: bool = False, timeout: float = 30, live: bool = False, outlives: bool = False
+    ) -> bool:
         """Tell whether a command succeeds."""
 
     def value(self, word: Word) -> str:
@@ -252,6 +259,9 @@ class Site(Protocol):
 
     def peer(self, node: Node) -> Site:
         """Give the site of another node of this run."""
+
+    def pause(self, seconds: float) -> None:
+        """Let time pass between two looks at something; what halts the run ends it with a Failure."""
 
     def say(self, news: News) -> None:
         """Tell the operator about progress."""

@@ -9,7 +9,8 @@ from deploy.shell import APT
 
 OS_RELEASE = "/etc/os-release"
 CLIENT = "command -v docker"
-ENGINE = f"{CLIENT} && command -v dockerd"
+# A package manager that we did not wait for may still be at it: then both are there, and not yet set up.
+ENGINE = f'{CLIENT} && command -v dockerd && [ -z "$(dpkg --audit docker.io 2>/dev/null)" ]'
 
 Words = tuple[str, ...]
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TextIO, cast
 
 from rich.console import Console
 from rich.text import Text
 
 from deploy.hints import typed
+from deploy.outlet import Outlet
 from deploy.show.lines import Lines
 from deploy.show.rows import Rows
 from deploy.show.table import names, table
@@ -31,8 +32,9 @@ class Screen:
         """Ask the terminal what it can do; a pipe gets plain lines. Commands are shown as typed in `environment`."""
         self._environment = environment
         # What reads a pipe has no width of its own.
-        width = None if sys.stderr.isatty() else PIPE_WIDTH
-        self._console = Console(file=sys.stderr, highlight=False, width=width)
+        outlet = Outlet(sys.stderr)
+        width = None if outlet.isatty() else PIPE_WIDTH
+        self._console = Console(file=cast("TextIO", outlet), highlight=False, width=width)
 
     def line(self, text: str, style: str = "") -> None:
         """Write one line."""
@@ -60,6 +62,7 @@ class Screen:
         for problem in report.problems:
             self.problem("", problem, None)
         done = "nothing to do" if report.exit == 0 and not report.changed else "done" if report.exit == 0 else "failed"
+        done = "interrupted" if report.interrupted else done
         self.line(f"{report.task}: {done} in {report.seconds:.1f} s", "bold" if report.exit == 0 else "bold red")
 
     def problem(self, who: str, problem: Problem, outcome: Outcome | None) -> None:

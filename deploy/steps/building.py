@@ -98,6 +98,7 @@ class Build(Step):
     """Build an image of a Dockerfile, unless it was built of the same before. Document: `docker build -t <my-app> .`."""
 
     document: ClassVar[str] = "docker build -t <my-app> ."
+    cut_short: ClassVar[str] = "the engine gives it up, and keeps the steps that are done"
 
     tag: str
     dockerfile: Word

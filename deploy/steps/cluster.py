@@ -61,7 +61,7 @@ class AwaitGcs(Step):
             found = site.docker.find(self.name)
             if found is None or not found.running:
                 raise exited(site, found) if found else Failure("HEAD_FAILED", f"{self.name} is gone")
-            time.sleep(POLL)
+            site.pause(POLL)
         raise Failure(
             "HEAD_FAILED",
             f"port {self.port} is not open after {GCS_DEADLINE} s",

@@ -120,6 +120,7 @@ class StopContainers(Step):
     """Stop and remove this cluster's containers of a role. Document: `docker kill $(docker ps -q)`."""
 
     document: ClassVar[str] = "docker kill $(docker ps -q)"
+    cut_short: ClassVar[str] = "the engine may go on with it"
 
     cluster: str
     role: str

@@ -45,6 +45,7 @@ class Pull(Step):
     """Have the image on the node. Document: `docker pull <repository-uri>`."""
 
     document: ClassVar[str] = "docker pull <repository-uri>"
+    cut_short: ClassVar[str] = "the engine gives it up, and keeps the layers that are whole"
 
     image: Word
     credentials: RegistryLogin | None = None

@@ -112,6 +112,10 @@ class Join(Step):
         wait = f"for _ in {{1..{JOIN_DEADLINE // 3}}}; do {ask} && break; sleep 1; done; {ask}"
         return f"{mute_shell(self.head)} || {{ {wait}; }}"
 
+    @property
+    def watched(self) -> tuple[Node, ...]:
+        return tuple(node for node, _ in self.nodes)
+
     def done(self, site: Site) -> bool:
         version = mute(site, self.head)
         if version:
@@ -148,7 +152,7 @@ class Join(Step):
                 for peer, address in absent:
                     self.look(peer, address, late=late)
                 look = now + LOOK
-            time.sleep(POLL)
+            site.pause(POLL)
 
     def look(self, peer: Site, address: str, *, late: bool) -> None:
         """See why a node is not there."""
@@ -208,6 +212,10 @@ class Probe(Step):
     def shell(self) -> str:
         ask = f"[ \"$(docker exec {self.head} python -c {shlex.quote(PROBE)} 2>/dev/null)\" = '[]' ]"
         return f"{mute_shell(self.head)} || {ask}"
+
+    @property
+    def watched(self) -> tuple[Node, ...]:
+        return tuple(node for node, _ in self.nodes)
 
     def done(self, site: Site) -> bool:
         """Tell whether each node that Ray has alive ran one already; the record stands in the head's container.
@@ -317,6 +325,10 @@ class ShowRay(Step):
     @property
     def shell(self) -> str:
         return f"{mute_shell(self.head)} || docker exec {self.head} ray status"
+
+    @property
+    def watched(self) -> tuple[Node, ...]:
+        return tuple(node for node, _ in self.nodes)
 
     def done(self, site: Site) -> bool:
         if not (version := mute(site, self.head)):

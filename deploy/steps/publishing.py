@@ -155,6 +155,7 @@ class Push(Step):
     """
 
     document: ClassVar[str] = "docker push <repository-uri>"
+    cut_short: ClassVar[str] = "the engine gives it up, and the registry keeps the layers that are whole"
 
     repository: Word
     tag: Word

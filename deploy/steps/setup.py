@@ -24,6 +24,7 @@ class InstallDocker(Step):
     """Have Docker installed, of the distribution's packages. Document: `sudo apt-get install -y docker.io`."""
 
     document: ClassVar[str] = "sudo apt-get install -y docker.io"
+    cut_short: ClassVar[str] = "the package manager goes on there, and the next run waits for it"
 
     @property
     def title(self) -> str:
@@ -54,10 +55,10 @@ def install(site: Site, packages: Packages, package: str) -> None:
     line = (*packages.install, package)
     try:
         if packages.refresh:
-            if site.ask(*line, root=True, timeout=INSTALL_DEADLINE, live=True):
+            if site.ask(*line, root=True, timeout=INSTALL_DEADLINE, live=True, outlives=True):
                 return
-            site.run(*packages.refresh, root=True, timeout=INSTALL_DEADLINE, live=True)
-        site.run(*line, root=True, timeout=INSTALL_DEADLINE, live=True)
+            site.run(*packages.refresh, root=True, timeout=INSTALL_DEADLINE, live=True, outlives=True)
+        site.run(*line, root=True, timeout=INSTALL_DEADLINE, live=True, outlives=True)
     except Failure as failure:
         if failure.code != "COMMAND_FAILED":
             raise

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 import subprocess
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -318,6 +319,7 @@ class FakeSite:
         self.git = Git()  # the real one: its repositories are folders
         self.answers: dict[str, str | Failure] = {}
         self.commands: list[str] = []
+        self.outliving: list[tuple[str, ...]] = []
         self.said: list[News] = []
         self.products: dict[str, Any] = {}
         self.facts: dict[str, Any] = {}
@@ -329,8 +331,11 @@ class FakeSite:
     def node(self) -> Node:
         return self._node
 
-    def run(self, *argv: str, root: bool = False, timeout: float = 30, live: bool = False) -> str:
+    def run(
+        self, *argv: str, root: bool = False, timeout: float = 30, live: bool = False, outlives: bool = False
+    ) -> str:
         assert timeout > 30 or not live
+        self.outliving += [argv] if outlives else []
         line = shlex.join(argv)
         self.commands.append(f"sudo {line}" if root else line)
         beginnings = [begin for begin in self.answers if line.startswith(begin)]
@@ -339,9 +344,11 @@ class FakeSite:
             raise answer
         return answer
 
-    def ask(self, *argv: str, root: bool = False, timeout: float = 30, live: bool = False) -> bool:
+    def ask(
+        self, *argv: str, root: bool = False, timeout: float = 30, live: bool = False, outlives: bool = False
+    ) -> bool:
         try:
-            self.run(*argv, root=root, timeout=timeout, live=live)
+            self.run(*argv, root=root, timeout=timeout, live=live, outlives=outlives)
         except Failure:
             return False
         return True
@@ -382,6 +389,9 @@ class FakeSite:
 
     def peer(self, node: Node) -> FakeSite:
         return self._cluster.sites[node.name]
+
+    def pause(self, seconds: float) -> None:
+        time.sleep(seconds)
 
     def say(self, news: News) -> None:
         self.said.append(news)

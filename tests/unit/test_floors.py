@@ -36,7 +36,20 @@ FLOORS = (
         "hints",
     },
     {"channel", "engine", "hostkeys", "ssh", "hosts", "commands", "group", "run", "registry", "dockerconfig", "ray_api"}
-    | {"git", "parcel", "passing", "talk", "lock", "show", "practice", "programs", "listing", "terminal"},
+    | {
+        "git",
+        "parcel",
+        "passing",
+        "talk",
+        "lock",
+        "interruption",
+        "outlet",
+        "show",
+        "practice",
+        "programs",
+        "listing",
+        "terminal",
+    },
     {"flags", "desk", "trust", "replace", "course", "jobs", "inside", "manual"},
     {"build", "publish", "cluster", "job", "sandbox"},
 )

@@ -30,8 +30,8 @@ class FakeHost(Host):
         super().__init__(node, run)
         self.closed = 0
 
-    def command(self, argv: tuple[str, ...], timeout: float, *, live: bool = False) -> Result:
-        raise AssertionError((argv, timeout, live))
+    def command(self, argv: tuple[str, ...], timeout: float, *, live: bool = False, outlives: bool = False) -> Result:
+        raise AssertionError((argv, timeout, live, outlives))
 
     def http(self, port: int) -> Any:
         raise AssertionError(port)
@@ -43,6 +43,9 @@ class FakeHost(Host):
         raise AssertionError(command)
 
     def close(self) -> None:
+        self.closed += 1
+
+    def cut(self) -> None:
         self.closed += 1
 
     @property
@@ -197,6 +200,113 @@ def test_once_a_run_is_halted_no_step_begins_anywhere() -> None:
     HostGroup(run).perform(plan({head: (Do(halts, "a"), Do(breaks, "b"))}, {one: (Do(breaks),)}))
     assert run.outcomes[head].done == ["a"]
     assert [outcome.problem for outcome in run.outcomes.values()] == [why.problem] * 2
+
+
+INTERRUPTED = Failure("INTERRUPTED", "interrupted")
+
+
+@dataclass(frozen=True)
+class Watches(Do):
+    """A step on one node that others are not done without."""
+
+    nodes: tuple[Node, ...] = ()
+    cut_short = "what it watched goes on"
+
+    @property
+    def watched(self) -> tuple[Node, ...]:
+        return self.nodes
+
+
+def errors(run: Run) -> dict[str, str]:
+    return {node.name: outcome.problem.error if outcome.problem else "" for node, outcome in run.outcomes.items()}
+
+
+def test_who_is_interrupted_is_told_where_and_who_was_through_is_ok() -> None:
+    run, _ = run_of("one\ntwo\nthree", concurrency="1")
+    head, one, two, three = run.scope.inventory.nodes
+    halts = Do(lambda _: run.halt(INTERRUPTED), "b")
+    HostGroup(run).perform(
+        plan({head: (FINE,), one: (Do(nothing, "a"), halts, Do(breaks, "c")), two: (Do(breaks, "a"),), three: ()})
+    )
+    assert errors(run) == {"head": "", "one": "interrupted before `c`", "two": "interrupted before `a`", "three": ""}
+    assert outcomes(run) == {"head": "ok", "one": "failed", "two": "failed", "three": "skipped"}
+    assert (run.outcomes[one].done, run.outcomes[one].step) == (["a", "b"], "c")
+
+
+def test_who_waits_for_a_look_from_another_node_is_not_done_where_that_is_interrupted() -> None:
+    run, _ = run_of("one\ntwo\nthree")
+    head, one, two, three = run.scope.inventory.nodes
+    run.outcomes[two].fail(Failure("DISK_FULL", "no space left"))
+
+    def waits(host: Any) -> None:
+        run.halt(INTERRUPTED)
+        host.pause(60)
+
+    begun = time.monotonic()
+    HostGroup(run).perform(plan({head: (Watches(waits, "join", nodes=(head, one)), Watches(breaks, nodes=(two,)))}))
+    assert time.monotonic() - begun < 5
+    cause = "interrupted during `join`; what it watched goes on"
+    assert errors(run) == {"head": cause, "one": cause, "two": "no space left", "three": ""}
+
+
+def test_what_a_node_was_asked_for_by_another_ends_with_the_halt() -> None:
+    run, _ = run_of("one")
+    head, one = run.scope.inventory.nodes
+    image = Late("image", "", lambda _: "value", Place.HEAD)
+
+    def waits(_: Any) -> None:
+        time.sleep(0.3)
+        run.halt(INTERRUPTED)
+        time.sleep(1)
+
+    use = Do(lambda host: host.value(image), "use it", value=image)
+    HostGroup(run).perform(plan({head: (Do(waits), use), one: (use,)}))
+    assert errors(run) == {"head": "interrupted before `use it`", "one": "interrupted during `use it`"}
+
+
+def test_a_failure_that_we_made_by_cutting_the_line_is_told_as_the_interruption() -> None:
+    run, _ = run_of("one")
+    head, one = run.scope.inventory.nodes
+    run.outcomes[one].facts["container"] = "absent"
+
+    def cut(_: Any) -> None:
+        run.halt(INTERRUPTED)
+        run.cut()
+        raise Failure("SSH_LOST", "the connection is closed")
+
+    HostGroup(run).perform(plan({head: (FINE,), one: (Do(cut, "start it"),)}))
+    assert errors(run) == {"head": "", "one": "interrupted during `start it`"}
+    assert run.outcomes[one].facts["container"] == "unknown"
+
+
+def test_a_failure_before_the_line_is_cut_stays_what_it_is() -> None:
+    run, _ = run_of("one")
+    head, one = run.scope.inventory.nodes
+
+    def halted(_: Any) -> None:
+        run.halt(INTERRUPTED)
+        fails(_)
+
+    HostGroup(run).perform(plan({head: (FINE,), one: (Do(halted, "start it"),)}))
+    assert errors(run)["one"] == "no space left"
+
+
+def test_nobody_waits_for_a_step_that_does_not_end_once_the_run_is_left() -> None:
+    run, _ = run_of("one\ntwo")
+    head, one, two = run.scope.inventory.nodes
+    never = threading.Event()
+
+    def hangs(_: Any) -> None:
+        run.halt(INTERRUPTED)
+        run.cut()
+        run.leave()
+        never.wait(30)
+
+    begun = time.monotonic()
+    HostGroup(run).perform(plan({one: (Do(hangs, "hang"),)}, {two: (Do(breaks, "break"),)}))
+    assert time.monotonic() - begun < 5
+    assert errors(run) == {"head": "", "one": "interrupted during `hang`", "two": "interrupted before `break`"}
+    never.set()
 
 
 def test_a_bug_in_one_chain_is_raised_after_the_others_are_through() -> None:

@@ -37,7 +37,7 @@ AGAIN = {
     ),
     "a task that was interrupted": (
         report("cluster.stop", "w1", interrupted=True),
-        ("1 of 4 nodes failed", "invoke cluster.stop"),
+        ("1 of 4 nodes are not done", "invoke cluster.stop"),
     ),
     "a task that only looked": (report("cluster.status", "w1"), ("", "")),
 }

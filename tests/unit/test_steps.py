@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -25,6 +26,7 @@ from deploy.steps.joining import Join, Ports, Probe, Settle, ShowRay
 from deploy.steps.manual import Commit, ShowLeft
 from deploy.steps.publishing import CheckLogin, CreateRepository, Push, ShowPublished, ShowRepository, Tag, moment
 from deploy.steps.setup import InstallDocker, JoinDockerGroup, MakeStateFolder, StartDocker
+from deploy.systems import ENGINE as HAS_ENGINE
 
 from .fakes import DIGEST, LOGIN, Cluster, FakeSite, Image, Row, command_failed, containers, scope
 
@@ -161,7 +163,7 @@ def test_after_its_action_a_step_is_done(case: Case) -> None:
 
 def without_docker(one: FakeSite) -> object:
     one.answers |= {
-        "sh -c 'command -v docker && command -v dockerd'": command_failed(),
+        shlex.join(("sh", "-c", HAS_ENGINE)): command_failed(),
         "cat /etc/os-release": OS_RELEASE,
     }
     return one
@@ -749,6 +751,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     made = Clock()
     for module in ("cluster", "joining"):
         monkeypatch.setattr(f"deploy.steps.{module}.time", made)
+    monkeypatch.setattr(FakeSite, "pause", lambda _, seconds: made.sleep(seconds))
     return made
 
 

@@ -1,0 +1,121 @@
+"""The signals of a run: what each has come to it, in order and in time."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from typing import cast
+
+import pytest
+
+from deploy import interruption
+from deploy.errors import Failure
+from deploy.interruption import STOPPING, Interruption, heard
+from deploy.run import Run
+
+SOON = 5.0  # seconds
+
+
+class Noted:
+    """A run that notes what it is asked for."""
+
+    def __init__(self) -> None:
+        self.asked: list[str] = []
+        self.come = threading.Condition()
+
+    def _note(self, what: str) -> None:
+        with self.come:
+            self.asked.append(what)
+            self.come.notify_all()
+
+    def halt(self, why: Failure) -> None:
+        self._note(f"halt: {why.code}")
+
+    def cut(self) -> None:
+        self._note("cut")
+
+    def leave(self) -> None:
+        self._note("leave")
+
+    def say(self, line: str) -> None:
+        self._note(line)
+
+    def await_last(self, what: str) -> list[str]:
+        """Give what was asked for once the last of it is this."""
+        with self.come:
+            assert self.come.wait_for(lambda: self.asked[-1:] == [what], SOON), self.asked
+            return list(self.asked)
+
+    @property
+    def as_run(self) -> Run:
+        return cast("Run", self)
+
+
+HALTED = ["halt: INTERRUPTED", STOPPING]
+
+
+@pytest.fixture
+def noted() -> Noted:
+    return Noted()
+
+
+@pytest.fixture
+def listening(noted: Noted) -> Iterator[Interruption]:
+    with heard(noted.as_run, noted.say) as made:
+        yield made
+
+
+@pytest.mark.parametrize("number", interruption.ENDING, ids=lambda number: number.name)
+def test_the_first_signal_halts_the_run_and_says_so(number: int, listening: Interruption, noted: Noted) -> None:
+    assert listening.signals == 0
+    os.kill(os.getpid(), number)
+    assert noted.await_last(STOPPING) == HALTED
+
+
+def test_a_second_one_cuts_it_off_and_leaves_at_once(listening: Interruption, noted: Noted) -> None:
+    os.kill(os.getpid(), signal.SIGINT)
+    noted.await_last(STOPPING)
+    begun = time.monotonic()
+    os.kill(os.getpid(), signal.SIGTERM)
+    assert noted.await_last("leave") == [*HALTED, "cut", "leave"]
+    assert time.monotonic() - begun < 0.5
+    with pytest.raises(KeyboardInterrupt):
+        listening.hear(signal.SIGINT, None)
+
+
+def test_what_does_not_end_by_itself_is_cut_off_and_then_left(
+    monkeypatch: pytest.MonkeyPatch, listening: Interruption, noted: Noted
+) -> None:
+    assert interruption.GRACE + interruption.PATIENCE < 5
+    monkeypatch.setattr(interruption, "GRACE", 0.2)
+    monkeypatch.setattr(interruption, "PATIENCE", 0.2)
+    listening.hear(signal.SIGINT, None)
+    assert noted.await_last("leave") == [*HALTED, "cut", "leave"]
+
+
+def test_a_run_that_ends_meanwhile_is_not_cut_off(noted: Noted) -> None:
+    with heard(noted.as_run, noted.say) as listening:
+        listening.hear(signal.SIGINT, None)
+        noted.await_last(STOPPING)
+    assert noted.asked == HALTED
+
+
+def test_what_whoever_started_us_has_us_ignore_stays_ignored(noted: Noted) -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with heard(noted.as_run, noted.say) as listening:
+            os.kill(os.getpid(), signal.SIGHUP)
+            assert listening.signals == 0
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+def test_a_run_without_signals_is_left_alone_and_leaves_no_descriptor_open(noted: Noted) -> None:
+    before = set(os.listdir("/proc/self/fd"))  # noqa: PTH208 - descriptors
+    with heard(noted.as_run, noted.say):
+        pass
+    assert noted.asked == []
+    assert set(os.listdir("/proc/self/fd")) == before  # noqa: PTH208
