@@ -272,13 +272,17 @@ class Settle(Step):
         ask = f'[ "$(docker exec {self.head} python -c {shlex.quote(ALIVE)} 2>/dev/null)" -ge {len(self.nodes)} ]'
         return f"{mute_shell(self.head)} || {{ sleep {SETTLE}; {ask}; }}"
 
+    @property
+    def watched(self) -> tuple[Node, ...]:
+        return tuple(node for node, _ in self.nodes)
+
     def done(self, site: Site) -> bool:
         """Nothing has to settle where nothing was started."""
         return not any(site.peer(node).started for node, _ in self.nodes)
 
     def apply(self, site: Site) -> None:
         """Look once more; `NODE_UNSTABLE` for each node that joined, and is gone."""
-        time.sleep(SETTLE)
+        site.pause(SETTLE)
         # An old Ray tells of none.
         unlisted = [] if mute(site, self.head) else [peer for peer, _ in missing(site, self.nodes, by_rays_list(site))]
         for peer in unlisted:
