@@ -158,9 +158,9 @@ def status(scope: Scope) -> Plan:
     nodes = addresses(scope, scope.head + scope.workers)
     address = dict(nodes)
     look = on_all(scope, lambda node: (ShowContainer(scope.container(node.role)), FindAddress(address[node])))
-    ask = Stage(
-        (Chain(scope.inventory.head, (ShowRay(scope.container("head"), nodes, ports(scope)),)),), after_head=True
-    )
+    everybody = len(nodes) == len(scope.inventory.nodes)
+    show = ShowRay(scope.container("head"), nodes, ports(scope), scope.container("worker") if everybody else "")
+    ask = Stage((Chain(scope.inventory.head, (show,)),), after_head=True)
     return Plan((*look.stages, ask))
 
 

@@ -321,6 +321,8 @@ class ShowRay(Step):
     head: str
     nodes: tuple[tuple[Node, Word], ...] = run_only()
     ports: Ports = run_only()
+    # Where its nodes are all that are listed: the container of one that is not.
+    stranger: str = run_only(default="")
 
     @property
     def title(self) -> str:
@@ -336,7 +338,10 @@ class ShowRay(Step):
 
     def done(self, site: Site) -> bool:
         if not (version := mute(site, self.head)):
-            return not missing(site, self.nodes, by_rays_list(site))
+            absent = missing(site, self.nodes, by_rays_list(site))
+            if self.stranger and all(site.peer(node).standing for node, _ in self.nodes):
+                self.tell_orphans(site)
+            return not absent
         tell_mute(site, version)
         for peer, address in missing(site, self.nodes, by_port(self.ports)):
             peer.note(ray="absent", address=address)
@@ -344,6 +349,18 @@ class ShowRay(Step):
             error = f"its container runs, and its port {port} is not open"
             peer.fail(Failure("RAY_NOT_JOINED", error, "See its output: docker logs there"))
         return True
+
+    def tell_orphans(self, site: Site) -> None:
+        """Tell which nodes Ray has alive, and no list names: they were taken off it while they ran."""
+        listed = {site.peer(node).value(address) for node, address in self.nodes}
+        orphans = sorted({row.address for row in site.ray.nodes() if row.alive} - listed)
+        for address in orphans:
+            site.say(
+                f"ORPHAN {address}: Ray has it alive, and no list names it. "
+                f"List it again, or end it there: docker stop --time 45 {self.stranger}"
+            )
+        if orphans:
+            site.made(orphans=orphans)
 
     def apply(self, site: Site) -> None:
         known = {node.address for node in site.ray.nodes()}

@@ -180,3 +180,15 @@ def no_head_at_a_stop(bench: Bench) -> Fault:
         assert "nothing keeps others from acting" in forced.err
         assert [node["container"] for node in forced.report["nodes"]] == ["unknown", "absent", "absent"]
         assert [sorted(bench.sight(host).ours) for host in bench.workers] == [[], []]
+
+
+@row("L13", "a worker was taken off the list while it ran", bench="B", quick=True, converge=())
+def taken_off_the_list(bench: Bench) -> Fault:
+    listed = bench.workers_file.read_text()
+    bench.workers_file.write_text(f"ubuntu@{bench.other.address}\n")
+    try:
+        done = yield
+    finally:
+        bench.workers_file.write_text(listed)
+    assert done.report["orphans"] == [bench.worker.address]
+    assert f"ORPHAN {bench.worker.address}" in done.err

@@ -1053,6 +1053,27 @@ def old(version: str = "0.7.7") -> Cluster:
     return made
 
 
+EVERYBODY = ShowRay("raydock-ray-head", NODES, PORTS, "raydock-ray-worker")
+STRANGER = Row("10.0.0.9", node_id="z")
+
+
+def test_who_is_in_no_list_and_alive_is_told_with_the_address() -> None:
+    made = running(*ALL, STRANGER, Row("10.0.0.8", alive=False, node_id="y"))
+    assert EVERYBODY.done(made.head)
+    assert made.head.products == {"orphans": ["10.0.0.9"]}
+    (said,) = made.head.said
+    assert str(said).startswith("ORPHAN 10.0.0.9: ")
+    assert "docker stop --time 45 raydock-ray-worker" in str(said)
+
+
+@pytest.mark.parametrize("step", [SHOW, EVERYBODY], ids=["some were not asked", "one could not be asked"])
+def test_nobody_is_an_orphan_who_may_be_one_of_the_list(step: ShowRay) -> None:
+    made = running(*ALL[:2], STRANGER)
+    made.sites["two"].fail(Failure("SSH_TIMEOUT", "no"))
+    step.done(made.head)
+    assert made.head.products == {}
+
+
 @pytest.mark.parametrize("step", [JOIN, SHOW], ids=["start", "status"])
 def test_a_node_of_an_old_ray_is_alive_where_its_container_runs_and_its_port_is_open(step: Step) -> None:
     made = old()
