@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, TextIO, cast
 from rich.console import Console
 from rich.text import Text
 
+from deploy.errors import Kind
 from deploy.hints import typed
 from deploy.outlet import Outlet
 from deploy.show.lines import Lines
@@ -61,6 +62,8 @@ class Screen:
             self.problem(names(outcomes), problem, outcomes[0])
         for problem in report.problems:
             self.problem("", problem, None)
+        if any(problem.kind is Kind.INPUT and not problem.cure for problem in report.problems):
+            self.line("  → Correct what is told, then run it again: nothing was touched")
         done = "nothing to do" if report.exit == 0 and not report.changed else "done" if report.exit == 0 else "failed"
         done = "interrupted" if report.interrupted else done
         self.line(f"{report.task}: {done} in {report.seconds:.1f} s", "bold" if report.exit == 0 else "bold red")

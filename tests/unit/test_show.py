@@ -90,6 +90,17 @@ def test_a_problem_that_is_no_nodes_stands_with_its_place(capsys: pytest.Capture
     ]
 
 
+def test_mistakes_that_name_no_cure_are_to_be_corrected(capsys: pytest.CaptureFixture[str]) -> None:
+    made = Report(
+        "build.image", problems=(Problem("CONFIG", "a", "Fill it", ".env:1"), Problem("CONFIG", "b", "", ".env:2"))
+    )
+    assert shown(made, capsys)[-3:] == [
+        ".env:2 CONFIG: b",
+        "  → Correct what is told, then run it again: nothing was touched",
+        "build.image: failed in 0.0 s",
+    ]
+
+
 def test_the_last_lines_of_a_container_that_ended_are_shown(capsys: pytest.CaptureFixture[str]) -> None:
     made = report("w1", w1=Failure("RAY_EXITED", "it ended with 1"))
     made.outcomes[1].facts["log_tail"] = [f"line {number}" for number in range(20)]
