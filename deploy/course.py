@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from deploy.desk import say
+from deploy.desk import say, write
 from deploy.errors import Mistake, RaydockError
 from deploy.hints import next_command
 from deploy.report import INTERRUPTED, Report
@@ -85,14 +86,17 @@ class Course:
         if self.exit == 0 and not as_json and (command := next_command(self.task, sys.argv[1:])):
             say(f"next: {command}")
         if as_json:
-            print(self.document(), flush=True)
+            write(self.document() + "\n")
 
 
 @contextmanager
 def ended(course: Course) -> Iterator[None]:
     """Turn whatever breaks off a task into its exit code."""
+    from deploy.terminal import on_signals
+
     try:
-        yield
+        with on_signals(raise_signal, signal.SIGTERM, signal.SIGHUP):
+            yield
     except KeyboardInterrupt as interrupt:
         course.exit = interrupt.exit if isinstance(interrupt, Signalled) else INTERRUPTED
     except BrokenPipeError:  # of stdout: a connection's is a Failure

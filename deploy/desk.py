@@ -192,7 +192,13 @@ def agree(question: str, cure: str, *, yes: bool) -> None:
         raise Mistake.of("USAGE", "nobody is there to be asked", cure)
     sys.stderr.write(f"{question} [y/N] ")
     sys.stderr.flush()
-    if sys.stdin.readline().strip().lower() not in ("y", "yes"):
+    said = ""
+    try:
+        said = sys.stdin.readline()
+    finally:
+        if not said.endswith("\n"):
+            sys.stderr.write("\n")
+    if said.strip().lower() not in ("y", "yes"):
         raise Mistake.of("USAGE", "the answer was no: nothing was done", "Answer y to go on")
 
 
@@ -202,13 +208,17 @@ def answer(task: str, flags: Flags) -> Iterator[Report]:
     from deploy.report import Report
 
     report = Report(task)
-    try:
-        yield report
-    except RaydockError as error:
-        report.problems = error.problems
-        tell(report, flags)
-    if flags.json:
-        write_json(report)
+    with signals_told(report):
+        try:
+            yield report
+        except RaydockError as error:
+            report.problems = error.problems
+        except KeyboardInterrupt:
+            report.interrupted = True
+        if report.exit:
+            tell(report, flags)
+        if flags.json:
+            write_json(report)
 
 
 @dataclass

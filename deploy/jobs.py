@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from deploy.course import Course
+from deploy.course import Course, Signalled
 from deploy.desk import say
 from deploy.errors import RaydockError
 from deploy.programs import ending, follow_line, stop, stop_line
@@ -57,8 +57,8 @@ def left_or_stopped(course: JobCourse, api: RayApi) -> Iterator[None]:
     """At Ctrl-C ask whether the job shall end too; unless somebody says so, it goes on."""
     try:
         yield
-    except KeyboardInterrupt:
-        if course.job_id and _shall_end(course.job_id):
+    except KeyboardInterrupt as interrupt:
+        if course.job_id and not isinstance(interrupt, Signalled) and _shall_end(course.job_id):
             course.asked_to_end = True
             try:
                 course.job = stop(api, course.job_id, say)

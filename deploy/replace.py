@@ -20,18 +20,21 @@ CURE = "Say --yes to have them replaced"
 
 def start_replacing(c: Context, flags: Flags) -> None:
     """Look at what runs, ask once about what has to go, then start with its names free."""
-    from deploy.desk import perform, scope_of, tell
+    from deploy.desk import perform, scope_of, signals_told, tell
 
     report = Report("cluster.start")
-    try:
-        others = _others(scope_of(flags), report)
-        if not report.interrupted:
-            _ask(others, flags)
-    except RaydockError as error:
-        report.problems = error.problems
-    if report.exit:
-        tell(report, flags)
-        return
+    with signals_told(report):
+        try:
+            others = _others(scope_of(flags), report)
+            if not report.interrupted:
+                _ask(others, flags)
+        except RaydockError as error:
+            report.problems = error.problems
+        except KeyboardInterrupt:
+            report.interrupted = True
+        if report.exit:
+            tell(report, flags)
+            return
     going = frozenset(outcome.node.name for outcome in others)
     perform(c, "cluster.start", lambda scope: _make_room(scope, going).then(plans.start(scope)), flags)
 

@@ -46,7 +46,7 @@ class Shown:
 
 def trust_hosts(c: Context, flags: Flags) -> None:
     """Show the keys in one table, ask once, record them."""
-    from deploy.desk import agree, dry, first_lines, scope_of, tell
+    from deploy.desk import agree, dry, first_lines, scope_of, signals_told, tell
     from deploy.show import Screen
 
     report = Report("cluster.trust")
@@ -54,22 +54,27 @@ def trust_hosts(c: Context, flags: Flags) -> None:
         print("ssh-keyscan -H HOST >> ~/.ssh/known_hosts  # for each host; compare the fingerprints first")
         return
     screen = Screen()
-    try:
-        scope = scope_of(flags)
-        report.cluster = scope.settings.cluster_name
-        first_lines(scope)
-        nodes = [node for node in scope.inventory.nodes if node.name in scope.selected and not node.local]
-        report.outcomes = [Outcome(node, asked=True) for node in nodes]
-        shown = list(_all_shown(report.outcomes, scope.settings))
-        if shown:
-            _show(shown, screen.line)
-            agree("Are these the hosts' own keys? Record them?", CURE, yes=flags.yes)
-            _record(known_hosts_file(scope.settings), shown)
+    with signals_told(report):
+        try:
+            scope = scope_of(flags)
+            report.cluster = scope.settings.cluster_name
+            first_lines(scope)
+            nodes = [node for node in scope.inventory.nodes if node.name in scope.selected and not node.local]
+            report.outcomes = [Outcome(node, asked=True) for node in nodes]
+            shown = list(_all_shown(report.outcomes, scope.settings))
+            if shown:
+                _show(shown, screen.line)
+                agree("Are these the hosts' own keys? Record them?", CURE, yes=flags.yes)
+                _record(known_hosts_file(scope.settings), shown)
+                for outcome in report.outcomes:
+                    outcome.done = [f"recorded {one.host}" for one in shown if one.node == outcome.node]
+        except RaydockError as error:
+            report.problems = error.problems
+        except KeyboardInterrupt:
+            report.interrupted = True
             for outcome in report.outcomes:
-                outcome.done = [f"recorded {one.host}" for one in shown if one.node == outcome.node]
-    except RaydockError as error:
-        report.problems = error.problems
-    tell(report, flags)
+                outcome.fail(Failure("INTERRUPTED", "interrupted before any key was recorded"))
+        tell(report, flags)
 
 
 def _all_shown(outcomes: Iterable[Outcome], settings: Settings) -> Iterable[Shown]:
