@@ -12,9 +12,9 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from deploy.desk import say, write
-from deploy.errors import Mistake, RaydockError
+from deploy.errors import INTERRUPTED, Mistake, RaydockError
 from deploy.hints import next_command
-from deploy.report import INTERRUPTED, Report
+from deploy.report import Report
 
 if TYPE_CHECKING:
     from types import FrameType
@@ -95,7 +95,10 @@ def ended(course: Course) -> Iterator[None]:
     from deploy.terminal import on_signals
 
     try:
-        with on_signals(raise_signal, signal.SIGTERM, signal.SIGHUP):
+        with (
+            on_signals(raise_signal, signal.SIGTERM, signal.SIGHUP),
+            on_signals(signal.default_int_handler, signal.SIGINT),
+        ):
             yield
     except KeyboardInterrupt as interrupt:
         course.exit = interrupt.exit if isinstance(interrupt, Signalled) else INTERRUPTED

@@ -15,10 +15,9 @@ from typing import TYPE_CHECKING, Any
 from invoke.context import Context
 from invoke.exceptions import Exit
 
-from deploy.errors import Failure, Mistake, RaydockError
+from deploy.errors import INTERRUPTED, Failure, Mistake, RaydockError
 from deploy.flags import Flags
 from deploy.hints import again, next_command, typed
-from deploy.report import INTERRUPTED
 
 if TYPE_CHECKING:
     from deploy.hosts import Host

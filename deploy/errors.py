@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from enum import Enum
 from types import MappingProxyType
 
+INTERRUPTED = 130  # the exit code of what was interrupted
+
 
 class Kind(Enum):
     """What sort of trouble a code tells; the value is the exit code that it asks for."""

@@ -4,10 +4,15 @@ from __future__ import annotations
 
 PROBED_PATH = "/tmp/raydock-probed"  # noqa: S108 - in a container of ours, gone with it
 
+# The argument with which the task ends where nobody waits for it any more.
+ATTENDED = "attended"
 # Runs on every node that Ray counts alive and that has not run one yet, and records where it did. What it has
 # recorded goes with the head's container, as Ray's session does.
 PROBE = f"""\
-import json, pathlib, ray
+import json, os, pathlib, sys, threading, ray
+if {ATTENDED!r} in sys.argv:
+    # Its input ends with whoever waits for it, and so does it.
+    threading.Thread(target=lambda: os.read(0, 1) or os._exit(1), daemon=True).start()
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy as on
 ray.init(address="auto", log_to_driver=False, logging_level="error")
 seen = pathlib.Path({PROBED_PATH!r})

@@ -6,13 +6,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from deploy.errors import Failure, Kind, Problem
+from deploy.errors import INTERRUPTED, Failure, Kind, Problem
 
 if TYPE_CHECKING:
     from deploy.inventory import Node
 
 SCHEMA = 1
-INTERRUPTED = 130
 # Facts about a container and Ray; a task that did not look leaves them unknown.
 UNKNOWN = {
     "container": "unknown",

@@ -131,9 +131,10 @@ class Containers(Calls):
     def exec(self, name: str, argv: Sequence[str], timeout: float) -> tuple[int, str]:
         """Run a command in a container and give its exit code and output: of one that fails stderr too.
 
-        After `timeout` seconds it is `COMMAND_FAILED`; the command may run on, for the engine cannot end it.
+        After `timeout` seconds it is `COMMAND_FAILED`; the command may run on, for the engine cannot end it. Its input
+        is empty, and ends when nobody waits for the command any more.
         """
-        body = {"AttachStdout": True, "AttachStderr": True, "Cmd": list(argv)}
+        body = {"AttachStdin": True, "AttachStdout": True, "AttachStderr": True, "Cmd": list(argv)}
         wrote: list[tuple[int, bytes]] = []
         with told(f"run {argv[0]} in {name}"):
             made = self.post("containers", name, "exec", json=body).json()["Id"]

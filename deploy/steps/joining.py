@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
 from deploy.errors import Failure
 from deploy.plan import Late, Step, Word, run_only
-from deploy.probes import ALIVE, PROBE, PROBED_PATH
+from deploy.probes import ALIVE, ATTENDED, PROBE, PROBED_PATH
 from deploy.ray import RAY, is_mute, mute_shell
 from deploy.steps.cluster import port_open
 from deploy.steps.containers import exited
@@ -230,7 +230,7 @@ class Probe(Step):
 
     def apply(self, site: Site) -> None:
         """Run it; `NODE_NOT_SCHEDULABLE` for each node that did not answer within 20 s."""
-        code, output = site.docker.exec(self.head, ("python", "-c", PROBE), PROBE_DEADLINE)
+        code, output = site.docker.exec(self.head, ("python", "-c", PROBE, ATTENDED), PROBE_DEADLINE)
         silent = addresses_in(output) if code == 0 else None
         if silent is None:
             raise Failure("HEAD_FAILED", f"the probe task ended with {code}: {output.strip()[-300:]}")

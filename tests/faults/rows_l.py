@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import getpass
+import os
 import signal
+import subprocess
 import time
 
 from tests.faults.bench import Bench, FaultyHost
+from tests.faults.oracles import marked
 from tests.faults.row import Fault, row
+from tests.hosts.observer import INVOKE, NO_ENGINE, TOP, operator
+
+LOOKING = 3.0  # seconds that the frame looks at the hosts after a task
 
 # What a careless selection would take for ours: by the name's beginning, by the image, by the role, by another cluster.
 LOOKALIKES = (
@@ -192,3 +198,78 @@ def taken_off_the_list(bench: Bench) -> Fault:
         bench.workers_file.write_text(listed)
     assert done.report["orphans"] == [bench.worker.address]
     assert f"ORPHAN {bench.worker.address}" in done.err
+
+
+# ---- broken off; at random instants: tests/faults/instants.py
+
+
+def end_task(number: str, signal_: signal.Signals) -> None:
+    """Send a signal to the task of a row."""
+    processes = sorted(int(name) for name in os.listdir("/proc") if name.isdecimal() and marked(name, f"row-{number}"))  # noqa: PTH208
+    os.kill(processes[0], signal_)
+
+
+@row(
+    "L1",
+    "Ctrl-C, while workers start",
+    task=("cluster.start",),
+    running=False,
+    exit=130,
+    code="INTERRUPTED",
+    told_of="all",
+    bench="B",
+    within=15,
+    quick=True,
+)
+def interrupted(bench: Bench) -> Fault:
+    name, at = bench.container(bench.worker), [0.0]
+
+    def interrupt() -> None:
+        end_task("L1", signal.SIGINT)
+        at.append(time.monotonic())
+
+    with bench.meanwhile(lambda: bench.worker.attempt("docker", "inspect", name).code == 0, interrupt):
+        done = yield
+        assert time.monotonic() - at[-1] < 5 + LOOKING
+    assert "stopping after the current step; press again to abandon" in done.err
+    assert "interrupted before `wait for 3 nodes to join`" in done.err or "interrupted during" in done.err
+
+
+@row(
+    "L2",
+    "SIGTERM, while workers start; and a reader that goes, a second Ctrl-C, a terminal that is closed",
+    task=("cluster.start",),
+    running=False,
+    exit=130,
+    code="INTERRUPTED",
+    told_of="all",
+    bench="B",
+    within=15,
+)
+def ended_otherwise(bench: Bench) -> Fault:
+    name = bench.container(bench.worker)
+    with bench.meanwhile(
+        lambda: bench.worker.attempt("docker", "inspect", name).code == 0, lambda: end_task("L2", signal.SIGTERM)
+    ):
+        yield
+    env = operator({"ENVIRONMENT": bench.env.stem, **NO_ENGINE, "TMPDIR": str(bench.scratch)})
+    unread = ["bash", "-c", '"$0" cluster.stop --json 2>&1 | true; exit ${PIPESTATUS[0]}', str(INVOKE)]
+    assert subprocess.run(unread, cwd=TOP, env=env, timeout=60).returncode == 0
+    assert [sorted(bench.sight(host).ours) for host in bench.hosts] == [[], [], []]
+    with bench.another("cluster.start") as twice:
+        for _ in range(2):
+            twice.send_signal(signal.SIGINT)
+            begun = time.monotonic()
+            time.sleep(0.3)
+        said, _ = twice.communicate(timeout=30)
+        assert time.monotonic() - begun < 2
+        assert (twice.returncode, "Traceback" in said) == (130, False), said
+    keys, terminal = os.openpty()
+    ends = {"stdin": terminal, "stdout": terminal, "stderr": terminal}
+    with subprocess.Popen(["setsid", "-c", "-w", INVOKE, "cluster.start"], cwd=TOP, env=env, **ends) as left:  # type: ignore[call-overload]
+        os.close(terminal)
+        os.read(keys, 1)
+        begun = time.monotonic()
+        os.close(keys)
+        assert left.wait(30) == 130
+        assert time.monotonic() - begun < 6

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 import sys
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
@@ -64,3 +65,42 @@ def test_the_probe_names_where_no_task_ran(
     exec(compile(program, "probe", "exec"), {})  # noqa: S102 - it is ours
     assert json.loads(capsys.readouterr().out) == silent
     assert set(record.read_text(encoding="utf-8").split()) == set(recorded.split()) | running
+
+
+SLOW_RAY = """
+import sys, time, types
+ray = types.ModuleType("ray")
+ray.init = lambda **_: (print("begun", flush=True), time.sleep(2))
+ray.nodes = lambda: []
+ray.remote = lambda **_: lambda task: task
+strategies = types.ModuleType("strategies")
+strategies.NodeAffinitySchedulingStrategy = None
+sys.modules |= {"ray": ray, "ray.util": types.ModuleType("u"), "ray.util.scheduling_strategies": strategies}
+"""
+
+
+@pytest.mark.parametrize(
+    ("attended", "code"), [((), 0), ((probes.ATTENDED,), 1)], ids=["in a script", "where somebody waits for it"]
+)
+def test_the_probe_ends_with_its_input_where_somebody_waits_for_it(
+    attended: tuple[str, ...], code: int, tmp_path: Path
+) -> None:
+    program = SLOW_RAY + probes.PROBE.replace(repr(probes.PROBED_PATH), repr(str(tmp_path / "probed")))
+    argv = [sys.executable, "-c", program, *attended]
+    with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as asked:
+        assert asked.stdin
+        assert asked.stdout
+        assert asked.stdout.readline() == b"begun\n"
+        asked.stdin.close()
+        assert asked.wait(10) == code
+
+
+def test_the_probe_goes_on_while_its_input_is_open(tmp_path: Path) -> None:
+    program = SLOW_RAY + probes.PROBE.replace(repr(probes.PROBED_PATH), repr(str(tmp_path / "probed")))
+    with subprocess.Popen(
+        [sys.executable, "-c", program, probes.ATTENDED], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as asked:
+        assert asked.stdin
+        assert asked.stdout
+        assert asked.stdout.read() == "begun\n[]\n"
+        assert asked.wait(10) == 0

@@ -486,3 +486,29 @@ def test_each_command_that_a_person_is_told_to_type_is_one_that_there_is() -> No
     }
     assert len(told) > 20
     assert sorted(one for one in told if one[1] not in {*NAMES, "build", "publish"}) == []
+
+
+def raises(*_: object, **__: object) -> None:
+    raise KeyboardInterrupt
+
+
+BROKEN_OFF = {
+    "while keys are looked at": ("deploy.trust._all_shown", ("cluster.trust",)),
+    "while practice hosts are made": ("deploy.practice.operate.up", ("sandbox.up",)),
+    "while practice hosts are removed": ("deploy.practice.operate.down", ("sandbox.down",)),
+    "while a Dockerfile is made": ("deploy.plans.dockerfile", ("build.dockerfile",)),
+    "while it is asked what to replace": ("deploy.replace._others", ("cluster.start", "--replace")),
+    "while the settings are read": ("deploy.inputs.read_inputs", ("publish",)),
+    "while the head is looked for": ("deploy.desk.open_node", ("job.list",)),
+}
+
+
+@pytest.mark.parametrize(("where", "words"), BROKEN_OFF.values(), ids=BROKEN_OFF)
+def test_a_task_that_is_broken_off_ends_with_130_and_its_document(
+    where: str, words: tuple[str, ...], invoke: Callable[..., int], capsys: Screen, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(where, raises)
+    assert invoke(*words, "--json") == 130
+    (line,) = capsys.readouterr().out.splitlines()
+    document = checked(json.loads(line))
+    assert (document["exit"], document["ok"], document["changed"]) == (130, False, False)
