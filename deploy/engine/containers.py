@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import posixpath
+import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from docker.errors import NotFound
+from docker.errors import APIError, NotFound
 
+from deploy.channel.http import wire_of
 from deploy.engine.archive import only_file, secret_file
 from deploy.engine.calls import Calls
 from deploy.engine.failures import CONTAINER, overdue, told
-from deploy.engine.streams import STDERR, frames, plain
+from deploy.engine.streams import STDERR, frames, plain, records
 from deploy.errors import Failure
 from deploy.plan import argv as argv_of
 from deploy.ray import all_labels
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
 
 ONCE = {"raydock.once": "1"}
 ONCE_DEADLINE = 120  # seconds
+CONFLICT = 409  # the engine is removing it already
 LAST_LINES = 10
 STOP_MARGIN = 30  # seconds that an engine may take beyond a container's grace
 KINDS = "CAD"  # changed, added, deleted, as the engine numbers them
@@ -149,23 +152,56 @@ class Containers(Calls):
         An entrypoint given here stands in the place of the image's own.
         """
         command = f"{entrypoint or argv[0]} in {image}"
-        wanted = {"Image": image, "Cmd": list(argv), "Labels": ONCE, "HostConfig": {"NetworkMode": network}}
+        # The engine removes it, also where nobody waits for it any more.
+        host = {"NetworkMode": network, "AutoRemove": True}
+        wanted = {"Image": image, "Cmd": list(argv), "Labels": ONCE, "HostConfig": host}
         wanted |= {"Entrypoint": [entrypoint]} if entrypoint else {}
         with told(f"run {command}", CONTAINER):
             made = str(self.post("containers/create", json=wanted).json()["Id"])
         try:
             with told(f"run {command}", CONTAINER):
-                self.api.start(made)
+                self._clear_once(made)
                 with overdue(command, ONCE_DEADLINE):
-                    code = int(self.api.wait(made, timeout=ONCE_DEADLINE)["StatusCode"])
-                output: bytes = self.api.logs(made, stdout=True, stderr=bool(code))
+                    code, wrote = self._run_once(made)
         finally:
-            with told(f"remove {made[:12]}"), contextlib.suppress(NotFound):
-                self.api.remove_container(made, force=True, v=True)
+            self._gone(made)
+        output = text(b"".join(piece for stream, piece in wrote if code or stream != STDERR))
         if code:
-            last = "\n".join(text(output).strip().splitlines()[-LAST_LINES:])
+            last = "\n".join(output.strip().splitlines()[-LAST_LINES:])
             raise Failure("COMMAND_FAILED", f"{command} ended with {code}: {last}")
-        return text(output)
+        return output
+
+    def _gone(self, made: str) -> None:
+        """Have a container gone that the engine may be removing by itself."""
+        with told(f"remove {made[:12]}"), contextlib.suppress(NotFound):
+            try:
+                self.api.remove_container(made, force=True, v=True)
+            except APIError as error:
+                if error.status_code != CONFLICT:
+                    raise
+
+    def _run_once(self, made: str) -> tuple[int, list[tuple[int, bytes]]]:
+        """Start a container that is removed at its end, and give its exit code and output."""
+        ends = time.monotonic() + ONCE_DEADLINE
+        asked = {"stream": 1, "stdout": 1, "stderr": 1}
+        with (
+            self.stream("containers", made, "attach", params=asked) as output,
+            self.stream("containers", made, "wait", params={"condition": "removed"}) as ended,
+        ):
+            for response in (output, ended):
+                wire_of(response).deadline = ends
+            self.api.start(made)
+            wrote = list(frames(output))
+            return int(next(records(ended))["StatusCode"]), wrote
+
+    def _clear_once(self, made: str) -> None:
+        """Remove those that were created and never started: whoever did so is gone. By the engine's clock."""
+        filters = {"label": [f"{key}={value}" for key, value in ONCE.items()], "status": ["created"]}
+        created = {one["Id"]: one["Created"] for one in self.api.containers(all=True, filters=filters)}
+        for other, since in created.items():
+            if since < created.get(made, 0) - ONCE_DEADLINE:
+                with contextlib.suppress(NotFound):
+                    self.api.remove_container(other, v=True)
 
 
 def found(shown: Mapping[str, Any]) -> Found:
