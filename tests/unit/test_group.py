@@ -499,6 +499,22 @@ def test_who_is_refused_the_lock_touches_nothing() -> None:
     assert outcomes(run) == {"head": "skipped", "one": "skipped"}
 
 
+def test_who_waits_for_the_lock_is_interrupted_before_the_first_step() -> None:
+    run, _ = run_of("one")
+    head, one = run.scope.inventory.nodes
+    never = threading.Event()
+
+    def lock() -> None:
+        run.halt(INTERRUPTED)
+        never.wait(30)
+
+    begun = time.monotonic()
+    HostGroup(run).perform(plan({head: (Do(breaks, "a"),), one: (Do(breaks, "b"),)}).alone(), lock)
+    assert time.monotonic() - begun < 5
+    assert errors(run) == {"head": "interrupted before `a`", "one": "interrupted before `b`"}
+    never.set()
+
+
 def test_a_bug_in_the_lock_is_raised_and_nothing_is_touched() -> None:
     run, _ = run_of("one")
     head, one = run.scope.inventory.nodes
