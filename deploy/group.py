@@ -187,10 +187,12 @@ class HostGroup(Group):  # type: ignore[misc]  # Fabric has no types
         node = doing.chain.node
         if doing.begun and self._run.is_cut:
             self._run.outcome(node).forget()
-        self._run.outcome(node).fail(failure, doing.step.title)
+        # One that was interrupted says itself where.
+        title = "" if failure.code == "INTERRUPTED" else doing.step.title
+        self._run.outcome(node).fail(failure, title)
         if failure is halted or failure.code == "INTERRUPTED":
             for other in {other for step in doing.rest for other in step.watched} - {node}:
-                self._run.outcome(other).fail(failure, doing.step.title)
+                self._run.outcome(other).fail(failure, title)
 
 
 def interrupted(doing: Doing) -> Failure:

@@ -161,7 +161,9 @@ class Run:
             lock.take(patience, lambda news: head.say(Amount(news)))
             self._lock_of_cluster = lock
         except Failure as failure:
-            self.refused = not (forced and failure.problem.kind is Kind.UNREACHABLE)
+            self.refused = self.is_cut or not (forced and failure.problem.kind is Kind.UNREACHABLE)
+            if self.is_cut:
+                return  # we have made it ourselves
             if self.refused:
                 outcome = self.outcome(head.node)
                 outcome.asked = True
@@ -196,9 +198,10 @@ class Run:
 
     def await_decision(self) -> None:
         """Wait until it is known whether we may act."""
-        while not self.decided.wait(LOOK):
-            if self.halted:
-                raise self.halted
+        while not (self.decided.wait(LOOK) or self.halted):
+            pass
+        if self.halted:
+            raise self.halted
 
     def leave(self) -> None:
         """Have nobody wait any more for the steps that are still at work."""

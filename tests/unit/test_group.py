@@ -230,7 +230,7 @@ def test_who_is_interrupted_is_told_where_and_who_was_through_is_ok() -> None:
     )
     assert errors(run) == {"head": "", "one": "interrupted before `c`", "two": "interrupted before `a`", "three": ""}
     assert outcomes(run) == {"head": "ok", "one": "failed", "two": "failed", "three": "skipped"}
-    assert (run.outcomes[one].done, run.outcomes[one].step) == (["a", "b"], "c")
+    assert (run.outcomes[one].done, run.outcomes[one].step) == (["a", "b"], "")
 
 
 def test_who_waits_for_a_look_from_another_node_is_not_done_where_that_is_interrupted() -> None:
