@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+import threading
+import time
 from pathlib import Path
 
 import pytest
 
-from deploy.commands import run_here
+from deploy.commands import end_children, run_here
 from deploy.errors import Failure
 from deploy.progress import News, Output
 
@@ -47,3 +51,48 @@ def test_the_operators_own_invoke_settings_change_nothing(
     done = run_here(("sh", "-c", "test -t 1 || echo no terminal"), 10, None)
     assert done.output == "no terminal\n"
     assert capfd.readouterr().out == ""
+
+
+TOP = Path(__file__).resolve().parents[2]
+RUNS = """
+import sys
+from deploy.commands import run_here
+run_here(("sh", "-c", "for i in 1 2 3 4 5; do sleep 0.2; echo $i; done; : >$0", sys.argv[1]), 30, print, outlives={})
+"""
+
+
+@pytest.mark.parametrize("outlives", [True, False], ids=["one that outlives us", "any other"])
+def test_where_nobody_reads_its_output_any_more_goes_on_only(outlives: bool, tmp_path: Path) -> None:
+    done = tmp_path / "done"
+    ours = subprocess.Popen([sys.executable, "-c", RUNS.format(outlives), str(done)], cwd=TOP, stdout=subprocess.PIPE)
+    with ours:
+        assert ours.stdout
+        ours.stdout.readline()
+        ours.kill()
+    time.sleep(2)
+    assert done.exists() == outlives
+
+
+def test_what_is_at_work_here_is_ended_but_for_what_outlives_us(tmp_path: Path) -> None:
+    # Its own child has the pipe, too.
+    line = 'echo begun >$0.$1; (sleep 1; : >"$0.$1.done"); :'
+    threads = [
+        threading.Thread(
+            target=run_here,
+            args=(("sh", "-c", line, str(tmp_path / "it"), str(outlives)), 30, None),
+            kwargs={"outlives": outlives},
+            daemon=True,
+        )
+        for outlives in (True, False)
+    ]
+    for thread in threads:
+        thread.start()
+    while len(list(tmp_path.glob("it.*"))) < 2:
+        time.sleep(0.05)
+    begun = time.monotonic()
+    end_children()
+    threads[1].join(5)
+    assert time.monotonic() - begun < 0.9
+    threads[0].join(5)
+    time.sleep(0.5)
+    assert sorted(path.name for path in tmp_path.glob("*.done")) == ["it.True.done"]
