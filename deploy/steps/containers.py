@@ -33,6 +33,7 @@ class Create(Step):
     """Create Ray's container. Document: `docker run -d --shm-size=<shm-size> --net=host <repository-uri> ray start`."""
 
     document: ClassVar[str] = "docker run -d --shm-size=<shm-size> --net=host <repository-uri> ray start …"
+    cut_short: ClassVar[str] = "one that was created and not started gives way at the next start"
 
     container: Container
 
@@ -54,6 +55,8 @@ class Create(Step):
 @dataclass(frozen=True)
 class LayToken(Step):
     """Have Ray's token in the container, readable by its user alone, and written nowhere else."""
+
+    cut_short: ClassVar[str] = Create.cut_short
 
     name: str
     token: Late[str]
