@@ -1,24 +1,39 @@
-"""Commands on a node: their output whole, or line by line while it comes."""
+"""Commands on a node: their output between marks that nobody else writes, whole or line by line while it comes."""
 
 from __future__ import annotations
 
 import contextlib
 import os
+import secrets
 import shlex
 import signal
 import subprocess
-import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
-
-from invoke.exceptions import CommandTimedOut
+from typing import TYPE_CHECKING
 
 from deploy.errors import Failure
-from deploy.progress import Output, Say
+from deploy.output import NOISE, Kept, Lines, Marked, Whole, gather
 
+if TYPE_CHECKING:
+    from typing import IO
+
+    import paramiko
+
+    from deploy.progress import Say
+
+ENDING = 5.0  # seconds for the status of a shell that has ended
+# What every login shell can do, be it fish or csh; what is to be done comes over its input, and needs no quotes of its.
+SHELL = "exec /bin/sh"
+OWN_SHELL = "Have the login shell run what sshd is asked for, and print nothing else: see ~/.bashrc, chsh, ForceCommand"
+
+# What sudo says when it refuses, and the next move: the first that fits.
+SUDO = (
+    ("must have a tty", "Allow sudo without a terminal: !requiretty in sudoers"),
+    ("not found", "Install sudo there, or log in as root"),
+    ("", "Allow sudo without a password (NOPASSWD) in sudoers"),
+)
 # A command that goes on where nobody reads its output any more: what would end it is a pipe without a reader. A package
 # manager that ends in the middle leaves packages half installed.
 OUTLIVING = ("bash", "-c", 'set -o pipefail; "$@" 2>&1 | tee -p /dev/null', "bash")
@@ -35,57 +50,81 @@ class Result:
     errors: str
 
 
-class Lines:
-    """A stream that passes each whole line on."""
-
-    def __init__(self, say: Say) -> None:
-        """Begin with an empty line."""
-        self._say, self._rest = say, ""
-
-    def write(self, text: str) -> None:
-        """Take a piece of output."""
-        *lines, self._rest = (self._rest + text).replace("\r", "\n").split("\n")
-        for line in filter(None, map(str.strip, lines)):
-            self._say(Output(_utf8(line)))
-
-    def flush(self) -> None:
-        """Nothing: a line is passed on when it has ended."""
+def script(argv: tuple[str, ...], mark: str) -> bytes:
+    """Write what the shell reads: the command, without an input to ask at, between marks on both of its streams."""
+    lines = (
+        f"echo {mark}; echo {mark} >&2",
+        f"{shlex.join(argv)} </dev/null",
+        f"code=$?; echo {mark} $code; echo {mark} $code >&2",
+    )
+    return "\n".join((*lines, "")).encode()
 
 
 def run_command(
-    run: Callable[..., Any], argv: tuple[str, ...], timeout: float, say: Say | None, *, outlives: bool = False
+    channel: paramiko.Channel, argv: tuple[str, ...], timeout: float, say: Say | None, *, outlives: bool = False
 ) -> Result:
-    """Run a command by Fabric's `Connection.run`, without a terminal or an input to ask at.
+    """Run a command on a channel of its own, by whatever login shell is at its other end.
 
     Args:
-        run: the connection's.
+        channel: a session, closed at the end.
         argv: the command and its arguments.
         timeout: seconds; `COMMAND_FAILED` when they are over.
         say: who hears the lines while they come, if anybody.
         outlives: whether it goes on where the connection ends.
+
+    Raises:
+        EOFError: the connection is lost.
+        Failure: `SHELL_UNUSABLE` where the login shell runs something else.
     """
-    streams = {"out_stream": Lines(say), "err_stream": Lines(say), "hide": False} if say else {"hide": True}
-    line = f"{shlex.join((*OUTLIVING, *argv) if outlives else argv)} </dev/null"
-    try:
-        # Bytes come as they are: Latin-1 takes any, and what is not UTF-8 is replaced below. Somebody's ~/.invoke.yaml
-        # may want a terminal, or each command on stdout.
-        done = run(
-            line, warn=True, pty=False, echo=False, in_stream=False, timeout=timeout, encoding="latin-1", **streams
-        )
-    except CommandTimedOut as error:
-        raise Failure("COMMAND_FAILED", f"`{argv[0]}` was not done within {timeout:.0f} s") from error
-    return Result(done.exited, _utf8(done.stdout), _utf8(done.stderr))
+    mark = f"raydock-{secrets.token_hex(8)}"
+    kept = Kept(), Kept()
+    out, err = (Marked(mark, (one, Lines(say)) if say else (one,)) for one in kept)
+    with contextlib.closing(channel):
+        channel.exec_command(SHELL)  # noqa: S601 - a constant
+        with contextlib.suppress(OSError):  # a shell that does not read is told of below
+            channel.sendall(script((*OUTLIVING, *argv) if outlives else argv, mark))
+            channel.shutdown_write()
+        if not gather(timeout, (channel.recv, out), (channel.recv_stderr, err)):
+            raise overdue(argv, timeout)
+        if out.code is None:
+            raise_unfinished(channel, argv, out, err)
+    return Result(out.code or 0, kept[0].text, kept[1].text)
+
+
+def raise_unfinished(channel: paramiko.Channel, argv: tuple[str, ...], out: Marked, err: Marked) -> None:
+    """Say why a command has no end."""
+    channel.status_event.wait(ENDING)
+    transport = channel.get_transport()
+    if transport is None or not transport.is_active():
+        raise EOFError("the connection is closed")
+    if out.begun:
+        raise Failure("COMMAND_FAILED", f"`{argv[0]}` was ended from outside, and its shell with it")
+    raise shell_unusable(out.noise or err.noise, channel.exit_status)
+
+
+def shell_unusable(said: str, status: int) -> Failure:
+    """Give the failure of a login shell that runs something else than what it is asked for."""
+    said = f"it says {said.splitlines()[0][:NOISE]!r}" if said else "it says nothing"
+    return Failure("SHELL_UNUSABLE", f"the login shell does not run commands: {said} (exit status {status})", OWN_SHELL)
+
+
+def overdue(argv: tuple[str, ...], seconds: float) -> Failure:
+    """Give the failure of a command that took too long."""
+    return Failure("COMMAND_FAILED", f"`{argv[0]}` was not done within {seconds:.0f} s", "Look what it does there")
 
 
 def run_here(argv: tuple[str, ...], timeout: float, say: Say | None, *, outlives: bool = False) -> Result:
     """Run a command on this machine; with `say` its errors are among its output, and one that outlives us is let go."""
+    out, err = Kept(), Kept()
+    takers = (out, Lines(say)) if say else (out,)
     try:
         with _child(argv, outlives=outlives, errors_apart=say is None) as child:
-            return _heard(child, timeout, say) if say else _unheard(child, timeout)
-    except subprocess.TimeoutExpired as error:
-        raise Failure("COMMAND_FAILED", f"`{argv[0]}` was not done within {timeout:.0f} s") from error
+            pipes = ((child.stdout, Whole(*takers)), (child.stderr, Whole(err)))
+            if not gather(timeout, *((_reader(pipe), stream) for pipe, stream in pipes if pipe)):
+                raise overdue(argv, timeout)
     except OSError as error:
         return Result(127, "", f"{argv[0]}: {error.strerror}")
+    return Result(child.returncode, out.text, err.text)
 
 
 @contextmanager
@@ -121,24 +160,12 @@ def end_children() -> None:
         _end(child)
 
 
-def _unheard(child: subprocess.Popen[bytes], timeout: float) -> Result:
-    output, errors = child.communicate(timeout=timeout)
-    return Result(child.returncode, output.decode(errors="replace"), errors.decode(errors="replace"))
+def _reader(pipe: IO[bytes]) -> Callable[[int], bytes]:
+    return lambda size: os.read(pipe.fileno(), size)
 
 
-def _heard(child: subprocess.Popen[bytes], timeout: float, say: Say) -> Result:
-    lines, text, end = Lines(say), [], time.monotonic() + timeout
-    killer = threading.Timer(timeout, _end, (child,))
-    killer.daemon = True
-    killer.start()
-    for line in child.stdout or ():
-        text.append(line.decode("latin-1"))
-        lines.write(text[-1])
-    killer.cancel()
-    if child.wait() < 0 and time.monotonic() >= end:
-        raise subprocess.TimeoutExpired(child.args, timeout)
-    return Result(child.returncode, _utf8("".join(text)), "")
-
-
-def _utf8(text: str) -> str:
-    return text.encode("latin-1").decode("utf-8", "replace")
+def sudo_refused(said: str) -> Failure:
+    """Give the failure of a user whom sudo does not let act as root."""
+    cure = next(cure for sign, cure in SUDO if sign in said)
+    line = said.splitlines()[-1] if said else "sudo refuses, and says nothing"
+    return Failure("SUDO_PASSWORD_NEEDED", line, cure)

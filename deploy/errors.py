@@ -33,6 +33,7 @@ CODES: Mapping[str, Kind] = MappingProxyType(
         "SSH_REFUSED": Kind.UNREACHABLE,
         "SSH_TIMEOUT": Kind.UNREACHABLE,
         "SSH_NO_BANNER": Kind.UNREACHABLE,
+        "SSH_BUSY": Kind.UNREACHABLE,
         "SSH_STALLED": Kind.UNREACHABLE,
         "SSH_LOST": Kind.UNREACHABLE,
         "DNS_FAIL": Kind.UNREACHABLE,

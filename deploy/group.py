@@ -1,4 +1,7 @@
-"""The group: every node's steps as one chain on one connection, a bounded number of nodes at a time."""
+"""The group: every node's steps as one chain on one connection, a bounded number of nodes at a time.
+
+Connecting has a window of its own: who is not there keeps no place from those who are.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +16,7 @@ from fabric import Group
 
 from deploy.errors import Failure
 from deploy.plan import Place, lates
+from deploy.windows import windows
 
 if TYPE_CHECKING:
     from deploy.hosts import Host
@@ -41,6 +45,14 @@ class Doing:
     def rest(self) -> tuple[Step, ...]:
         """What is not done: this step, and those after it."""
         return self.chain.steps[self.number :]
+
+
+@dataclass(frozen=True)
+class Doors:
+    """What a chain takes for as long as it is worked on, and what it takes before that to connect."""
+
+    places: threading.Semaphore
+    dials: threading.Semaphore
 
 
 class HostGroup(Group):  # type: ignore[misc]  # Fabric has no types
@@ -90,9 +102,15 @@ class HostGroup(Group):  # type: ignore[misc]  # Fabric has no types
         for chain in chains:
             waiting.put(chain)
         self._run.watch.stage(len(chains))
-        size = min(self._run.settings.concurrency, len(chains))
+        size = windows(self._run.settings.concurrency)
+        doors = Doors(threading.Semaphore(size.chains), threading.Semaphore(size.dials))
+        if any(chain.node == head for chain in chains):
+            doors.places.acquire()  # the head's own, before anybody who waits for it takes the last one
         # Daemons: what hangs in a system call cannot keep the process from ending.
-        threads = [threading.Thread(target=self._work, args=(waiting,), daemon=True) for _ in range(size)]
+        threads = [
+            threading.Thread(target=self._work, args=(waiting, doors), daemon=True)
+            for _ in range(min(size.chains + size.dials, len(chains)))
+        ]
         for thread in threads:
             thread.start()
         for thread in threads:
@@ -103,24 +121,46 @@ class HostGroup(Group):  # type: ignore[misc]  # Fabric has no types
             self._fail(doing, self._run.halted)
         self._run.head_ready.set()
 
-    def _work(self, waiting: queue.SimpleQueue[Chain]) -> None:
+    def _work(self, waiting: queue.SimpleQueue[Chain], doors: Doors) -> None:
         while True:
             try:
                 chain = waiting.get_nowait()
             except queue.Empty:
                 return
             try:
-                self._chain(chain)
+                self._placed(chain, doors)
             except BaseException as bug:  # noqa: BLE001 - the fence around one node; raised again by the main thread
                 self._bugs.append(bug)
                 return
 
-    def _chain(self, chain: Chain) -> None:
+    def _placed(self, chain: Chain, doors: Doors) -> None:
+        """Connect, and then work on the chain in a place; who is not there needs none. The head has its place."""
+        if chain.node != self._run.scope.inventory.head:
+            if missing := self._missing(chain, doors):
+                self._chain(chain, missing)
+                return
+            doors.places.acquire()
+        try:
+            self._chain(chain)
+        finally:
+            doors.places.release()
+
+    def _missing(self, chain: Chain, doors: Doors) -> Failure | None:
+        if self._run.outcome(chain.node).problem or not chain.steps or self._run.halted or self._run.refused:
+            return None
+        try:
+            with doors.dials:
+                self._run.host(chain.node).dial()
+        except Failure as failure:
+            return failure
+        return None
+
+    def _chain(self, chain: Chain, missing: Failure | None = None) -> None:
         host, outcome = self._run.host(chain.node), self._run.outcome(chain.node)
         is_head = chain.node == self._run.scope.inventory.head
         self._run.watch.begins(chain.node)
         try:
-            if chain.steps and not self._may_act(host):
+            if chain.steps and not self._may_act(host, missing):
                 return
             outcome.asked = outcome.asked or bool(chain.steps)
             if outcome.problem is None:
@@ -130,7 +170,11 @@ class HostGroup(Group):  # type: ignore[misc]  # Fabric has no types
                         self._run.head_ready.set()
                     self._step(host, step)
         except Failure as failure:
-            self._fail(self._doing[chain.node], failure)
+            outcome.asked = True
+            if failure is missing and not self._run.halted:
+                outcome.fail(failure, "connect")
+            else:
+                self._fail(self._doing[chain.node], failure)
         finally:
             self._doing.pop(chain.node, None)
             self._run.watch.ends(chain.node)
@@ -139,11 +183,10 @@ class HostGroup(Group):  # type: ignore[misc]  # Fabric has no types
             else:
                 host.close()
 
-    def _may_act(self, host: Host) -> bool:
+    def _may_act(self, host: Host, failure: Failure | None) -> bool:
         """Tell whether we may act; while that is found out, connect. Where that fails, it is the node's own failure."""
-        failure = None
         # The head's connection is the one by which it is found out.
-        if not self._run.decided.is_set() and host.node != self._run.scope.inventory.head:
+        if failure is None and not self._run.decided.is_set() and host.node != self._run.scope.inventory.head:
             try:
                 host.open()
             except Failure as found:
@@ -184,6 +227,8 @@ class HostGroup(Group):  # type: ignore[misc]  # Fabric has no types
             failure = halted or Failure("INTERRUPTED", "interrupted")
         if failure.code == "INTERRUPTED":
             failure = interrupted(doing)
+        if failure.code == "SSH_LOST" and failure is not halted:
+            failure = lost(failure, doing.step)
         node = doing.chain.node
         if doing.begun and self._run.is_cut:
             self._run.outcome(node).forget()
@@ -200,3 +245,9 @@ def interrupted(doing: Doing) -> Failure:
     where = "during" if doing.begun else "before"
     left = f"; {doing.step.cut_short}" if doing.begun and doing.step.cut_short else ""
     return Failure("INTERRUPTED", f"interrupted {where} `{doing.step.title}`{left}", "Run the task again: it goes on")
+
+
+def lost(failure: Failure, step: Step) -> Failure:
+    """Say of a link that is lost in which step it was: what came of that is left open."""
+    error = f"lost contact during `{step.title}`; its state is unknown ({failure.error})"
+    return Failure(failure.code, error, failure.cure)

@@ -10,6 +10,7 @@ import paramiko
 
 from deploy.errors import Failure, Mistake
 from deploy.known_hosts import Kind, KnownHosts, fingerprint
+from deploy.pulse import HeardPacketizer
 
 if TYPE_CHECKING:
     from fabric import Connection
@@ -101,7 +102,7 @@ def check_host_keys(connection: Connection, known: KnownHosts, name: str) -> Non
 
 def _transport_factory(preferred: tuple[str, ...]) -> Any:
     def factory(sock: Any, **options: Any) -> paramiko.Transport:
-        transport = paramiko.Transport(sock, **options)
+        transport = paramiko.Transport(sock, packetizer_class=HeardPacketizer, **options)
         security = transport.get_security_options()
         offered = tuple(security.key_types)
         first = tuple(name for name in preferred if name in offered)

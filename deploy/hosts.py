@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -13,14 +13,14 @@ import paramiko
 from fabric import Connection
 
 from deploy.channel import docker_local, docker_over, http_local, http_over
-from deploy.commands import Result, run_command, run_here
+from deploy.commands import Result, run_command, run_here, sudo_refused
 from deploy.engine import Engine
 from deploy.errors import Failure
 from deploy.plan import Late, Place, Word, parts_of
 from deploy.ray import TOKEN_PATH, container_name
 from deploy.ray_api import RayApi
 from deploy.secret import Secret
-from deploy.ssh import CHANNEL_TIMEOUT, close_connection, connection_to, open_connection
+from deploy.ssh import CHANNEL_TIMEOUT, Dialled, close_connection, connection_to, dialled
 from deploy.talk import ChannelTalk, ChildTalk, Talk
 
 if TYPE_CHECKING:
@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     from deploy.progress import News
     from deploy.run import Run
 
+SUDO_DEADLINE = 30  # seconds
+SESSION_PAUSES = (0.1, 0.4, 1.5)  # seconds
 LAST_LINES = 10  # of a failed command's output
 
 
@@ -41,6 +43,7 @@ class Host(ABC):
         """Nothing is contacted before it is used."""
         self.node, self._run = node, run
         self._values: dict[str, Any] = {}
+        self._sudo = False
         self._facts = threading.RLock()
 
     @abstractmethod
@@ -79,6 +82,10 @@ class Host(ABC):
         """Whether we are root there."""
 
     @abstractmethod
+    def dial(self) -> None:
+        """Have a way to the node ready for its first call; a `Failure` where nobody is there."""
+
+    @abstractmethod
     def open(self) -> None:
         """Connect, where that is something to do."""
 
@@ -104,13 +111,22 @@ class Host(ABC):
         if result.code:
             lines = (result.errors.strip() or result.output.strip()).splitlines()[-LAST_LINES:]
             said = "\n".join(lines) or "it wrote nothing"
-            if root and "password is required" in said:
-                raise Failure("SUDO_PASSWORD_NEEDED", "sudo asks for a password", "Allow sudo without one (NOPASSWD)")
             raise Failure("COMMAND_FAILED", f"`{argv[0]}` ended with {result.code}: {said}")
         return result.output
 
     def _as(self, argv: tuple[str, ...], root: bool) -> tuple[str, ...]:
-        return ("sudo", "-n", *argv) if root and not self.is_root else argv
+        if not root or self.is_root:
+            return argv
+        self._check_sudo()
+        return ("sudo", "-n", *argv)
+
+    def _check_sudo(self) -> None:
+        """Know that sudo lets us, before anything is done by it."""
+        if not self._sudo:
+            result = self.command(("sudo", "-n", "true"), SUDO_DEADLINE)
+            if result.code:
+                raise sudo_refused(result.errors.strip())
+            self._sudo = True
 
     @cached_property
     def ray(self) -> RayApi:
@@ -189,6 +205,9 @@ class LocalHost(Host):
         """Whether this process is root."""
         return os.geteuid() == 0
 
+    def dial(self) -> None:
+        """Nothing: we are there."""
+
     def command(self, argv: tuple[str, ...], timeout: float, *, live: bool = False, outlives: bool = False) -> Result:
         """Run a command as a child."""
         self.check_wanted()
@@ -228,6 +247,7 @@ class SshHost(Host):
         """Nothing is contacted before it is used."""
         super().__init__(node, run)
         self._connection: Connection | None = None
+        self._dialled: Dialled | None = None
         # Those of former sessions: what was begun there, as the lock, lives on.
         self._former: list[Connection] = []
         # All of them, also the one that is being opened, so that others can close them meanwhile.
@@ -240,11 +260,24 @@ class SshHost(Host):
         with self._connecting:
             self.check_wanted()
             if self._connection is None:
-                connection = connection_to(self.node, self._run.settings, self._run.known_hosts)
-                self._opened.append(connection)
-                open_connection(connection)
-                self._connection = connection
+                dialled, self._dialled = self._dialled or self._dial(), None
+                dialled.open()
+                self._connection = dialled.connection
             return self._connection
+
+    def _dial(self) -> Dialled:
+        connection = connection_to(self.node, self._run.settings, self._run.known_hosts)
+        self._opened.append(connection)
+        return dialled(connection)
+
+    def dial(self) -> None:
+        """Have a TCP connection; through a jump host, which dials by itself, the whole of it."""
+        with self._connecting:
+            self.check_wanted()
+            if self._connection is None and self._dialled is None:
+                self._dialled = self._dial()
+                if self._dialled.connection.gateway:
+                    self.connection  # noqa: B018 - opened
 
     @property
     def is_root(self) -> bool:
@@ -253,11 +286,31 @@ class SshHost(Host):
 
     def command(self, argv: tuple[str, ...], timeout: float, *, live: bool = False, outlives: bool = False) -> Result:
         """Run a command over the connection."""
-        connection = self.connection
         try:
-            return run_command(connection.run, argv, timeout, self.say if live else None, outlives=outlives)
+            return run_command(self.session(), argv, timeout, self.say if live else None, outlives=outlives)
         except (paramiko.SSHException, OSError, EOFError) as error:
             raise self.lost(f"`{argv[0]}`", error) from error
+
+    def session(self) -> paramiko.Channel:
+        """Give a new channel; where sshd allows no further one, what is not in use is let go for it."""
+        for pause in SESSION_PAUSES:
+            try:
+                return self._transport().open_session(timeout=CHANNEL_TIMEOUT)
+            except paramiko.ChannelException:
+                if engine := self.__dict__.get("docker"):
+                    engine.release()
+                time.sleep(pause)  # until sshd knows that it is gone
+        try:
+            return self._transport().open_session(timeout=CHANNEL_TIMEOUT)
+        except paramiko.ChannelException as error:
+            said = f"sshd refuses a session: {error.text}"
+            raise Failure("SSH_NO_CHANNEL", said, "Allow more of them there: MaxSessions of sshd") from error
+
+    def _transport(self) -> paramiko.Transport:
+        transport: paramiko.Transport | None = self.connection.client.get_transport()
+        if transport is None or not transport.is_active():
+            raise self.lost("a call", EOFError("the connection is closed"))
+        return transport
 
     def open(self) -> None:
         """Open the connection."""
@@ -266,38 +319,25 @@ class SshHost(Host):
     def talk(self, command: str) -> Talk:
         """Run a line of shell on a channel of the connection."""
         try:
-            return ChannelTalk(self.connection.client.get_transport().open_session(timeout=CHANNEL_TIMEOUT), command)
+            return ChannelTalk(self.session(), command)
         except (paramiko.SSHException, OSError, EOFError) as error:
             raise self.lost("a command", error) from error
 
     def lost(self, doing: str, error: BaseException) -> Failure:
         """Give the failure of a link that broke while something was done."""
-        return Failure(
-            "SSH_LOST",
-            f"lost contact during {doing} ({error or 'closed'}): its state is unknown",
-            "Run the task again",
-        )
+        transport = self._connection.client.get_transport() if self._connection else None
+        why = getattr(transport, "saved_exception", None) or error
+        return Failure("SSH_LOST", f"the SSH connection ended in {doing}: {why or 'closed'}", "Run the task again")
 
     @cached_property
     def docker(self) -> Engine:
         """The engine, over channels of the connection."""
-        return Engine(docker_over(self._opener(lambda transport: transport.open_session(timeout=CHANNEL_TIMEOUT))))
+        return Engine(docker_over(self.session))
 
     def http(self, port: int) -> requests.Session:
         """Give HTTP to a port of the node's loopback, over channels of the connection."""
         to, origin = ("127.0.0.1", port), ("127.0.0.1", 0)
-        return http_over(
-            self._opener(lambda transport: transport.open_channel("direct-tcpip", to, origin, timeout=CHANNEL_TIMEOUT))
-        )
-
-    def _opener(self, open_channel: Callable[[paramiko.Transport], paramiko.Channel]) -> Callable[[], paramiko.Channel]:
-        def opened() -> paramiko.Channel:
-            transport = self.connection.client.get_transport()
-            if transport is None or not transport.is_active():
-                raise self.lost("a call", EOFError("the connection is closed"))
-            return open_channel(transport)
-
-        return opened
+        return http_over(lambda: self._transport().open_channel("direct-tcpip", to, origin, timeout=CHANNEL_TIMEOUT))
 
     def reconnect(self) -> None:
         """Have the next command run in a new session."""
@@ -320,6 +360,9 @@ class SshHost(Host):
             connections = [*self._former, *([self._connection] if self._connection else [])]
             self._former, self._connection = [], None
             self._opened.clear()
+            dialled, self._dialled = self._dialled, None
+        if dialled:
+            dialled.close()
         for connection in connections:
             close_connection(connection)
 
@@ -330,5 +373,7 @@ class SshHost(Host):
 
     def cut(self) -> None:
         """Close every connection without waiting for whoever opens or uses it."""
+        if dialled := self._dialled:
+            dialled.close()
         for connection in list(self._opened):
             close_connection(connection)

@@ -2,34 +2,46 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import random
 import socket
+import threading
+import time
+from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import paramiko
 from fabric import Config, Connection
-from paramiko.ssh_exception import NoValidConnectionsError
 
+from deploy.dial import DIAL_TIMEOUT, dial
 from deploy.errors import Failure
 from deploy.hostkeys import check_host_keys, hops
+from deploy.identities import Identities
+from deploy.pulse import Pulse
+from deploy.stalls import AUTH, BANNER, Stall, no_banner, watched
 
 if TYPE_CHECKING:
     from deploy.inventory import Node
     from deploy.known_hosts import KnownHosts
     from deploy.settings import Settings
 
-CONNECT_TIMEOUT = 5  # seconds to an open TCP connection
-BANNER_TIMEOUT = 10  # seconds to the server's first line
-AUTH_TIMEOUT = 15  # seconds for key exchange, and for the login
 CHANNEL_TIMEOUT = 10  # seconds to a channel, instead of paramiko's hour
-KEEPALIVE = 5  # seconds
 USER_TIMEOUT = 15_000  # milliseconds that sent bytes may stay without an acknowledgement
+# Logins on their way at one sshd: from ten on it drops some (MaxStartups 10:30:100), and a jump host has all of ours.
+AT_ONCE = 8
+FRESH = 5.0  # seconds that a TCP connection waits for its login
+RETRIES = 3  # after a connection that was dropped before sshd said a word
+PAUSE = 0.5  # seconds before the first of them, about; twice that before the next
 
 # It prints tracebacks of what we turn into errors.
 logging.getLogger("paramiko").setLevel(logging.CRITICAL)
+
+_logins: defaultdict[tuple[str, int], threading.Semaphore] = defaultdict(lambda: threading.Semaphore(AT_ONCE))
 
 
 @cache
@@ -41,14 +53,6 @@ def ssh_config() -> paramiko.SSHConfig:
 
 def connection_to(node: Node, settings: Settings, known: KnownHosts) -> Connection:
     """Give a connection to a node, not yet open."""
-    options: dict[str, Any] = {
-        "banner_timeout": BANNER_TIMEOUT,
-        "auth_timeout": AUTH_TIMEOUT,
-        "channel_timeout": CHANNEL_TIMEOUT,
-    }
-    if settings.ssh_key:
-        # As OpenSSH does with IdentitiesOnly: this key and no other.
-        options |= {"key_filename": str(settings.ssh_key), "allow_agent": False, "look_for_keys": False}
     connection = Connection(
         node.address,
         user=node.user,
@@ -56,28 +60,100 @@ def connection_to(node: Node, settings: Settings, known: KnownHosts) -> Connecti
         # One of its own: a Connection writes into it, which empties it for a moment to all who share it.
         config=Config(ssh_config=ssh_config()),
         forward_agent=False,
-        connect_timeout=CONNECT_TIMEOUT,
-        connect_kwargs=options,
     )
-    for hop in hops(connection.gateway):
-        hop.connect_kwargs = {**options, **hop.connect_kwargs}
-        hop.connect_timeout = hop.connect_timeout or CONNECT_TIMEOUT
+    for hop in hops(connection):
+        # No time-out of Fabric's: it would hold for the connection and the key exchange together.
+        hop.connect_timeout = None
+        hop.connect_kwargs = {
+            **hop.connect_kwargs,
+            # Ours come before them, and say which part of a login stood still.
+            "banner_timeout": 2 * BANNER.seconds,
+            "auth_timeout": 2 * AUTH.seconds,
+            # What a jump host opens is the connection to the next.
+            "channel_timeout": CHANNEL_TIMEOUT if hop is connection else DIAL_TIMEOUT,
+            "auth_strategy": Identities(hop, settings.ssh_key),
+        }
     check_host_keys(connection, known, node.name)
     return connection
 
 
-def open_connection(connection: Connection) -> None:
-    """Open a connection; a `Failure` says what stands in the way."""
+def way_to(connection: Connection) -> list[Connection]:
+    """Give the hops of a connection, the jump host that is reached first at the beginning."""
+    return [*hops(connection)][::-1]
+
+
+def dialled(connection: Connection) -> Dialled:
+    """Give a TCP connection to the first hop; none where a ProxyCommand leads there."""
+    first = way_to(connection)[0]
+    with connect_errors(first):
+        return Dialled(connection, None if first.gateway else dial(first.host, first.port), time.monotonic())
+
+
+@dataclass(frozen=True)
+class Dialled:
+    """A connection that is not yet open, with the TCP connection for it."""
+
+    connection: Connection
+    sock: socket.socket | None
+    since: float
+
+    def open(self) -> None:
+        """Open it; sshd does not wait for a login for ever, so what is old is made anew."""
+        if self.sock and time.monotonic() - self.since > FRESH:
+            self.close()
+            open_connection(self.connection)
+        else:
+            open_connection(self.connection, self.sock)
+
+    def close(self) -> None:
+        """Let it go."""
+        if self.sock:
+            self.sock.close()
+
+
+def open_connection(connection: Connection, sock: socket.socket | None = None) -> None:
+    """Open a connection; a `Failure` says what stands in the way.
+
+    Args:
+        connection: what `connection_to` gave.
+        sock: a TCP connection to its first hop; without one it is made.
+    """
     try:
-        with connect_errors(connection):
-            connection.open()
+        for hop in way_to(connection):
+            _open_hop(hop, sock)
+            sock = None
     except BaseException:
         close_connection(connection)
         raise
-    transport = connection.client.get_transport()
+
+
+def _open_hop(hop: Connection, sock: socket.socket | None) -> None:
+    for attempt in range(RETRIES + 1):
+        try:
+            with _logins[hop.host, hop.port]:
+                return _login(hop, sock)
+        except Failure as failure:
+            if failure.code != "SSH_BUSY" or attempt == RETRIES:
+                raise
+        hop.client.close()
+        sock = None
+        time.sleep(PAUSE * 2**attempt * random.uniform(0.5, 1.5))  # noqa: S311 - so that not all come again at once
+    return None
+
+
+def _login(hop: Connection, sock: socket.socket | None) -> None:
+    with connect_errors(hop):
+        if hop.gateway is None:
+            hop.connect_kwargs["sock"] = sock or dial(hop.host, hop.port)
+        with watched(hop.client) as stall:
+            try:
+                hop.open()
+            except (paramiko.SSHException, OSError, EOFError) as error:
+                raise login_failure(hop, stall, error) from error
+    transport = hop.client.get_transport()
     if transport is None:
         raise Failure("SSH_LOST", "the connection was closed as soon as it was open", "Run the task again")
-    transport.set_keepalive(KEEPALIVE)
+    Pulse(transport)
     if isinstance(transport.sock, socket.socket):
         transport.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, USER_TIMEOUT)
 
@@ -90,48 +166,68 @@ def close_connection(connection: Connection) -> None:
     for hop in hops(connection):
         hop.close()
         hop.client.close()
-
-
-def stuck_at(connection: Connection) -> Connection:
-    """Give the hop that a connection did not get beyond: the first one from here that is not open."""
-    way = [*hops(connection)][::-1]
-    return next((hop for hop in way if not hop.is_connected), connection)
+        if sock := hop.connect_kwargs.get("sock"):
+            with contextlib.suppress(OSError):
+                sock.close()
 
 
 @contextmanager
-def connect_errors(connection: Connection) -> Iterator[None]:
-    """Turn what goes wrong while connecting into a `Failure`."""
+def connect_errors(hop: Connection) -> Iterator[None]:
+    """Turn what goes wrong while connecting to a hop into a `Failure`."""
     try:
         yield
     except Failure:
         raise
-    except paramiko.PasswordRequiredException as error:
-        raise Failure("KEY_ENCRYPTED", "the SSH key has a passphrase", "Load it: ssh-add, or set SSH_KEY") from error
-    except paramiko.AuthenticationException as error:
-        hop = stuck_at(connection)
-        raise Failure(
-            "SSH_AUTH_REFUSED",
-            f"{hop.host}:{hop.port} refuses {hop.user}'s key",
-            "Set SSH_USER and SSH_KEY, or add the key to its authorized_keys",
-        ) from error
     except (paramiko.SSHException, OSError, EOFError) as error:
-        hop = stuck_at(connection)
         raise network_failure(error, f"{hop.host}:{hop.port}") from error
 
 
 def network_failure(error: BaseException, where: str) -> Failure:
-    """Give the failure for a connection that did not come about."""
-    causes = list(error.errors.values()) if isinstance(error, NoValidConnectionsError) else [error]
-    cause = causes[-1]
+    """Give the failure for a TCP connection that did not come about."""
     up = "Is it up, and is the address right?"
-    if isinstance(cause, socket.gaierror):
-        return Failure("DNS_FAIL", f"{where}: no address for this name", "Correct the name, or ~/.ssh/config")
-    if isinstance(cause, ConnectionRefusedError):
+    if isinstance(error, socket.gaierror):
+        said = f": {error.strerror}" if error.errno == socket.EAI_AGAIN else ""
+        return Failure("DNS_FAIL", f"{where}: no address for this name{said}", "Correct the name, or ~/.ssh/config")
+    if isinstance(error, ConnectionRefusedError):
         return Failure("SSH_REFUSED", f"{where} refuses the connection", "Is sshd running, and is the port right?")
-    if isinstance(cause, TimeoutError):
-        return Failure("SSH_TIMEOUT", f"{where} does not answer within {CONNECT_TIMEOUT} s", up)
-    if isinstance(cause, paramiko.SSHException) and "banner" in str(cause):
-        return Failure("SSH_NO_BANNER", f"{where} accepts, and does not say that it is SSH", "Is it an sshd, and well?")
-    if isinstance(cause, OSError):
-        return Failure("SSH_UNREACHABLE", f"{where}: {cause.strerror or cause}", up)
-    return Failure("SSH_STALLED", f"{where}: {cause or 'closed'} before the login was done", "Look at its sshd's log")
+    if isinstance(error, TimeoutError):
+        return Failure("SSH_TIMEOUT", f"{where} does not answer within {DIAL_TIMEOUT:g} s", up)
+    if isinstance(error, OSError):
+        return Failure("SSH_UNREACHABLE", f"{where}: {error.strerror or error}", up)
+    return Failure("SSH_STALLED", f"{where}: {error or 'closed'} before the login was done", "Look at its sshd's log")
+
+
+def login_failure(hop: Connection, stall: Stall, error: BaseException) -> Failure:
+    """Give the failure for a login that did not come about."""
+    where = f"{hop.host}:{hop.port}"
+    transport = hop.client.get_transport()
+    if stalled := stall.failure(where):
+        return stalled
+    if transport is None or transport.remote_version:
+        return _through_jump(hop, error) or network_failure(error, where)
+    if "Indecipherable" in str(error):
+        return no_banner(where)
+    if isinstance(hop.gateway, str):
+        return Failure("SSH_UNREACHABLE", f"{where}: its ProxyCommand ended", "Try it: ssh " + str(hop.host))
+    return Failure(
+        "SSH_BUSY",
+        f"{where} closes connections before it says that it is SSH, {RETRIES + 1} times",
+        "Its sshd may have too many logins at once (MaxStartups): lower CONCURRENCY, or run the task again",
+    )
+
+
+def _through_jump(hop: Connection, error: BaseException) -> Failure | None:
+    """Give the failure of a connection that a jump host was to make; None where that was not it."""
+    if not isinstance(hop.gateway, Connection) or hop.client.get_transport():
+        return None
+    up = "Is it up, and its sshd running?"
+    where, jump = f"{hop.host}:{hop.port}", f"{hop.gateway.host}:{hop.gateway.port}"
+    if isinstance(error, paramiko.ChannelException):
+        return Failure("SSH_UNREACHABLE", f"{where}: {jump} cannot connect to it ({error.text})", up)
+    if "timeout" in str(error).lower():
+        return Failure(
+            "SSH_TIMEOUT",
+            f"{where} does not answer {jump} within {DIAL_TIMEOUT:g} s",
+            "Is it up, and the address right?",
+        )
+    return None

@@ -106,7 +106,7 @@ def _shown(node: Node, settings: Settings, trusted: list[str]) -> Iterable[Shown
             mine.append(one.line)
             yield one
         except Failure as failure:
-            if failure.code == "SSH_AUTH_REFUSED":
+            if failure.code in ("SSH_AUTH_REFUSED", "KEY_ENCRYPTED"):
                 return  # the key was judged; the login is another matter
             raise
         else:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 import socket
 from typing import TYPE_CHECKING
 
@@ -27,7 +28,7 @@ SOCKET = "/var/run/docker.sock"
 def docker_over(
     open_session: Callable[[], paramiko.Channel],
     *,
-    command: str = "docker system dial-stdio",
+    command: str = "exec docker system dial-stdio",
     timeout: float = 60,
 ) -> docker.DockerClient:
     """Give a client of the engine that `command` dials on the other side; `timeout`: seconds for each read.
@@ -39,8 +40,10 @@ def docker_over(
         with SshErrors(lost, OSError, EOFError):
             channel = open_session()
             channel.settimeout(timeout)
-            channel.exec_command(command)  # noqa: S601 - a constant, or the same by sudo
-        return Wire(channel)
+            # Words that every login shell reads alike; what it says by itself comes before the greeting.
+            greeting = f"raydock-{secrets.token_hex(8)}"
+            channel.exec_command(f"exec /bin/sh -c 'echo {greeting}; {command}'")  # noqa: S601 - constants
+        return Wire(channel, f"{greeting}\n".encode())
 
     return client(WireAdapter(opener, timeout, last_words), timeout)
 

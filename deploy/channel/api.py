@@ -31,10 +31,14 @@ class NodeApi(docker.APIClient):
         self._general_configs: dict[str, Any] = {}
         self._auth_configs = AuthConfig({})
         self._proxy_configs = ProxyConfig()
-        self._custom_adapter = adapter
+        self._custom_adapter = self._wires = adapter
         self._version = MINIMUM_DOCKER_API_VERSION
         self.adapters.clear()
         self.mount(DOCKER_URL, adapter)
+
+    def release(self) -> None:
+        """Close the channels that no call uses."""
+        self._wires.release()
 
     def negotiate(self) -> None:
         """Speak the newest version that both know; `DOCKER_TIMEOUT` where the engine does not say its own in time."""

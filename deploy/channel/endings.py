@@ -8,7 +8,9 @@ import re
 import shutil
 from typing import TYPE_CHECKING, cast
 
+from deploy.channel.ssh import AGAIN
 from deploy.channel.wire import PIECE, Wire
+from deploy.commands import OWN_SHELL, shell_unusable
 from deploy.errors import Failure
 
 if TYPE_CHECKING:
@@ -32,7 +34,7 @@ def last_words(wire: Wire, error: Exception) -> Failure:
     """Give the reason for which a dial command ended, of its exit status and stderr."""
     channel = cast("paramiko.Channel", wire.end)
     if isinstance(error, http.client.BadStatusLine) and not isinstance(error, ConnectionError):
-        return Failure("SHELL_UNUSABLE", f"the login shell prints before the command does: {str(error)[:80].strip()}")
+        return Failure("SHELL_UNUSABLE", f"something prints before Docker does: {str(error)[:80].strip()}", OWN_SHELL)
     channel.settimeout(LAST_WORDS)
     said = b""
     with contextlib.suppress(TimeoutError):
@@ -40,6 +42,8 @@ def last_words(wire: Wire, error: Exception) -> Failure:
             said += piece
         channel.status_event.wait(LAST_WORDS)
     status = channel.recv_exit_status() if channel.exit_status_ready() else -1
+    if wire.greeting and status != -1:
+        return shell_unusable((wire.noise.strip() or said.strip()).decode(errors="replace"), status)
     return ending(said.decode(errors="replace").strip(), status)
 
 
@@ -52,7 +56,7 @@ def ending(said: str, status: int) -> Failure:
     if status == 127:
         return Failure("DOCKER_ABSENT", f"docker: {line}", INSTALL)
     if status == -1 and not said:
-        return Failure("SSH_LOST", "the SSH connection ended before the Docker engine answered")
+        return Failure("SSH_LOST", "the SSH connection ended before the Docker engine answered", AGAIN)
     return Failure("DOCKER_DOWN", f"docker: {line} (exit status {status})", START)
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
+import queue
 import weakref
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, cast
@@ -11,7 +13,7 @@ import requests
 import urllib3
 from requests.adapters import HTTPAdapter
 
-from deploy.channel.wire import PIECE, Wire
+from deploy.channel.wire import ANSWER, PIECE, Wire
 from deploy.errors import Failure
 
 if TYPE_CHECKING:
@@ -36,7 +38,7 @@ class WireConnection(urllib3.connection.HTTPConnection):
     def request(self, *args: Any, **kwargs: Any) -> None:
         """Send a request, to which nothing applies that was set for the one before."""
         if self.sock is not None:
-            self.wire.deadline, self.wire.on_silence = None, None
+            self.wire.deadline, self.wire.on_silence, self.wire.allowance = None, None, None
         super().request(*args, **kwargs)
 
     def connect(self) -> None:
@@ -75,6 +77,17 @@ class WirePool(urllib3.HTTPConnectionPool):
 
     ConnectionCls = WireConnection
 
+    def release(self) -> None:
+        """Close what no request uses."""
+        idle, taken = self.pool, []
+        with contextlib.suppress(queue.Empty):
+            while idle is not None:
+                taken.append(idle.get_nowait())
+        for connection in taken:
+            if connection is not None:
+                connection.close()
+            self._put_conn(connection)
+
 
 class WireAdapter(HTTPAdapter):
     """Sends every request through wires of one opener; `timeout` is for each read, where a request has none."""
@@ -93,6 +106,10 @@ class WireAdapter(HTTPAdapter):
         self._wires.add(wire)
         return wire
 
+    def release(self) -> None:
+        """Close every wire that no request uses."""
+        self._wire_pool.release()
+
     def get_connection_with_tls_context(self, *_args: Any, **_kwargs: Any) -> WirePool:
         """Give the pool, whatever the request."""
         return self._wire_pool
@@ -101,7 +118,10 @@ class WireAdapter(HTTPAdapter):
         """Send a request."""
         if kwargs.get("timeout") is None:
             kwargs["timeout"] = self._timeout
-        return super().send(request, *args, **kwargs)
+        response = super().send(request, *args, **kwargs)
+        if not kwargs.get("stream"):
+            wire_of(response).allowance = ANSWER
+        return response
 
     def close(self) -> None:
         """Close every wire, also those that are read from."""

@@ -8,6 +8,8 @@ from typing import NoReturn
 
 from deploy.errors import Failure
 
+AGAIN = "Run the task again"
+
 
 class SshErrors:
     """Hands paramiko's own errors, and those of `kinds`, to `reason`, which raises another.
@@ -38,11 +40,11 @@ class SshErrors:
 def lost(error: BaseException) -> NoReturn:
     """Say why there is no session."""
     if isinstance(error, TimeoutError) or "timeout" in str(error).lower():
-        raise Failure("SSH_STALLED", f"no channel: {error}") from error
+        raise Failure("SSH_STALLED", f"sshd opens no channel: {error}", AGAIN) from error
     # A ChannelException has a code: the connection lives, and the server allows no further session.
     if hasattr(error, "code"):
         raise Failure("SSH_NO_CHANNEL", f"sshd refuses a session: {error}", "See MaxSessions of sshd") from error
-    raise Failure("SSH_LOST", f"the SSH connection ended: {error}") from error
+    raise Failure("SSH_LOST", f"the SSH connection ended: {error or 'closed'}", AGAIN) from error
 
 
 def refused(error: BaseException) -> NoReturn:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from urllib3.util.wait import wait_for_read
 
-from deploy.channel.ssh import SshErrors, lost
+from deploy.channel.ssh import AGAIN, SshErrors, lost
 from deploy.errors import Failure
 
 if TYPE_CHECKING:
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
     End = paramiko.Channel | socket.socket
 
+ANSWER = 16 << 20  # bytes of an answer that is gathered before anybody looks at it
+LOOK = "Look what answers there: docker version"
 PIECE = 128 * 1024  # bytes; what paramiko is given at once is copied again for every packet of it
 
 
@@ -30,10 +32,15 @@ class Wire:
     so does a write. One thread may read while another writes.
     """
 
-    def __init__(self, end: End) -> None:
+    def __init__(self, end: End, greeting: bytes = b"") -> None:
         self.end = end
+        # What comes before the other side's own words begin, and is not passed on; what came before that is noise.
+        self.greeting = greeting
+        self.noise = b""
         self.deadline: float | None = None
         self.on_silence: Callable[[], None] | None = None
+        # Bytes that may still come before whoever gathers them has too many; None where they are not gathered.
+        self.allowance: int | None = None
         self._timeout: float | None = None
         self._readers = 0
         self._unwanted = False
@@ -83,7 +90,27 @@ class Wire:
                     raise
                 self.on_silence()
             else:
-                return content or self._end()
+                if not content:
+                    return self._end()
+                self._count(len(content))
+                if content := self._greeted(content):
+                    return content
+
+    def _count(self, size: int) -> None:
+        if self.allowance is not None:
+            self.allowance -= size
+            if self.allowance < 0:
+                raise Failure("DOCKER_FAILED", f"an answer has more than {ANSWER >> 20} MB: given up", LOOK)
+
+    def _greeted(self, content: bytes) -> bytes:
+        """Give what of it comes after the greeting."""
+        if not self.greeting:
+            return content
+        before, found, after = (self.noise + content).partition(self.greeting)
+        self.noise = before[-PIECE:]
+        if found:
+            self.greeting = b""
+        return after
 
     def _patience(self) -> float | None:
         if self.deadline is None:
@@ -96,7 +123,8 @@ class Wire:
         # A channel of a connection that is lost ends like any other.
         transport = None if isinstance(self.end, socket.socket) else self.end.get_transport()
         if transport is not None and not transport.is_active():
-            raise Failure("SSH_LOST", "the SSH connection ended")
+            why = transport.saved_exception or "closed"
+            raise Failure("SSH_LOST", f"the SSH connection ended: {why}", AGAIN)
         return b""
 
     @property

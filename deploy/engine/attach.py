@@ -200,7 +200,7 @@ class Attach(Containers):
     def _watch(self, response: requests.Response, on_silence: Callable[[], None] | None, stack: ExitStack) -> None:
         wire = wire_of(response)
         wire.settimeout(QUIET)
-        wire.on_silence = on_silence or self.ping
+        wire.on_silence = on_silence or self.alive
         # Whoever still feeds it does not wait.
         stack.callback(wire.shutdown)
 

@@ -15,6 +15,7 @@ from requests import HTTPError
 from deploy.channel.http import wire_of
 from deploy.engine.failures import told
 from deploy.engine.streams import records
+from deploy.errors import Failure
 
 if TYPE_CHECKING:
     import requests
@@ -34,6 +35,18 @@ class Calls:
     def close(self) -> None:
         """End the connections to the engine."""
         self.api.close()
+
+    def release(self) -> None:
+        """Close the connections that no call uses."""
+        self.api.release()  # type: ignore[attr-defined]  # of ours
+
+    def alive(self) -> None:
+        """Have the engine answer, as `ping`; that sshd has no channel left to ask it on says that the node lives."""
+        try:
+            self.ping()
+        except Failure as failure:
+            if failure.code != "SSH_NO_CHANNEL":
+                raise
 
     def ping(self) -> None:
         """Have the engine answer, or fail with `DOCKER_TIMEOUT` or `DOCKER_DOWN`."""
@@ -59,7 +72,7 @@ class Calls:
         with closing(self.post(*path, timeout=timeout, stream=True, **kwargs)) as response:
             wire = wire_of(response)
             wire.settimeout(QUIET)
-            wire.on_silence = self.ping
+            wire.on_silence = self.alive
             yield response
 
     def lines(

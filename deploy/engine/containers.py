@@ -6,6 +6,7 @@ import contextlib
 import posixpath
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
 from docker.errors import APIError, NotFound
@@ -16,6 +17,7 @@ from deploy.engine.calls import Calls
 from deploy.engine.failures import CONTAINER, overdue, told
 from deploy.engine.streams import STDERR, frames, plain, records
 from deploy.errors import Failure
+from deploy.output import Kept
 from deploy.plan import argv as argv_of
 from deploy.ray import all_labels
 from deploy.site import Found
@@ -29,6 +31,7 @@ ONCE = {"raydock.once": "1"}
 ONCE_DEADLINE = 120  # seconds
 CONFLICT = 409  # the engine is removing it already
 LAST_LINES = 10
+LOGS_DEADLINE = 30  # seconds
 STOP_MARGIN = 30  # seconds that an engine may take beyond a container's grace
 KINDS = "CAD"  # changed, added, deleted, as the engine numbers them
 ENDED = frozenset({"exited", "dead"})
@@ -127,9 +130,16 @@ class Containers(Calls):
 
     def logs(self, name: str, lines: int) -> Sequence[str]:
         """Give the last lines of a container's output."""
-        with told(f"read the output of {name}"):
-            output: bytes = self.api.logs(name, stdout=True, stderr=True, tail=lines)
-        return tuple(plain(line) for line in text(output).split("\n") if line)
+        kept = Kept()
+        asked = {"stdout": 1, "stderr": 1, "tail": lines}
+        with (
+            told(f"read the output of {name}"),
+            closing(self.get("containers", name, "logs", params=asked, stream=True)) as response,
+        ):
+            wire_of(response).deadline = time.monotonic() + LOGS_DEADLINE
+            for _, content in frames(response):
+                kept.add(content)
+        return tuple(plain(line) for line in kept.text.split("\n") if line)
 
     def exec(self, name: str, argv: Sequence[str], timeout: float) -> tuple[int, str]:
         """Run a command in a container and give its exit code and output: of one that fails stderr too.
@@ -138,13 +148,16 @@ class Containers(Calls):
         is empty, and ends when nobody waits for the command any more.
         """
         body = {"AttachStdin": True, "AttachStdout": True, "AttachStderr": True, "Cmd": list(argv)}
-        wrote: list[tuple[int, bytes]] = []
+        wrote, whole = Kept(), Kept()
         with told(f"run {argv[0]} in {name}"):
             made = self.post("containers", name, "exec", json=body).json()["Id"]
             with overdue(f"{argv[0]} in {name}", timeout), self.until(timeout, "exec", made, "start", body={}) as out:
-                wrote.extend(frames(out))
+                for stream, piece in frames(out):
+                    whole.add(piece)
+                    if stream != STDERR:
+                        wrote.add(piece)
             code = int(self.api.exec_inspect(made)["ExitCode"])
-        return code, text(b"".join(piece for stream, piece in wrote if code or stream != STDERR))
+        return code, (whole if code else wrote).text
 
     def run_once(self, image: str, argv: Sequence[str], *, entrypoint: str = "", network: str = "host") -> str:
         """Run a command in a container that is removed after it, and give its standard output.

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from deploy.progress import Say
 
 OFTEN = 0.2  # seconds between two looks at how far it is
+RECORD = 8 << 20  # bytes of the answer that are one record
+LINE = 8 * 1024  # letters of a line that have no end
 TAIL = 30  # lines of a failing step
 DONE = frozenset({"Pull complete", "Already exists", "Pushed", "Layer already exists"})
 BYTES = frozenset({"Downloading", "Pushing"})
@@ -46,6 +48,8 @@ def records(response: requests.Response) -> Iterator[dict[str, Any]]:
                 break
             yield record
             rest = rest[end:].lstrip()
+        if len(rest) > RECORD:
+            raise ConnectionError(f"a record of the engine's answer has more than {RECORD >> 20} MB: {rest[:80]}")
     if rest:
         raise ConnectionError(f"the engine's answer ends in the middle: {rest[:80]}")
 
@@ -111,7 +115,8 @@ class BuildLog:
         if "stream" not in record:
             self._progress.see(record)
             return
-        *lines, self._rest = (self._rest + str(record["stream"])).split("\n")
+        *lines, rest = (self._rest + str(record["stream"])).split("\n")
+        self._rest = rest[:LINE]
         for line in lines:
             self._line(line)
 
@@ -148,6 +153,8 @@ def frames(response: requests.Response) -> Iterator[tuple[int, bytes]]:
     """Give the output of a program without a terminal, as it comes: 1 or 2 for the stream, and what was written."""
     while head := response.raw.read(FRAME.size):
         stream, length = FRAME.unpack(head) if len(head) == FRAME.size else (0, -1)
+        if length > RECORD:
+            raise ConnectionError(f"a frame of the engine's answer has {length} bytes")
         content = response.raw.read(length) if length > 0 else b""
         if len(content) != length:
             raise ConnectionError("the engine's answer ends in the middle")

@@ -289,7 +289,7 @@ def test_a_login_that_the_jump_host_refuses_is_told_of_the_jump_host(
     desk.know(known(sandbox) | {behind.address: key_of(behind)})
     refused = invoke("cluster.install", "--json", env=desk.env, exit=6).node(behind.address)
     assert refused["code"] == "SSH_AUTH_REFUSED"
-    assert refused["error"] == f"127.0.0.1:{jump.port} refuses nobody's key"
+    assert refused["error"].startswith(f"127.0.0.1:{jump.port} refuses nobody with ")
 
 
 def test_trust_shows_every_hop_and_records_them_all(

@@ -37,13 +37,19 @@ FLOORS = (
     },
     {"channel", "engine", "hostkeys", "ssh", "hosts", "commands", "group", "run", "registry", "dockerconfig", "ray_api"}
     | {
+        "interruption",
+        "outlet",
+        "windows",
+        "talk",
+        "lock",
+        "dial",
+        "output",
+        "identities",
+        "pulse",
+        "stalls",
         "git",
         "parcel",
         "passing",
-        "talk",
-        "lock",
-        "interruption",
-        "outlet",
         "show",
         "practice",
         "programs",
@@ -58,7 +64,7 @@ PURE = FLOORS[0] | FLOORS[1]
 # Who may import a library when the program runs; for types alone everybody may.
 DOORS = {
     "fabric": {"hosts", "ssh", "group"},
-    "paramiko": {"hosts", "ssh", "hostkeys"},
+    "paramiko": {"hosts", "ssh", "hostkeys", "identities", "output", "pulse"},
     "docker": {"channel", "engine", "dockerconfig", "practice"},
     "requests": {"channel", "engine", "ray_api", "practice"},
     "urllib3": {"channel", "engine", "ray_api"},

@@ -29,6 +29,10 @@ class FakeHost(Host):
     def __init__(self, node: Node, run: Run) -> None:
         super().__init__(node, run)
         self.closed = 0
+        self.dials: Callable[[], None] = lambda: None
+
+    def dial(self) -> None:
+        self.dials()
 
     def command(self, argv: tuple[str, ...], timeout: float, *, live: bool = False, outlives: bool = False) -> Result:
         raise AssertionError((argv, timeout, live, outlives))
@@ -439,6 +443,46 @@ def test_one_at_a_time_is_enough_for_workers_that_wait_for_the_head() -> None:
     head, *workers = run.scope.inventory.nodes
     HostGroup(run).perform(plan({**dict.fromkeys(workers, (use,)), head: (use,)}))
     assert set(outcomes(run).values()) == {"ok"}
+
+
+def test_who_is_not_there_keeps_no_place_from_those_who_are() -> None:
+    run, _ = run_of("\n".join(f"w{number}" for number in range(8)), concurrency="1")
+    head, *workers = run.scope.inventory.nodes
+    healthy = threading.Event()
+
+    def nobody() -> None:
+        assert healthy.wait(5), "the healthy nodes waited for the dead"
+        raise Failure("SSH_TIMEOUT", "does not answer")
+
+    for node in workers[:-1]:
+        host = run.host(node)
+        assert isinstance(host, FakeHost)
+        host.dials = nobody
+    HostGroup(run).perform(plan({head: (FINE,), **dict.fromkeys(workers, (Do(lambda _: healthy.set()),))}))
+    assert [*outcomes(run).values()] == ["ok", *["unreachable"] * 7, "ok"]
+    assert run.outcomes[workers[0]].step == "connect"
+
+
+def test_a_link_that_is_lost_leaves_open_what_came_of_the_step() -> None:
+    run, _ = run_of("one")
+    head, one = run.scope.inventory.nodes
+    cut = Do(lambda _: (_ for _ in ()).throw(Failure("SSH_LOST", "no sign of life for 15 s")), "pull")
+    HostGroup(run).perform(plan({head: (FINE,), one: (cut,)}))
+    problem = run.outcomes[one].problem
+    assert problem
+    assert problem.error == "lost contact during `pull`; its state is unknown (no sign of life for 15 s)"
+
+
+def test_a_node_that_failed_or_has_nothing_to_do_is_not_connected_to() -> None:
+    run, _ = run_of("one\ntwo")
+    head, one, two = run.scope.inventory.nodes
+    for node in (one, two):
+        host = run.host(node)
+        assert isinstance(host, FakeHost)
+        host.dials = lambda: fails(None)
+    run.outcomes[one].fail(Failure("SSH_LOST", "gone"))
+    HostGroup(run).perform(plan({head: (FINE,), one: (FINE,), two: ()}))
+    assert outcomes(run) == {"head": "ok", "one": "unreachable", "two": "skipped"}
 
 
 def test_a_workers_connection_ends_with_its_chain_and_the_heads_with_the_run() -> None:

@@ -5,14 +5,13 @@ from __future__ import annotations
 import sys
 import threading
 from collections.abc import Iterator
-from types import SimpleNamespace
 
 import pytest
 
 from deploy.inventory import Node
 from deploy.known_hosts import KnownHosts
 from deploy.settings import Settings
-from deploy.ssh import connection_to, stuck_at
+from deploy.ssh import connection_to
 
 
 @pytest.fixture
@@ -42,19 +41,3 @@ def test_connections_are_made_by_several_threads_at_once() -> None:
     for thread in threads:
         thread.join(60)
     assert broken == []
-
-
-WAYS: dict[str, tuple[tuple[bool, ...], str]] = {
-    "no jump host": ((False,), "hop-0"),
-    "the first jump host": ((False, False, False), "hop-2"),
-    "the second jump host": ((False, False, True), "hop-1"),
-    "the host behind them": ((False, True, True), "hop-0"),
-}
-
-
-@pytest.mark.parametrize(("opened", "stuck"), WAYS.values(), ids=WAYS)
-def test_what_goes_wrong_is_told_of_the_hop_that_did_not_open(opened: tuple[bool, ...], stuck: str) -> None:
-    way = None
-    for number, is_open in reversed([*enumerate(opened)]):
-        way = SimpleNamespace(host=f"hop-{number}", is_connected=is_open, gateway=way)
-    assert stuck_at(way).host == stuck

@@ -57,6 +57,26 @@ def test_a_character_that_is_torn_apart_is_put_together() -> None:
     assert list(records(body(*pieces))) == [{"stream": "naïve ✓"}]
 
 
+def test_a_record_without_end_is_given_up() -> None:
+    endless = (b'{"stream": "' + b"x" * 1_000_000, *[b"x" * 1_000_000] * 50)
+    with pytest.raises(ConnectionError, match="has more than 8 MB"):
+        list(records(body(*endless)))
+
+
+def test_a_frame_that_says_it_is_huge_is_not_waited_for() -> None:
+    with pytest.raises(ConnectionError, match="has 4000000000 bytes"):
+        list(frames(body(b"\1\0\0\0" + (4_000_000_000).to_bytes(4, "big"))))
+
+
+def test_of_a_builds_line_without_end_only_the_beginning_is_kept() -> None:
+    said: list[News] = []
+    log = BuildLog(said.append)
+    for _ in range(100):
+        log.see({"stream": "x" * 100_000})
+    log.end()
+    assert [len(one.text) for one in said if isinstance(one, Output)] == [8 * 1024]
+
+
 def test_a_stream_that_breaks_off_is_no_normal_end() -> None:
     with pytest.raises(ConnectionError, match="ends in the middle"):
         list(records(body(b'{"a":1}\n{"b"')))

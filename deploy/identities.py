@@ -1,0 +1,174 @@
+"""The keys that are offered at a login, each once; what is not taken is told by its name."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import paramiko
+from paramiko.pkey import UnknownKeyType
+
+from deploy.dial import within
+from deploy.errors import Failure
+
+if TYPE_CHECKING:
+    from fabric import Connection
+
+AGENT_TIMEOUT = 5.0  # seconds for an agent to say what it has; one that is forwarded may be gone
+DEFAULTS = ("id_rsa", "id_ecdsa", "id_ed25519")
+ADD = "Load it: ssh-add {file}"
+
+
+@dataclass(frozen=True)
+class Identity:
+    """A key that may be offered: how it is named, and how it is had."""
+
+    name: str
+    load: Callable[[], paramiko.PKey]
+
+
+@dataclass
+class Tried:
+    """What came of the keys."""
+
+    refused: list[str] = field(default_factory=list)
+    encrypted: list[str] = field(default_factory=list)
+    unreadable: list[str] = field(default_factory=list)
+
+
+class Identities:
+    """Logs in by key. With `only` that key and no other is offered, as OpenSSH does with IdentitiesOnly."""
+
+    def __init__(self, hop: Connection, only: Path | None) -> None:
+        self._user, self._where = hop.user, f"{hop.host}:{hop.port}"
+        named = hop.connect_kwargs.get("key_filename", ())  # those of IdentityFile
+        self._named = [only] if only else [Path(name).expanduser() for name in named]
+        self._only = only is not None or hop.ssh_config.get("identitiesonly", "no").lower() == "yes"
+        self.tried = Tried()
+
+    def authenticate(self, transport: paramiko.Transport) -> None:
+        """Offer one key after the other until one is taken."""
+        offered: set[bytes] = set()
+        with agent_keys() as held:
+            for identity in self.identities(held):
+                key = self._loaded(identity)
+                if key is None or key.asbytes() in offered:
+                    continue
+                offered.add(key.asbytes())
+                if self._taken(transport, identity.name, key):
+                    return
+        raise self.refusal()
+
+    def identities(self, held: Sequence[paramiko.AgentKey]) -> Iterator[Identity]:
+        """Give the keys in the order in which they are offered: those that are named, the agent's, the usual ones."""
+        yield from (_of_file(path, held) for path in self._named)
+        if self._only:
+            return
+        yield from (_of_agent(key) for key in held)
+        usual = (Path.home() / ".ssh" / name for name in DEFAULTS)
+        yield from (_of_file(path, held) for path in usual if path.exists())
+
+    def _loaded(self, identity: Identity) -> paramiko.PKey | None:
+        try:
+            return identity.load()
+        except paramiko.PasswordRequiredException:
+            self.tried.encrypted.append(identity.name)
+        except (paramiko.SSHException, UnknownKeyType, OSError, ValueError):
+            self.tried.unreadable.append(identity.name)
+        return None
+
+    def _taken(self, transport: paramiko.Transport, name: str, key: paramiko.PKey) -> bool:
+        try:
+            wanted = transport.auth_publickey(self._user, key)
+        except paramiko.BadAuthenticationType as error:
+            kinds = ", ".join(error.allowed_types)
+            raise self._failure(f"takes no keys, but {kinds}", "Allow keys there: PubkeyAuthentication") from error
+        except paramiko.AuthenticationException as error:
+            self.tried.refused.append(name)
+            if transport.is_active():
+                return False
+            # Beyond MaxAuthTries sshd does not say no, it hangs up.
+            if len(self.tried.refused) > 1:
+                raise self._failure(
+                    f"hung up on {self._user} after {len(self.tried.refused)} keys: too many keys",
+                    "Say which is the right one: set SSH_KEY",
+                ) from error
+            raise paramiko.SSHException("closed in the login") from error
+        if wanted:
+            raise self._failure(
+                f"takes {self._user}'s key, and wants {', '.join(wanted)} as well", "Let a key suffice there"
+            )
+        return True
+
+    def refusal(self) -> Failure:
+        """Say why no key was taken."""
+        tried = self.tried
+        if tried.encrypted and not tried.refused:
+            file = tried.encrypted[0]
+            cure = f"{ADD.format(file=file)}, or set SSH_KEY to a key without one"
+            return Failure("KEY_ENCRYPTED", f"{file} has a passphrase, and no agent has the key", cure)
+        left = [f"{name} has a passphrase and was not tried" for name in tried.encrypted]
+        left += [f"{name} cannot be read" for name in tried.unreadable]
+        if not tried.refused:
+            why = "; ".join(left) or "there is none in ~/.ssh, and no agent has one"
+            return self._failure(f"wants a key of {self._user}: {why}", "Set SSH_KEY, or make one: ssh-keygen")
+        said = f"refuses {self._user} with {', '.join(tried.refused)}"
+        cure = "Set SSH_USER and SSH_KEY, or add the key to its authorized_keys"
+        return self._failure("; ".join([said, *left]), cure)
+
+    def _failure(self, error: str, cure: str) -> Failure:
+        return Failure("SSH_AUTH_REFUSED", f"{self._where} {error}", cure)
+
+
+@contextmanager
+def agent_keys() -> Iterator[Sequence[paramiko.AgentKey]]:
+    """Give the keys that the operator's agent holds; none where there is no agent, or none that answers."""
+    try:
+        agent = within(AGENT_TIMEOUT, paramiko.Agent)
+    except (TimeoutError, paramiko.SSHException, OSError):
+        yield ()
+        return
+    try:
+        yield agent.get_keys()
+    finally:
+        agent.close()
+
+
+def _of_agent(key: paramiko.AgentKey) -> Identity:
+    return Identity(f"the agent's {_called(key)}", lambda: key)
+
+
+def _of_file(path: Path, held: Sequence[paramiko.AgentKey]) -> Identity:
+    def load() -> paramiko.PKey:
+        try:
+            return paramiko.PKey.from_path(path)
+        except (paramiko.PasswordRequiredException, TypeError) as error:
+            # As OpenSSH: the agent is asked for the very key, of which the public half is not encrypted.
+            mine = _public(path)
+            for key in held:
+                if key.asbytes() == mine:
+                    return key
+            raise paramiko.PasswordRequiredException(str(path)) from error
+
+    return Identity(_shown(path), load)
+
+
+def _public(path: Path) -> bytes | None:
+    try:
+        kind, blob, *_ = path.with_name(f"{path.name}.pub").read_text(encoding="utf-8").split()
+        return paramiko.PKey.from_type_string(kind, base64.b64decode(blob)).asbytes()
+    except (OSError, ValueError, UnknownKeyType):
+        return None
+
+
+def _shown(path: Path) -> str:
+    home = Path.home()
+    return f"~/{path.relative_to(home)}" if path.is_relative_to(home) else str(path)
+
+
+def _called(key: paramiko.AgentKey) -> str:
+    return str(getattr(key, "comment", "") or f"{key.get_name()} {key.fingerprint}")

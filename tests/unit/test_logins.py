@@ -1,0 +1,291 @@
+"""Logins at servers that are slow, silent, busy, or do not want our key: each is told by its own name, and in time."""
+
+from __future__ import annotations
+
+import socket
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import paramiko
+import pytest
+from paramiko.pkey import PublicBlob
+
+from deploy import dial, identities, pulse, ssh, stalls
+from deploy.errors import Failure
+from deploy.inventory import Node
+from deploy.known_hosts import KnownHosts, entry
+from deploy.settings import Settings
+from deploy.ssh import close_connection, connection_to, open_connection
+
+from .played_sshd import KEY, Server, listening
+
+SOON = 0.5
+Serve = Callable[[socket.socket], object]
+
+
+@pytest.fixture(autouse=True)
+def _home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have an operator without keys, agent or configuration."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.delenv("SSH_AUTH_SOCK", raising=False)
+    (tmp_path / ".ssh").mkdir()
+    ssh.ssh_config.cache_clear()
+
+
+@pytest.fixture
+def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have all that waits wait half a second."""
+    for name in ("BANNER", "KEX", "AUTH"):
+        monkeypatch.setattr(stalls, name, stalls.Part(getattr(stalls, name).name, SOON))
+    monkeypatch.setattr(ssh, "PAUSE", 0.01)
+    monkeypatch.setattr(pulse, "BEAT", 0.2)
+    monkeypatch.setattr(pulse, "SILENCE", SOON)
+
+
+def key_file(name: str, *, passphrase: str = "") -> Path:
+    path = Path.home() / ".ssh" / name
+    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", passphrase, "-f", path], check=True)
+    return path
+
+
+def public(path: Path) -> bytes:
+    return bytes(PublicBlob.from_file(f"{path}.pub").key_blob)
+
+
+def connect(port: int, **values: object) -> paramiko.Transport:
+    """Log in at a played server, whose key is known."""
+    known = KnownHosts.parse(entry("127.0.0.1", port, KEY.get_name(), KEY.asbytes()), "known_hosts")
+    node = Node("one", "127.0.0.1", role="worker", user="ubuntu", port=port)
+    connection = connection_to(node, Settings(**values), known)
+    try:
+        open_connection(connection)
+    except BaseException:
+        assert all(not thread.name.startswith("Thread-") or thread.daemon for thread in threading.enumerate())
+        raise
+    transport = connection.client.get_transport()
+    assert isinstance(transport, paramiko.Transport)
+    return transport
+
+
+def refusal(port: int, **values: object) -> Failure:
+    with pytest.raises(Failure) as told:
+        connect(port, **values)
+    return told.value
+
+
+def silent(end: socket.socket) -> None:
+    """Take the connection, and say nothing."""
+    end.settimeout(60)
+    while end.recv(100):
+        pass
+
+
+def drips(end: socket.socket) -> None:
+    """Say a letter now and then, and never that it is SSH."""
+    try:
+        while True:
+            end.sendall(b"x")
+            time.sleep(0.05)
+    except OSError:
+        return
+
+
+def chatters(end: socket.socket) -> None:
+    end.sendall(b"220 mail.example ESMTP\r\n" * 101)
+    silent(end)
+
+
+def begins(end: socket.socket) -> None:
+    end.sendall(b"SSH-2.0-OpenSSH_9.2\r\n")
+    silent(end)
+
+
+def drops(end: socket.socket) -> None:
+    end.close()
+
+
+EVIL: dict[str, tuple[Serve, str, str]] = {
+    "silent": (silent, "SSH_NO_BANNER", "does not say that it is SSH"),
+    "letter by letter": (drips, "SSH_NO_BANNER", "does not say that it is SSH"),
+    "another protocol": (chatters, "SSH_NO_BANNER", "does not say that it is SSH"),
+    "stands still in the key exchange": (begins, "SSH_STALLED", "key exchange (kex)"),
+    "stands still in the login": (Server(slow=30).serve, "SSH_STALLED", "login (auth)"),
+    "too many logins at once": (drops, "SSH_BUSY", "closes connections"),
+}
+
+
+@pytest.mark.usefixtures("hasty")
+@pytest.mark.parametrize(("serve", "code", "words"), EVIL.values(), ids=EVIL)
+def test_what_stands_in_the_way_is_told_in_time(
+    serve: Callable[[socket.socket], object], code: str, words: str
+) -> None:
+    key_file("id_ed25519")
+    with listening(serve) as port:
+        begun = time.monotonic()
+        told = refusal(port)
+        assert (told.code, time.monotonic() - begun < 10 * SOON) == (code, True)
+    assert words in told.error
+    assert f"127.0.0.1:{port}" in told.error
+
+
+@pytest.mark.usefixtures("hasty")
+def test_a_connection_that_was_dropped_is_tried_three_times_more() -> None:
+    file = key_file("id_ed25519")
+    server, came = Server(public(file)), [0]
+
+    def busy(end: socket.socket) -> None:
+        came[0] += 1
+        if came[0] <= 3:
+            end.sendall(b"Exceeded MaxStartups\r\n")
+            end.close()
+        else:
+            server.serve(end)
+
+    with listening(busy) as port:
+        assert connect(port).is_authenticated()
+        came[0] = -10
+        assert refusal(port).code == "SSH_BUSY"
+        assert came[0] == -10 + 4
+
+
+def test_nobody_at_a_port_is_told_at_once() -> None:
+    with listening(silent) as port:
+        pass
+    begun = time.monotonic()
+    assert refusal(port).code == "SSH_REFUSED"
+    assert time.monotonic() - begun < 1
+
+
+@pytest.mark.parametrize("answer", ["never", "late"])
+def test_a_name_server_that_does_not_answer_is_not_waited_for(answer: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: time.sleep(30 if answer == "never" else 2))
+    begun = time.monotonic()
+    with pytest.raises(socket.gaierror, match="did not answer within 0.3 s"):
+        dial.dial("host.example", 22, 0.3)
+    assert time.monotonic() - begun < 1.5
+
+
+def test_an_address_that_is_silent_leaves_time_for_the_next(monkeypatch: pytest.MonkeyPatch) -> None:
+    full = socket.create_server(("127.0.0.1", 0), backlog=0)
+    stuffed = [socket.socket() for _ in range(4)]
+    for end in stuffed:
+        end.setblocking(False)
+        end.connect_ex(full.getsockname())
+    with listening(silent) as port:
+        found = [(socket.AF_INET, 0, 0, "", full.getsockname()), (socket.AF_INET, 0, 0, "", ("127.0.0.1", port))]
+        monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: found)
+        with dial.dial("host.example", 22, 2) as end:
+            assert end.getpeername()[1] == port
+    for end in (*stuffed, full):
+        end.close()
+
+
+def test_a_key_that_is_refused_is_offered_once_and_named_with_the_user() -> None:
+    key_file("id_ed25519")
+    server = Server()
+    with listening(server.serve) as port:
+        told = refusal(port)
+    assert (told.code, len(server.offered)) == ("SSH_AUTH_REFUSED", 1)
+    assert told.error == f"127.0.0.1:{port} refuses ubuntu with ~/.ssh/id_ed25519"
+    assert "authorized_keys" in told.cure
+
+
+def test_no_key_at_all_is_told() -> None:
+    with listening(Server().serve) as port:
+        told = refusal(port)
+    assert told.code == "SSH_AUTH_REFUSED"
+    assert "there is none in ~/.ssh" in told.error
+
+
+@pytest.fixture
+def agent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[Path], None]]:
+    """Run an agent, to which keys without a passphrase are added."""
+    path = tmp_path / "agent"
+    process = subprocess.Popen(["ssh-agent", "-D", "-a", path], stdout=subprocess.DEVNULL)
+    ends = time.monotonic() + 5
+    while not path.exists() and time.monotonic() < ends:
+        time.sleep(0.02)
+    monkeypatch.setenv("SSH_AUTH_SOCK", str(path))
+
+    def add(key: Path) -> None:
+        subprocess.run(["ssh-add", "-q", key], check=True)
+
+    yield add
+    process.terminate()
+    process.wait()
+
+
+def test_an_agent_with_too_many_keys_is_told_and_how_to_say_which(agent: Callable[[Path], None]) -> None:
+    files = [key_file(f"key{number}") for number in range(10)]
+    for file in files:
+        agent(file)
+    with listening(Server(public(files[-1])).serve) as port:
+        told = refusal(port)
+    assert (told.code, told.cure) == ("SSH_AUTH_REFUSED", "Say which is the right one: set SSH_KEY")
+    assert "hung up on ubuntu after 6 keys: too many keys" in told.error
+    with listening(Server(public(files[-1])).serve) as port:
+        assert connect(port, ssh_key=str(files[-1])).is_authenticated()
+
+
+def test_a_key_with_a_passphrase_is_told_and_nobody_is_asked_for_it() -> None:
+    file = key_file("deploy", passphrase="secret")
+    server = Server(public(file))
+    with listening(server.serve) as port:
+        told = refusal(port, ssh_key=str(file))
+    assert (told.code, server.offered) == ("KEY_ENCRYPTED", [])
+    assert "~/.ssh/deploy has a passphrase" in told.error
+    assert "ssh-add ~/.ssh/deploy" in told.cure
+
+
+def test_a_key_with_a_passphrase_that_the_agent_holds_is_the_agents(agent: Callable[[Path], None]) -> None:
+    file = key_file("deploy")
+    agent(key_file("another"))
+    agent(file)
+    subprocess.run(["ssh-keygen", "-q", "-p", "-P", "", "-N", "secret", "-f", file], check=True)
+    server = Server(public(file))
+    with listening(server.serve) as port:
+        assert connect(port, ssh_key=str(file)).is_authenticated()
+    assert server.offered == [public(file)] * len(server.offered)
+
+
+def test_an_agent_that_hangs_is_done_without(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    hung = socket.socket(socket.AF_UNIX)
+    hung.bind(str(tmp_path / "agent"))
+    hung.listen()
+    monkeypatch.setenv("SSH_AUTH_SOCK", str(tmp_path / "agent"))
+    monkeypatch.setattr(identities, "AGENT_TIMEOUT", 0.3)
+    file = key_file("id_ed25519")
+    with listening(Server(public(file)).serve) as port:
+        assert connect(port).is_authenticated()
+    hung.detach()  # who waits for it goes on waiting
+
+
+@pytest.mark.usefixtures("hasty")
+@pytest.mark.parametrize("stops", [True, False])
+def test_an_idle_connection_lives_as_long_as_the_other_side(stops: bool) -> None:
+    file = key_file("id_ed25519")
+    server = Server(public(file))
+    with listening(server.serve) as port:
+        transport = connect(port)
+        if stops:
+            # Its kernel still takes what comes; nobody reads it.
+            assert server.transport
+            server.transport.packetizer.read_message = lambda: time.sleep(60)  # type: ignore[method-assign,assignment,return-value]
+        time.sleep(5 * SOON)
+        assert transport.is_active() is not stops
+        transport.close()
+
+
+def test_closing_ends_what_was_half_open(tmp_path: Path) -> None:
+    with listening(silent) as port:
+        node = Node("one", "127.0.0.1", role="worker", user="ubuntu", port=port)
+        connection = connection_to(node, Settings(), KnownHosts())
+        sock = ssh.dialled(connection).sock
+        assert sock
+        connection.connect_kwargs["sock"] = sock
+        close_connection(connection)
+        assert sock.fileno() == -1
+    assert tmp_path.exists()
