@@ -8,21 +8,29 @@ from __future__ import annotations
 
 import contextlib
 import getpass
+import json
 import os
 import shutil
 import socket
 import subprocess
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import cast
 
+from tests.faults.bench import Bench, FaultyHost, Sight
 from tests.hosts.observer import INVOKE, NO_ENGINE, TOP, Done, operator
 
 ENDPOINT = Path(__file__).resolve().parent / "endpoint"
 SSHD = shutil.which("sshd", path="/usr/sbin:/usr/local/sbin:/usr/bin")
 DEAD = "127.2.0.0/16"
+CLUSTER = "many"
+HEAD = "127.1.0.1"
+LOOKS = 16  # at once
+STARTED, NEVER = "2026-01-01T00:00:00Z", "0001-01-01T00:00:00Z"
 
 
 def lacking() -> str:
@@ -81,8 +89,8 @@ class Endpoints:
             )
             + "\n"
         )  # fmt: skip
-        log = (self.folder / "sshd.log").open("ab")
-        self._sshd = subprocess.Popen([str(SSHD), "-D", "-e", "-f", config], stdout=log, stderr=log)
+        with (self.folder / "sshd.log").open("ab") as log:
+            self._sshd = subprocess.Popen([str(SSHD), "-D", "-e", "-f", config], stdout=log, stderr=log)
         for _ in range(100):
             with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self.port), 1):
                 return
@@ -100,7 +108,7 @@ class Endpoints:
         """Name an endpoint as reports do."""
         return f"{address}:{self.port}"
 
-    def inventory(self, workers: Sequence[str], head: str = "127.1.0.1") -> None:
+    def inventory(self, workers: Sequence[str], head: str = HEAD) -> None:
         """Have these addresses for workers, and settings that lead to them."""
         key = (self.folder / "host.pub").read_text().strip()
         user = getpass.getuser()
@@ -113,7 +121,7 @@ class Endpoints:
             "SSH_KNOWN_HOSTS": str(self.folder / "known_hosts"),
             "SSH_KEY": str(self.folder / "user"),
             "IMAGE": "registry.example/app:1",
-            "CLUSTER_NAME": "many",
+            "CLUSTER_NAME": CLUSTER,
         }
 
     def invoke(
@@ -126,13 +134,12 @@ class Endpoints:
         folder: Path = TOP,
     ) -> Ran:
         """Type a task; `limit` are words of `ulimit`."""
-        name = f"raydock-many-{os.getpid()}"
-        settings = TOP / "conf" / f"{name}.env"
+        settings = TOP / "conf" / f"raydock-many-{os.getpid()}.env"
         settings.write_text("".join(f"{key}={value}\n" for key, value in self.values.items()))
         used = self.folder / "used"
         line = ["/usr/bin/time", "-f", "%e %M", "-o", str(used)] if Path("/usr/bin/time").exists() else []
         argv = ["bash", "-c", f'{f"ulimit {limit}; " if limit else ""}exec "$@"', "bash", *line, str(INVOKE)]
-        given: dict[str, str | None] = {"ENVIRONMENT": name, "SSH_AUTH_SOCK": None, **NO_ENGINE, **(env or {})}
+        given: dict[str, str | None] = {"ENVIRONMENT": settings.stem, "SSH_AUTH_SOCK": None, **NO_ENGINE, **(env or {})}
         if folder != TOP:
             argv += ["--search-root", str(TOP)]
         begun = time.monotonic()
@@ -182,3 +189,118 @@ def living(count: int) -> list[str]:
 def dead(count: int) -> list[str]:
     """Give addresses of endpoints that `dead` takes away."""
     return [f"127.2.{number // 250 + 1}.{number % 250 + 1}" for number in range(count)]
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """One of the endpoints, as the frame sees a host."""
+
+    name: str
+    address: str
+    endpoints: Endpoints
+
+    @property
+    def node(self) -> str:
+        """Its name in reports."""
+        return "head" if self.name == "head" else self.endpoints.node(self.address)
+
+    def attempt(self, *_argv: str) -> Done:
+        """Say that all is well: the observer looks at the stub's own files."""
+        return Done(0, "", "")
+
+    def file(self, kind: str) -> Path:
+        """Name one of the stub's files for it."""
+        return self.endpoints.bin / "state" / f"{self.address}.{kind}"
+
+    def containers(self) -> dict[str, dict[str, object]]:
+        """Give the containers, as its engine shows them."""
+        file = self.file("json")
+        return json.loads(file.read_text()) if file.exists() else {}
+
+    def actions(self, since: int) -> set[str]:
+        """Give what its engine did since a time in nanoseconds."""
+        file = self.file("did")
+        lines = [line.split() for line in file.read_text().splitlines()] if file.exists() else []
+        return {action for moment, action in lines if int(moment) >= since}
+
+
+class Many(Bench):
+    """Bench C, as the frame sees a bench. It begins with two workers; `populate` gives it others."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.cluster, self.secrets, self.typed = folder, CLUSTER, {}, None
+        self.endpoints = Endpoints(folder)
+        self.scratch = folder / "scratch"
+        self.scratch.mkdir()
+        self.limit = ""
+        self.ran: Ran | None = None
+        self.populate(living(2))
+
+    @property
+    def values(self) -> dict[str, str]:  # type: ignore[override]
+        """The settings."""
+        return self.endpoints.values
+
+    def populate(self, workers: Sequence[str], *, running: bool = False) -> None:
+        """Have these workers; with `running` the cluster's container and somebody else's run on each node."""
+        self.endpoints.inventory(workers)
+        named = [f"worker-{number}" for number in range(1, len(workers) + 1)]
+        places = zip(["head", *named], [HEAD, *workers], strict=True)
+        self.nodes = [Endpoint(name, address, self.endpoints) for name, address in places]
+        self.hosts = cast("tuple[FaultyHost, ...]", tuple(self.nodes))
+        self.head, *self.workers = self.hosts
+        self.other, self.worker = self.workers[0], self.workers[-1]
+        for node in self.nodes if running else ():
+            role = "head" if node.name == "head" else "worker"
+            ours = {"raydock.cluster": CLUSTER, "raydock.role": role}
+            shown = container(f"raydock-{CLUSTER}-{role}", ours) | container("somebody-elses", {})
+            node.file("json").write_text(json.dumps(shown))
+
+    def at_once(self, look: Callable) -> list:  # type: ignore[type-arg]
+        """Look at every host, some at the same time."""
+        with ThreadPoolExecutor(LOOKS) as pool:
+            return list(pool.map(look, self.hosts))
+
+    def sight(self, host: object) -> Sight:
+        """Look at a host: what its engine keeps, and what of it runs here."""
+        assert isinstance(host, Endpoint)
+        processes = self.processes() if host.name == "head" else ()
+        return Sight(host.containers(), (), (), frozenset(), processes, CLUSTER)
+
+    def processes(self) -> tuple[str, ...]:
+        """Give the command lines of the stubs that run."""
+        listed = subprocess.run(["ps", "-eo", "pid=,args="], capture_output=True, text=True, check=True).stdout
+        return tuple(line for line in listed.splitlines() if str(self.endpoints.bin) in line)
+
+    def invoke(
+        self, *words: str, env: Mapping[str, str | None] | None = None, exit: int | None = None, timeout: float = 300
+    ) -> Done:
+        """Type a task."""
+        self.ran = self.endpoints.invoke(*words, env=env, exit=exit, timeout=timeout, limit=self.limit)
+        self.typed = self.ran.done
+        return self.typed
+
+    def close(self) -> None:
+        """End sshd, and take away what the head kept."""
+        self.endpoints.close()
+        shutil.rmtree(f"/var/lib/raydock/{CLUSTER}", ignore_errors=True)
+
+
+def container(name: str, labels: Mapping[str, str]) -> dict[str, object]:
+    """Give a running container as an engine shows it, by its name."""
+    state = {"Status": "running", "Running": True, "ExitCode": 0, "StartedAt": STARTED, "FinishedAt": NEVER}
+    return {
+        name: {
+            "Id": name.encode().hex().ljust(64, "0"), "Name": f"/{name}", "Created": STARTED, "State": state,
+            "Image": "sha256:" + "1" * 64, "HostConfig": {}, "files": {}, "said": "a line\n",
+            "Config": {"Image": "app", "Labels": dict(labels), "User": "", "Cmd": None},
+        }
+    }  # fmt: skip
+
+
+@contextmanager
+def many_bench(folder: Path) -> Iterator[Many]:
+    """Give bench C."""
+    with contextlib.closing(Many(folder)) as bench:
+        bench.endpoints.serve()
+        yield bench

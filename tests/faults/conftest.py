@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.faults.bench import Bench, real_bench, stub_bench
+from tests.faults.bench_c import lacking, many_bench
 from tests.faults.row import Row
 from tests.hosts.observer import Sandbox
 
@@ -26,6 +27,15 @@ def bench_a(practice_hosts: Sandbox, tmp_path_factory: pytest.TempPathFactory) -
 def bench_b(practice_hosts: Sandbox, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
     """The practice hosts with a stub of Ray."""
     with stub_bench(practice_hosts, tmp_path_factory.mktemp("bench-b")) as made:
+        yield made
+
+
+@pytest.fixture
+def bench_c(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
+    """Hundreds of SSH endpoints with a stub of Docker."""
+    if lacks := lacking():
+        pytest.skip(f"this machine lacks what bench C needs: {lacks}")
+    with many_bench(tmp_path_factory.mktemp("bench-c")) as made:
         yield made
 
 
