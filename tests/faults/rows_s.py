@@ -101,12 +101,12 @@ def new_key(folder: Path, name: str, passphrase: str = "") -> Path:
     return path
 
 
-@row("S1", "a node without a cable", code="SSH_UNREACHABLE", exit=4, within=6)
+@row("S1", "a node without a cable", task=("cluster.start",), code="SSH_UNREACHABLE", exit=4, within=25)
 def no_route(bench: Bench) -> Fault:
     with unplugged(bench.worker):
         done = yield
     assert "Is it up" in done.err
-    assert f"again: ENVIRONMENT={bench.env.stem} invoke cluster.status --only {bench.worker.node}" in done.err
+    assert f"again: ENVIRONMENT={bench.env.stem} invoke cluster.start --only {bench.worker.node}" in done.err
 
 
 @row("S2", "sshd does not listen", code="SSH_REFUSED", exit=4, within=2, quick=True)
