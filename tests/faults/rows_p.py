@@ -115,7 +115,7 @@ def endless_output(bench: Bench) -> Fault:
         assert many.ran.megabytes < MEGABYTES, (plays, many.ran.megabytes)
 
 
-@row("P6", "a node that writes escape sequences", code="DOCKER_FAILED", exit=3, within=20, **STOP)
+@row("P6", "a node that writes escape sequences", code="DOCKER_FAILED", exit=3, within=20, quick=True, **STOP)
 def escape_sequences(bench: Bench) -> Fault:
     many = cast("Many", bench)
     many.populate(living(3), running=True)
