@@ -24,6 +24,8 @@ from deploy.site import Found
 from deploy.sizes import parse_size
 
 if TYPE_CHECKING:
+    import requests
+
     from deploy.plan import Word
     from deploy.ray import Container
 
@@ -148,14 +150,10 @@ class Containers(Calls):
         is empty, and ends when nobody waits for the command any more.
         """
         body = {"AttachStdin": True, "AttachStdout": True, "AttachStderr": True, "Cmd": list(argv)}
-        wrote, whole = Kept(), Kept()
         with told(f"run {argv[0]} in {name}"):
             made = self.post("containers", name, "exec", json=body).json()["Id"]
             with overdue(f"{argv[0]} in {name}", timeout), self.until(timeout, "exec", made, "start", body={}) as out:
-                for stream, piece in frames(out):
-                    whole.add(piece)
-                    if stream != STDERR:
-                        wrote.add(piece)
+                wrote, whole = gathered(out)
             code = int(self.api.exec_inspect(made)["ExitCode"])
         return code, (whole if code else wrote).text
 
@@ -175,10 +173,9 @@ class Containers(Calls):
             with told(f"run {command}", CONTAINER):
                 self._clear_once(made)
                 with overdue(command, ONCE_DEADLINE):
-                    code, wrote = self._run_once(made)
+                    code, output = self._run_once(made)
         finally:
             self._gone(made)
-        output = text(b"".join(piece for stream, piece in wrote if code or stream != STDERR))
         if code:
             last = "\n".join(output.strip().splitlines()[-LAST_LINES:])
             raise Failure("COMMAND_FAILED", f"{command} ended with {code}: {last}")
@@ -193,8 +190,8 @@ class Containers(Calls):
                 if error.status_code != CONFLICT:
                     raise
 
-    def _run_once(self, made: str) -> tuple[int, list[tuple[int, bytes]]]:
-        """Start a container that is removed at its end, and give its exit code and output."""
+    def _run_once(self, made: str) -> tuple[int, str]:
+        """Start a container that is removed at its end, and give its exit code and output: if it fails stderr too."""
         ends = time.monotonic() + ONCE_DEADLINE
         asked = {"stream": 1, "stdout": 1, "stderr": 1}
         with (
@@ -204,8 +201,9 @@ class Containers(Calls):
             for response in (output, ended):
                 wire_of(response).deadline = ends
             self.api.start(made)
-            wrote = list(frames(output))
-            return int(next(records(ended))["StatusCode"]), wrote
+            wrote, whole = gathered(output)
+            code = int(next(records(ended))["StatusCode"])
+            return code, (whole if code else wrote).text
 
     def _clear_once(self, made: str) -> None:
         """Remove those that were created and never started: whoever did so is gone. By the engine's clock."""
@@ -215,6 +213,16 @@ class Containers(Calls):
             if since < created.get(made, 0) - ONCE_DEADLINE:
                 with contextlib.suppress(NotFound):
                     self.api.remove_container(other, v=True)
+
+
+def gathered(response: requests.Response) -> tuple[Kept, Kept]:
+    """Give what a command wrote on stdout, and what on both, as far as it can be kept."""
+    wrote, whole = Kept(), Kept()
+    for stream, piece in frames(response):
+        whole.add(piece)
+        if stream != STDERR:
+            wrote.add(piece)
+    return wrote, whole
 
 
 def found(shown: Mapping[str, Any]) -> Found:
@@ -263,8 +271,3 @@ def devices(gpus: str) -> list[dict[str, Any]] | None:
         return None
     count = -1 if gpus == "all" else int(gpus)
     return [{"Driver": "", "Count": count, "Capabilities": [["gpu"]], "Options": {}}]
-
-
-def text(output: bytes) -> str:
-    """Give output as text."""
-    return output.decode(errors="replace")
