@@ -14,13 +14,14 @@ from tests.faults.row import Row
 from tests.hosts.observer import EVENT_SLACK, TOP, Done
 
 RECORDS = TOP / "docs" / "faults"
+SLACK = 5.0  # seconds beyond a deadline
 MARK = "RAYDOCK_FAULT_ROW"
 
 
-def judged(row: Row, bench: Bench) -> dict[str, Any]:
+def judged(row: Row, bench: Bench, slack: float = SLACK) -> dict[str, Any]:
     """Perform a row and give its record: the oracles' verdicts among it."""
     arranged(row, bench)
-    trial = tried(row, bench)
+    trial = tried(row, bench, slack)
     trial.healed = [run_again(bench, *row.converge) for _ in range(2)] if row.converge else []
     trial.remains = remains(bench, trial.before, mark(row))
     found = verdicts(trial)
@@ -50,7 +51,7 @@ def arranged(row: Row, bench: Bench) -> None:
         bench.invoke("cluster.stop", exit=0)
 
 
-def tried(row: Row, bench: Bench) -> Trial:
+def tried(row: Row, bench: Bench, slack: float) -> Trial:
     """Have the fault, run the task, look, heal."""
     fault = row.fault(bench)
     next(fault)
@@ -71,7 +72,7 @@ def tried(row: Row, bench: Bench) -> Trial:
         pass
     else:
         raise AssertionError(f"{row.number} yields more than once")
-    return Trial(row, bench, done, seconds, before, after, both, argv, acted)
+    return Trial(row, bench, done, seconds, before, after, both, argv, acted, slack)
 
 
 def run_task(row: Row, bench: Bench) -> tuple[Done, float]:
