@@ -63,7 +63,8 @@ def holder(cluster: str, word: str, silence: float) -> str:
     """
     folder = shlex.quote(state_folder(cluster))
     held = f"""\
-d={folder}; umask 002
+d={folder}
+umask 002
 [ -d "$d" ] || install -d -m 2770 -g docker "$d" 2>/dev/null || install -d -m 2770 "$d" || exit {NO_FILE}
 [ -e "$d/lock" ] || : >>"$d/lock" || exit {NO_FILE}
 exec 9<"$d/lock" || exit {NO_FILE}
@@ -74,7 +75,8 @@ while line=$(timeout {silence:g} dd bs=64 count=1 2>/dev/null 9<&-) && [ -n "$li
 rm -f "$d/lock.who"
 """
     choose = f'd={folder}; if [ -w "$d" ] || [ "$(id -u)" = 0 ]; then exec sh -c "$0"; else exec sudo -n sh -c "$0"; fi'
-    return shlex.join(["sh", "-c", choose, held])
+    # In one line: csh takes none between quotes.
+    return shlex.join(["sh", "-c", choose, "; ".join(held.splitlines())])
 
 
 def ending(cluster: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import subprocess
 import threading
 import time
@@ -192,6 +193,16 @@ def test_a_killed_operators_lock_is_free_at_once(here: Here) -> None:
     one.release()
     operator.stdout.close()
     operator.wait(5)
+
+
+@pytest.mark.parametrize("shell", ["sh", "bash"])
+def test_the_holder_is_one_line_for_any_login_shell(here: Here, monkeypatch: pytest.MonkeyPatch, shell: str) -> None:
+    plain = here.talk
+    monkeypatch.setattr(here, "talk", lambda command: plain(f"exec {shell} -c {shlex.quote(command)}"))
+    assert "\n" not in holder("blue", "w", 20)
+    one = lock(here, ALICE)
+    one.take()
+    one.release()
 
 
 def test_a_shell_that_prints_before_is_no_matter(here: Here, monkeypatch: pytest.MonkeyPatch) -> None:
