@@ -26,6 +26,12 @@ WORKERS = "one\ntwo  #: private=10.0.0.3"
 COMMIT = "c0ffee" * 6 + "c0ff"
 
 
+@pytest.fixture(autouse=True)
+def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have nodes settle in no time."""
+    monkeypatch.setattr("deploy.steps.joining.SETTLE", 0)
+
+
 def steps(plan: Plan) -> list[str]:
     """Give the nodes and the classes of their steps; a stage that waits for the head begins with `then`."""
     return [
