@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
     from deploy.run import Run
 
-GRACE = 2.5  # seconds for the steps that are at work to come to their end
-PATIENCE = 1.5  # seconds for those that were cut off to see it
+GRACE = 2.0  # seconds for the steps that are at work to come to their end
+PATIENCE = 1.0  # seconds for those that were cut off to see it
 STOPPING = "stopping after the current step; press again to abandon"
 ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
