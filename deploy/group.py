@@ -9,7 +9,7 @@ import queue
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from fabric import Group
@@ -20,7 +20,6 @@ from deploy.windows import windows
 
 if TYPE_CHECKING:
     from deploy.hosts import Host
-    from deploy.inventory import Node
     from deploy.plan import Chain, Plan, Stage, Step
     from deploy.run import Run
 
@@ -28,13 +27,14 @@ NOTED = 0.5  # seconds after which a step that changed nothing is told all the s
 LOOK = 0.1  # seconds between two looks at whether a thread has ended
 
 
-@dataclass(frozen=True)
+@dataclass
 class Doing:
-    """Which step of a chain is at work, or comes next: it has begun once its question is answered."""
+    """How far a chain is: which step is at work, or comes next. One has begun once its question is answered."""
 
     chain: Chain
     number: int = 0
     begun: bool = False
+    through: bool = False
 
     @property
     def step(self) -> Step:
@@ -63,8 +63,6 @@ class HostGroup(Group):  # type: ignore[misc]  # Fabric has no types
         super().__init__()
         self._run = run
         self._bugs: list[BaseException] = []
-        # Of the chains that are not through.
-        self._doing: dict[Node, Doing] = {}
 
     def _do(self, method: str, *args: Any, **kwargs: Any) -> Any:
         """Refuse Fabric's one-command calls: a plan is performed."""
@@ -97,10 +95,10 @@ class HostGroup(Group):  # type: ignore[misc]  # Fabric has no types
         chains = sorted(stage.chains, key=lambda chain: chain.node != head)
         if any(chain.node == head for chain in chains) and len(chains) > 1:
             self._run.head_ready.clear()
-        waiting: queue.SimpleQueue[Chain] = queue.SimpleQueue()
-        self._doing = {chain.node: Doing(chain) for chain in chains if chain.steps}
-        for chain in chains:
-            waiting.put(chain)
+        waiting: queue.SimpleQueue[Doing] = queue.SimpleQueue()
+        doings = [Doing(chain) for chain in chains]
+        for doing in doings:
+            waiting.put(doing)
         self._run.watch.stage(len(chains))
         size = windows(self._run.settings.concurrency)
         doors = Doors(threading.Semaphore(size.chains), threading.Semaphore(size.dials))
@@ -116,32 +114,35 @@ class HostGroup(Group):  # type: ignore[misc]  # Fabric has no types
         for thread in threads:
             while thread.is_alive() and not self._run.left.is_set():
                 thread.join(LOOK)
-        for doing in list(self._doing.values()):
-            # Nobody waits for them any more.
-            self._fail(doing, self._run.halted)
+        for doing in doings:
+            # Nobody waits for it any more.
+            if doing.chain.steps and not doing.through and not self._bugs:
+                self._fail(doing, self._run.halted)
         self._run.head_ready.set()
 
-    def _work(self, waiting: queue.SimpleQueue[Chain], doors: Doors) -> None:
+    def _work(self, waiting: queue.SimpleQueue[Doing], doors: Doors) -> None:
         while True:
             try:
-                chain = waiting.get_nowait()
+                doing = waiting.get_nowait()
             except queue.Empty:
                 return
             try:
-                self._placed(chain, doors)
+                self._placed(doing, doors)
             except BaseException as bug:  # noqa: BLE001 - the fence around one node; raised again by the main thread
-                self._bugs.append(bug)
+                self._break(bug)
+                if self._run.is_cut and doing.chain.steps:
+                    self._fail(doing, self._run.halted)
                 return
 
-    def _placed(self, chain: Chain, doors: Doors) -> None:
+    def _placed(self, doing: Doing, doors: Doors) -> None:
         """Connect, and then work on the chain in a place; who is not there needs none. The head has its place."""
-        if chain.node != self._run.scope.inventory.head:
-            if missing := self._missing(chain, doors):
-                self._chain(chain, missing)
+        if doing.chain.node != self._run.scope.inventory.head:
+            if missing := self._missing(doing.chain, doors):
+                self._chain(doing, missing)
                 return
             doors.places.acquire()
         try:
-            self._chain(chain)
+            self._chain(doing)
         finally:
             doors.places.release()
 
@@ -155,7 +156,8 @@ class HostGroup(Group):  # type: ignore[misc]  # Fabric has no types
             return failure
         return None
 
-    def _chain(self, chain: Chain, missing: Failure | None = None) -> None:
+    def _chain(self, doing: Doing, missing: Failure | None = None) -> None:
+        chain = doing.chain
         host, outcome = self._run.host(chain.node), self._run.outcome(chain.node)
         is_head = chain.node == self._run.scope.inventory.head
         self._run.watch.begins(chain.node)
@@ -164,19 +166,19 @@ class HostGroup(Group):  # type: ignore[misc]  # Fabric has no types
                 return
             outcome.asked = outcome.asked or bool(chain.steps)
             if outcome.problem is None:
-                for number, step in enumerate(chain.steps):
-                    self._doing[chain.node] = Doing(chain, number)
+                for doing.number, step in enumerate(chain.steps):
+                    doing.begun = False
                     if is_head and any(late.at is Place.HEAD for late in lates(step)):
                         self._run.head_ready.set()
-                    self._step(host, step)
+                    self._step(host, step, doing)
         except Failure as failure:
             outcome.asked = True
             if failure is missing and not self._run.halted:
                 outcome.fail(failure, "connect")
             else:
-                self._fail(self._doing[chain.node], failure)
+                self._fail(doing, failure)
         finally:
-            self._doing.pop(chain.node, None)
+            doing.through = True
             self._run.watch.ends(chain.node)
             if is_head:
                 self._run.head_ready.set()
@@ -201,18 +203,23 @@ class HostGroup(Group):  # type: ignore[misc]  # Fabric has no types
             lock()
         except BaseException as bug:  # noqa: BLE001 - raised again by the main thread
             self._run.refused = True
-            self._bugs.append(bug)
+            self._break(bug)
         finally:
             self._run.decided.set()
 
-    def _step(self, host: Host, step: Step) -> None:
+    def _break(self, bug: BaseException) -> None:
+        """Keep a bug; what libraries raise whose connection we have closed under them is none."""
+        if not self._run.is_cut:
+            self._bugs.append(bug)
+
+    def _step(self, host: Host, step: Step, doing: Doing) -> None:
         self._run.check()
         begun = time.monotonic()
         if step.done(host):
             return
         if step.told:
             self._run.watch.step(host.node, step.title)
-        self._doing[host.node] = replace(self._doing[host.node], begun=True)
+        doing.begun = True
         step.apply(host)
         took = time.monotonic() - begun
         if step.changes:

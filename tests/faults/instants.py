@@ -101,7 +101,8 @@ def wrong_of(bench: Bench, at: Shot, ended: Ended) -> list[str]:
     # A signal to Python that has not begun to read our tasks ends it as any other process.
     if not ended.out and ended.code in (1, 130, -signal.Signals[at.name]):
         return wrong
-    if ended.code not in (130, 0):
+    # One that comes when all is told ends Python as any other process.
+    if ended.code not in (130, 0, -signal.Signals[at.name]):
         wrong.append(f"exit code {ended.code}: {ended.err[-500:]}")
     try:
         report: dict[str, Any] = json.loads(ended.out)

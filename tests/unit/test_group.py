@@ -283,6 +283,19 @@ def test_a_failure_that_we_made_by_cutting_the_line_is_told_as_the_interruption(
     assert run.outcomes[one].facts["container"] == "unknown"
 
 
+def test_what_a_library_raises_whose_line_we_cut_is_no_bug() -> None:
+    run, _ = run_of("one")
+    head, one = run.scope.inventory.nodes
+
+    def cut(_: Any) -> None:
+        run.halt(INTERRUPTED)
+        run.cut()
+        breaks(_)
+
+    HostGroup(run).perform(plan({head: (FINE,), one: (Do(cut, "start it"),)}))
+    assert errors(run) == {"head": "", "one": "interrupted during `start it`"}
+
+
 def test_a_failure_before_the_line_is_cut_stays_what_it_is() -> None:
     run, _ = run_of("one")
     head, one = run.scope.inventory.nodes
@@ -307,7 +320,7 @@ def test_nobody_waits_for_a_step_that_does_not_end_once_the_run_is_left() -> Non
         never.wait(30)
 
     begun = time.monotonic()
-    HostGroup(run).perform(plan({one: (Do(hangs, "hang"),)}, {two: (Do(breaks, "break"),)}))
+    HostGroup(run).perform(plan({one: (Do(hangs, "hang"),)}, {one: (FINE,), two: (Do(breaks, "break"),)}))
     assert time.monotonic() - begun < 5
     assert errors(run) == {"head": "", "one": "interrupted during `hang`", "two": "interrupted before `break`"}
     never.set()

@@ -7,14 +7,17 @@ import signal
 import threading
 import time
 from collections.abc import Iterator
-from typing import cast
+from typing import Any, cast
 
 import pytest
 
 from deploy import interruption
 from deploy.errors import Failure
+from deploy.hosts import LocalHost, SshHost
 from deploy.interruption import STOPPING, Interruption, heard
 from deploy.run import Run
+
+from .fakes import scope
 
 SOON = 5.0  # seconds
 
@@ -119,3 +122,21 @@ def test_a_run_without_signals_is_left_alone_and_leaves_no_descriptor_open(noted
         pass
     assert noted.asked == []
     assert set(os.listdir("/proc/self/fd")) == before  # noqa: PTH208
+
+
+def test_nothing_is_opened_any_more_once_the_line_is_cut() -> None:
+    of = scope("one")
+    run = Run(of, cast("Any", None))
+    run.halt(Failure("INTERRUPTED", "interrupted"))
+    run.cut()
+    local, behind = LocalHost(of.inventory.head, run), SshHost(of.inventory.workers[0], run)
+    for touch in (
+        lambda: local.run("true"),
+        lambda: local.docker,
+        lambda: behind.run("true"),
+        lambda: behind.connection,
+        lambda: behind.fail(Failure("SSH_LOST", "by ourselves")),
+    ):
+        with pytest.raises(Failure, match="interrupted"):
+            touch()
+    assert run.outcome(behind.node).problem is None
