@@ -129,9 +129,10 @@ def steal(scope: Scope, flags: Flags) -> None:
     from deploy.lock import end_holder, who_holds
 
     with open_host(scope, scope.inventory.head) as host:
-        if owner := who_holds(host, scope.settings.cluster_name):
-            agree(f"{owner} is at work on {scope.settings.cluster_name}. End it?", "Say --yes to end it", yes=flags.yes)
-            end_holder(host, scope.settings.cluster_name)
+        if held := who_holds(host, scope.settings.cluster_name):
+            what = f"somebody else holds the lock of {scope.settings.cluster_name}: {held}"
+            agree(f"{what}. End what they do?", "Say --yes to end it", yes=flags.yes)
+            end_holder(host, scope.settings.cluster_name, held)
 
 
 def first_lines(scope: Scope) -> None:

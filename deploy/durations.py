@@ -1,4 +1,4 @@
-"""Durations as people write them: `30s`, `5m`, `1h`."""
+"""Durations as people write them, `30s`, `5m`, `1h`, and as they say them."""
 
 from __future__ import annotations
 
@@ -16,3 +16,11 @@ def parse_duration(text: str) -> int:
     if (seconds := int(found["number"]) * UNITS[found["unit"]]) > LONGEST:
         raise ValueError("is more than 24h")
     return seconds
+
+
+def say_duration(seconds: int) -> str:
+    """Say a duration, in the largest unit of which it has two: `90 s`, `2 min`, `26 h`."""
+    for unit, name in ((3600, "h"), (60, "min")):
+        if seconds >= 2 * unit:
+            return f"{seconds // unit} {name}"
+    return f"{seconds} s"

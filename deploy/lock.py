@@ -16,6 +16,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Protocol
 
+from deploy.durations import say_duration
 from deploy.errors import Failure
 from deploy.talk import Talk
 
@@ -48,12 +49,34 @@ class Owner:
 
     def __str__(self) -> str:
         began = time.strftime("%H:%M:%S", time.localtime(self.since))
-        return f"{self.who or 'somebody'} ({self.task} since {began})"
+        return f"{self.who or 'somebody'}, {self.task} since {began}"
+
+
+@dataclass(frozen=True)
+class Held:
+    """A lock that somebody else has.
+
+    Attributes:
+        owner: who.
+        line: what their holder wrote, by which it is known; nothing where it is only just coming or going.
+        seconds: for how long, by the head's clock; None where that is not known.
+    """
+
+    owner: Owner
+    line: str = ""
+    seconds: int | None = None
+
+    def __str__(self) -> str:
+        return f"{self.owner}" + ("" if self.seconds is None else f" ({say_duration(self.seconds)})")
 
 
 def state_folder(cluster: str) -> str:
     """Give the folder on the head for what operators share there."""
     return f"/var/lib/raydock/{cluster}"
+
+
+# What a contender is told: the head's time, when the holder came, and its line.
+SHOWN = 'printf "%s,%s " "$(date +%s)" "$(date -r "$d/lock.who" +%s 2>/dev/null)"; cat "$d/lock.who"'
 
 
 def holder(cluster: str, word: str, silence: float) -> str:
@@ -62,14 +85,17 @@ def holder(cluster: str, word: str, silence: float) -> str:
     It is root's where the folder is not ours yet: to make it, or since the group is too new for this session.
     """
     folder = shlex.quote(state_folder(cluster))
+    # What a killed holder left we may not be allowed to write into, only to remove.
     held = f"""\
 d={folder}
 umask 002
 [ -d "$d" ] || install -d -m 2770 -g docker "$d" 2>/dev/null || install -d -m 2770 "$d" || exit {NO_FILE}
 [ -e "$d/lock" ] || : >>"$d/lock" || exit {NO_FILE}
 exec 9<"$d/lock" || exit {NO_FILE}
-flock -n 9 || {{ echo {word} busy; cat "$d/lock.who"; exit {BUSY}; }}
-read -r who && printf '%s %s\\n' "$$" "$who" >"$d/lock.who" || exit {NO_FILE}
+flock -n 9 || {{ echo {word} busy; {SHOWN}; exit {BUSY}; }}
+rm -f "$d/lock.who"
+who=$(timeout {silence:g} head -n 1 9<&-) && [ -n "$who" ] || exit {NO_FILE}
+printf '%s %s\\n' "$$" "$who" >"$d/lock.who" || exit {NO_FILE}
 echo {word} held
 while line=$(timeout {silence:g} dd bs=64 count=1 2>/dev/null 9<&-) && [ -n "$line" ]; do printf '%s\\n' "$line"; done
 rm -f "$d/lock.who"
@@ -79,33 +105,35 @@ rm -f "$d/lock.who"
     return shlex.join(["sh", "-c", choose, "; ".join(held.splitlines())])
 
 
-def ending(cluster: str) -> str:
-    """Write what ends the holder that has the lock; nothing where none has it."""
-    file = shlex.quote(f"{state_folder(cluster)}/lock.who")
+def ending(cluster: str, pid: str) -> str:
+    """Write what ends a holder by its number; nothing where it has ended, though another may have the lock by now."""
     end = (
-        f"read -r pid rest <{file} 2>/dev/null || exit 0; "
         # The number may be somebody else's by now.
-        f'tr "\\0" " " <"/proc/$pid/cmdline" 2>/dev/null | grep -qF {shlex.quote(state_folder(cluster))} || exit 0; '
-        'kill "$pid" 2>/dev/null || sudo -n kill "$pid"'
+        f'tr "\\0" " " <"/proc/"{shlex.quote(pid)}/cmdline 2>/dev/null | '
+        f"grep -qF {shlex.quote(state_folder(cluster))} || exit 0; "
+        f"kill {shlex.quote(pid)} 2>/dev/null || sudo -n kill {shlex.quote(pid)}"
     )
     return shlex.join(["sh", "-c", end])
 
 
-def who_holds(host: Talker, cluster: str) -> Owner | None:
+def who_holds(host: Talker, cluster: str) -> Held | None:
     """Give who has the lock; None where nobody has."""
-    file = shlex.quote(f"{state_folder(cluster)}/lock")
+    folder = shlex.quote(state_folder(cluster))
     # Whoever may not look needs no lock to be told so: taking it says what to do.
-    talk = host.talk(shlex.join(["sh", "-c", f"exec 9<{file} && {{ flock -n 9 || cat {file}.who; }}"]))
+    line = f'd={folder}; exec 9<"$d/lock" && {{ flock -n 9 || {{ {SHOWN}; }}; }}'
+    talk = host.talk(shlex.join(["sh", "-c", line]))
     said = b""
     while piece := talk.receive(ANSWER):
         said += piece
     talk.end(LETTING_GO)
-    return owner_of(said.decode(errors="replace")) if said else None
+    return held_by(said.decode(errors="replace")) if said else None
 
 
-def end_holder(host: Talker, cluster: str) -> None:
-    """End the holder that has the lock: whoever has it hears of it before their next step."""
-    code, errors = host.talk(ending(cluster)).end(ANSWER)
+def end_holder(host: Talker, cluster: str, held: Held) -> None:
+    """End a holder that has the lock: whoever it is for hears of it before their next step."""
+    if not held.line:
+        return
+    code, errors = host.talk(ending(cluster, held.line.partition(" ")[0])).end(ANSWER)
     if code:
         raise Failure(
             "LOCK_FAILED", f"the other's lock cannot be ended: {errors or code}", "End it on the head, as root"
@@ -136,14 +164,14 @@ class Lock:
             Failure: `LOCKED`, with who has it; `LOCK_FAILED` where the head has no place for it.
         """
         end = now() + patience
-        waiting_for = None
+        waiting_for = ""
         while (other := self._try()) is not None:
             # Who is only just coming or going has no name.
-            if now() >= end + (0 if other.who else MOMENT):
+            if now() >= end + (0 if other.owner.who else MOMENT):
                 raise locked(other)
-            if other.who and other != waiting_for:
+            if other.owner.who and other.line != waiting_for:
                 say(f"waits for {other}")
-                waiting_for = other
+                waiting_for = other.line
             time.sleep(RETRY)
 
     def lost(self) -> Failure | None:
@@ -163,7 +191,7 @@ class Lock:
         if talk:
             talk.end(LETTING_GO)
 
-    def _try(self) -> Owner | None:
+    def _try(self) -> Held | None:
         """Take the lock; give who else has it."""
         word = secrets.token_hex(8)
         talk = self._start(holder(self._cluster, word, self._silence))
@@ -178,7 +206,7 @@ class Lock:
             return None
         code, errors = talk.end(LETTING_GO)
         if code == BUSY:
-            return owner_of(said.partition("\n")[2])
+            return held_by(said.partition("\n")[2])
         raise no_place(code, errors, self._cluster)
 
     def _keep(self, talk: Talk) -> None:
@@ -218,30 +246,41 @@ def answer(talk: Talk, word: str) -> str:
     return ""
 
 
-def owner_of(said: str) -> Owner:
-    """Read who has the lock, as its holder wrote it: `PID {…}`; without a name where that cannot be read."""
+def held_by(said: str) -> Held:
+    """Read who has the lock, as the head tells it: `NOW,SINCE PID {…}`; without a name where that cannot be read."""
+    times, _, line = said.strip().partition(" ")
     try:
-        found = json.loads(said.strip().partition(" ")[2])
-        return Owner(str(found["who"])[:80], str(found["task"])[:80], float(found["since"]))
+        found = json.loads(line.partition(" ")[2])
+        owner = Owner(plain(str(found["who"])), plain(str(found["task"])), float(found["since"]))
+        read, began = (int(one) for one in times.split(","))
     except (ValueError, TypeError, KeyError):
-        return Owner("", "a task", time.time())
+        return Held(Owner("", "a task", time.time()))
+    return Held(owner, line, max(0, read - began))
 
 
-def locked(other: Owner) -> Failure:
+def plain(text: str) -> str:
+    """Give what somebody else wrote, short, and without what could move a terminal."""
+    return "".join(letter if letter.isprintable() else "?" for letter in text[:80])
+
+
+def locked(held: Held) -> Failure:
     """Give the failure of who came second."""
-    return Failure(
-        "LOCKED", f"somebody else is at work: {other}", "Wait for them: --wait 5m; take it from them: --steal"
-    )
+    cure = "Wait for them: --wait 5m; where they are gone for good, take it: --steal"
+    return Failure("LOCKED", f"somebody else holds the lock: {held}", cure)
 
 
 def no_place(code: int | None, errors: str, cluster: str) -> Failure:
-    """Give the failure for a head that has no place for the lock."""
+    """Give the failure for a head that has no place for the lock, or does not say."""
+    if code is None:
+        return Failure(
+            "SSH_LOST", "the head did not answer when its lock was asked for", "Is it up? Run the task again"
+        )
     by_hand = f"sudo install -d -m 2770 -g docker {state_folder(cluster)}"
     if "password is required" in errors or "not in the sudoers" in errors:
         return Failure(
             "SUDO_PASSWORD_NEEDED", "the lock's folder is not there, and sudo asks", f"On the head: {by_hand}"
         )
-    said = errors or f"it ended with {code}" if code is not None else "it did not answer"
+    said = errors or f"it ended with {code}"
     return Failure("LOCK_FAILED", f"the lock cannot be taken: {said}", f"On the head: {by_hand}")
 
 

@@ -14,14 +14,13 @@ from pathlib import Path
 import pytest
 
 from deploy import lock as locks
-from deploy.durations import parse_duration
+from deploy.durations import parse_duration, say_duration
 from deploy.errors import Failure
-from deploy.lock import Lock, Owner, end_holder, holder, owner_of, who_holds
+from deploy.lock import Held, Lock, Owner, end_holder, held_by, holder, who_holds
 from deploy.talk import ChildTalk, Talk
 
 ALICE = Owner("alice@laptop", "cluster.start", 1_700_000_000.0)
 BOB = Owner("bob@desk", "cluster.stop", 1_700_000_100.0)
-SILENCE = 0.6  # seconds
 
 
 class Here:
@@ -61,7 +60,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Here]:
 
 
 def lock(here: Here, owner: Owner, **how: float) -> Lock:
-    return Lock(here.talk, "blue", owner, **{"beat": 0.1, "silence": SILENCE, **how})
+    return Lock(here.talk, "blue", owner, **{"beat": 0.1, "silence": 20, **how})
 
 
 def refused(one: Lock, patience: float = 0) -> Failure:
@@ -70,15 +69,23 @@ def refused(one: Lock, patience: float = 0) -> Failure:
     return caught.value
 
 
-def test_the_second_hears_who_has_it_since_when_and_what_for(here: Here) -> None:
+def owner_at_work(here: Here) -> Owner | None:
+    held = who_holds(here, "blue")
+    return held.owner if held else None
+
+
+def test_the_second_hears_who_has_it_since_when_and_what_for(here: Here, tmp_path: Path) -> None:
     first = lock(here, ALICE)
     first.take()
+    os.utime(tmp_path / "blue/lock.who", (time.time() - 125,) * 2)
     failure = refused(lock(here, BOB))
     began = time.strftime("%H:%M:%S", time.localtime(ALICE.since))
     assert (failure.code, failure.error) == (
         "LOCKED",
-        f"somebody else is at work: alice@laptop (cluster.start since {began})",
+        f"somebody else holds the lock: alice@laptop, cluster.start since {began} (2 min)",
     )
+    assert "--wait 5m" in failure.problem.cure
+    assert "--steal" in failure.problem.cure
     assert first.lost() is None
     first.release()
 
@@ -87,17 +94,17 @@ def test_it_is_free_as_soon_as_it_was_let_go_and_nothing_is_left_of_it(here: Her
     for owner in (ALICE, BOB, ALICE):
         one = lock(here, owner)
         one.take()
-        assert who_holds(here, "blue") == owner
+        assert owner_at_work(here) == owner
         one.release()
-        assert who_holds(here, "blue") is None
+        assert owner_at_work(here) is None
     assert [path.name for path in (tmp_path / "blue").iterdir()] == ["lock"]
     assert one.lost() is None
 
 
 def test_it_is_kept_for_longer_than_a_silence(here: Here) -> None:
-    one = lock(here, ALICE)
+    one = lock(here, ALICE, silence=2)
     one.take()
-    time.sleep(2 * SILENCE)
+    time.sleep(2.5)
     assert one.lost() is None
     assert refused(lock(here, BOB)).code == "LOCKED"
     one.release()
@@ -122,7 +129,7 @@ def test_waiting_ends(here: Here) -> None:
 
 
 def test_an_operator_who_is_paused_loses_it_and_hears_so_before_the_next_step(here: Here) -> None:
-    first = lock(here, ALICE, beat=60)  # no line after the first: so is one who is paused
+    first = lock(here, ALICE, beat=60, silence=0.6)  # no line after the first: so is one who is paused
     first.take()
     second = lock(here, BOB)
     second.take(5)
@@ -147,14 +154,16 @@ def test_whoever_hears_nothing_stops_before_the_holder_lets_go(here: Here) -> No
     time.sleep(1.7)
     assert one.lost()
     # The holder still hears us: it is for us to stop first.
-    assert who_holds(here, "blue") == ALICE
+    assert owner_at_work(here) == ALICE
     one.release()
 
 
 def test_the_end_of_the_holder_is_known_at_once(here: Here) -> None:
     first = lock(here, ALICE)
     first.take()
-    end_holder(here, "blue")
+    held = who_holds(here, "blue")
+    assert held
+    end_holder(here, "blue", held)
     second = lock(here, BOB)
     second.take(2)
     end = time.monotonic() + 2
@@ -163,18 +172,57 @@ def test_the_end_of_the_holder_is_known_at_once(here: Here) -> None:
     assert first.lost()
     first.release()
     assert second.lost() is None
-    assert who_holds(here, "blue") == BOB
+    assert owner_at_work(here) == BOB
     second.release()
 
 
 def test_ending_nobodys_lock_does_nothing(here: Here, tmp_path: Path) -> None:
-    end_holder(here, "blue")
     bystander = subprocess.Popen(["sleep", "60"])
-    (tmp_path / "blue/lock.who").write_text(f"{bystander.pid} {{}}\n")
-    end_holder(here, "blue")
+    held = Held(ALICE, f"{bystander.pid} {{}}")
+    end_holder(here, "blue", held)
+    (tmp_path / "blue/lock.who").write_text(f"{held.line}\n")
+    end_holder(here, "blue", held)
     assert bystander.poll() is None
     bystander.kill()
     bystander.wait()
+
+
+def test_an_operator_who_is_cut_off_before_saying_a_word_frees_it_too(here: Here) -> None:
+    mute = here.talk(holder("blue", "w", 0.6))
+    one = lock(here, BOB)
+    one.take(10)
+    one.release()
+    mute.end(1)
+
+
+def test_only_the_holder_that_was_shown_is_ended(here: Here) -> None:
+    first, second = lock(here, ALICE), lock(here, BOB)
+    first.take()
+    shown = who_holds(here, "blue")
+    assert shown
+    first.release()
+    second.take()
+    end_holder(here, "blue", shown)
+    time.sleep(0.3)
+    assert second.lost() is None
+    assert owner_at_work(here) == BOB
+    second.release()
+
+
+def test_what_a_killed_holder_left_is_in_nobodys_way(here: Here, tmp_path: Path) -> None:
+    # As a file of somebody else's is: not even root writes into a folder of that name.
+    (tmp_path / "blue/lock.who").symlink_to("/proc/version")
+    one = lock(here, ALICE)
+    one.take()
+    assert owner_at_work(here) == ALICE
+    one.release()
+
+
+def test_a_head_that_falls_silent_is_one_that_cannot_be_reached(here: Here, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(locks, "ANSWER", 0.2)
+    monkeypatch.setattr(locks, "LETTING_GO", 0.1)
+    monkeypatch.setattr(here, "talk", lambda _: Here.talk(here, "exec sleep 5"))
+    assert refused(lock(here, ALICE)).code == "SSH_LOST"
 
 
 def test_a_killed_operators_lock_is_free_at_once(here: Here) -> None:
@@ -227,11 +275,19 @@ def test_a_head_without_flock_is_told(here: Here, monkeypatch: pytest.MonkeyPatc
 
 
 @pytest.mark.parametrize(
-    "said", ["", "12", "12 {}", "12 []", '12 {"who": 1}', '12 {"who": "a", "task": "b", "since": "c"}']
+    "said",
+    ["", "12", "2,1 12 {}", "2,1 12 []", '2,1 12 {"who": 1}', '2,1 12 {"who": "a", "task": "b", "since": "c"}'],
 )
 def test_an_owner_that_cannot_be_read_is_somebody(said: str) -> None:
-    assert owner_of(said).who == ""
-    assert str(owner_of(said)).startswith("somebody (")
+    assert held_by(said).line == ""
+    assert str(held_by(said)).startswith("somebody, a task since ")
+
+
+def test_an_owner_moves_no_terminal() -> None:
+    said = json.dumps({"who": "\x1b]0;x\x07\na" + 99 * "b", "task": "t\r", "since": 1})
+    owner = held_by(f"2,1 12 {said}").owner
+    assert owner.who == "?]0;x??a" + 72 * "b"
+    assert owner.task == "t?"
 
 
 def test_ctrl_c_is_none_of_the_holders_business(here: Here) -> None:
@@ -250,3 +306,10 @@ def test_a_duration_is_read(text: str, seconds: int) -> None:
 def test_what_is_no_duration_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="is "):
         parse_duration(text)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(0, "0 s"), (119, "119 s"), (120, "2 min"), (7199, "119 min"), (7200, "2 h"), (90000, "25 h")]
+)
+def test_a_duration_is_said(seconds: int, text: str) -> None:
+    assert say_duration(seconds) == text
