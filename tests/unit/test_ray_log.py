@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 import requests
 
@@ -29,7 +31,13 @@ def test_a_cut_stream_goes_on_where_it_was_cut(played: Head, api: RayApi) -> Non
 
 def test_a_silent_stream_is_opened_again(played: Head, head: tuple[Head, str], session: requests.Session) -> None:
     api = RayApi(session, None, base=head[1], poll=0.02, silence=0.1)
-    later(0.6, lambda: played.end("SUCCEEDED", 0))
+
+    def end() -> None:
+        while played.streams < 3:
+            time.sleep(0.02)
+        played.end("SUCCEEDED", 0)
+
+    later(0, end)
     assert b"".join(api.log_lines("raydock-1")) == LOG
     assert played.streams > 2
 
