@@ -34,6 +34,8 @@ def unplugged(host: FaultyHost) -> Iterator[None]:
         path.parent.name for path in Path("/sys/class/net").glob("*/ifindex") if path.read_text().strip() == index
     )
     subprocess.run(["ip", "link", "set", ours, "down"], check=True)
+    # As if we had never spoken with it: what was heard a while ago is believed for seconds.
+    subprocess.run(["ip", "neigh", "flush", "to", host.address], check=True)
     try:
         yield
     finally:
