@@ -279,6 +279,24 @@ def test_an_idle_connection_lives_as_long_as_the_other_side(stops: bool) -> None
         transport.close()
 
 
+@pytest.mark.parametrize("waited", [0.0, 10.0])
+def test_a_tcp_connection_that_waited_long_for_its_login_is_made_anew(waited: float) -> None:
+    file, came = key_file("id_ed25519"), [0]
+    server = Server(public(file))
+
+    def serve(end: socket.socket) -> None:
+        came[0] += 1
+        server.serve(end)
+
+    with listening(serve) as port:
+        known = KnownHosts.parse(entry("127.0.0.1", port, KEY.get_name(), KEY.asbytes()), "known_hosts")
+        connection = connection_to(Node("one", "127.0.0.1", role="worker", user="ubuntu", port=port), Settings(), known)
+        first = ssh.dialled(connection)
+        ssh.Dialled(connection, first.sock, time.monotonic() - waited).open()
+        assert came == [2 if waited else 1]
+        close_connection(connection)
+
+
 def test_closing_ends_what_was_half_open(tmp_path: Path) -> None:
     with listening(silent) as port:
         node = Node("one", "127.0.0.1", role="worker", user="ubuntu", port=port)
