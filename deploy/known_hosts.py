@@ -8,9 +8,11 @@ import hashlib
 import hmac
 import re
 import struct
-from collections.abc import Iterator
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
+from functools import cached_property
 
 SSH_PORT = 22
 CA = "@cert-authority"
@@ -44,6 +46,8 @@ class Kind(Enum):
     CERTIFICATE = "certificate"
 
 
+# What makes more of a line's hosts than one name: a list, a pattern, a hash.
+_SPECIAL = re.compile(r"[*?!,|]")
 _UNDECIDED = (Kind.UNKNOWN, Kind.CERTIFICATE)
 
 
@@ -132,7 +136,18 @@ class KnownHosts:
         return Verdict(Kind.UNKNOWN)
 
     def _about(self, name: str) -> Iterator[Line]:
-        return (line for line in self.lines if line.names(name))
+        plain, others = self._by_name
+        mine = sorted((*plain.get(name, ()), *(number for number in others if self.lines[number].names(name))))
+        return (self.lines[number] for number in mine)
+
+    @cached_property
+    def _by_name(self) -> tuple[Mapping[str, list[int]], list[int]]:
+        """The lines that have a plain name, by it, and those that have to be tried for every host."""
+        plain: defaultdict[str, list[int]] = defaultdict(list)
+        others: list[int] = []
+        for number, line in enumerate(self.lines):
+            (others if _SPECIAL.search(line.hosts) else plain[line.hosts.lower()]).append(number)
+        return plain, others
 
 
 def names(host: str, port: int) -> tuple[str, ...]:

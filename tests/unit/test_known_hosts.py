@@ -6,6 +6,7 @@ import base64
 import hashlib
 import hmac
 import struct
+import time
 
 import pytest
 from hypothesis import given
@@ -198,3 +199,13 @@ def test_no_text_breaks_it_and_nothing_but_the_key_itself_is_trusted(text: str, 
     for content in (ED, OTHER_ED, RSA):
         if known.verdict("web", port, content).kind is TRUSTED:
             assert encoded(content) in text.replace("\r", "").replace("\f", "").replace("\v", "")
+
+
+def test_a_thousand_hosts_are_judged_in_no_time() -> None:
+    hosts = [f"10.0.{number // 250}.{number % 250}" for number in range(1000)]
+    known = KnownHosts.parse("".join(entry(host, 2222, "ssh-ed25519", ED) for host in hosts), "known_hosts")
+    begun = time.process_time()
+    for host in hosts[:100]:
+        assert known.algorithms(host, 2222) == ("ssh-ed25519",)
+        assert known.verdict(host, 2222, ED).kind is Kind.TRUSTED
+    assert time.process_time() - begun < 2
