@@ -248,6 +248,7 @@ class SshHost(Host):
         super().__init__(node, run)
         self._connection: Connection | None = None
         self._dialled: Dialled | None = None
+        self._engine: Engine | None = None
         # Those of former sessions: what was begun there, as the lock, lives on.
         self._former: list[Connection] = []
         # All of them, also the one that is being opened, so that others can close them meanwhile.
@@ -297,8 +298,8 @@ class SshHost(Host):
             try:
                 return self._transport().open_session(timeout=CHANNEL_TIMEOUT)
             except paramiko.ChannelException:
-                if engine := self.__dict__.get("docker"):
-                    engine.release()
+                if self._engine:
+                    self._engine.release()
                 time.sleep(pause)  # until sshd knows that it is gone
         try:
             return self._transport().open_session(timeout=CHANNEL_TIMEOUT)
@@ -329,10 +330,14 @@ class SshHost(Host):
         why = getattr(transport, "saved_exception", None) or error
         return Failure("SSH_LOST", f"the SSH connection ended in {doing}: {why or 'closed'}", "Run the task again")
 
-    @cached_property
+    @property
     def docker(self) -> Engine:
         """The engine, over channels of the connection."""
-        return Engine(docker_over(self.session))
+        # Not a cached_property: until Python 3.12 that has one lock for all hosts, and they would connect in turn.
+        with self._connecting:
+            if self._engine is None:
+                self._engine = Engine(docker_over(self.session))
+            return self._engine
 
     def http(self, port: int) -> requests.Session:
         """Give HTTP to a port of the node's loopback, over channels of the connection."""
@@ -368,8 +373,8 @@ class SshHost(Host):
 
     def _forget(self) -> None:
         """Drop what speaks over the connection."""
-        for name in ("docker", "ray"):
-            self.__dict__.pop(name, None)
+        self._engine = None
+        self.__dict__.pop("ray", None)
 
     def cut(self) -> None:
         """Close every connection without waiting for whoever opens or uses it."""

@@ -16,9 +16,9 @@ KEY = paramiko.ECDSAKey.generate()
 
 
 @contextmanager
-def listening(serve: Callable[[socket.socket], object]) -> Iterator[int]:
-    """Have a port of loopback whose connections `serve` is given, each in a thread of its own."""
-    server = socket.create_server(("127.0.0.1", 0))
+def listening(serve: Callable[[socket.socket], object], address: str = "127.0.0.1") -> Iterator[int]:
+    """Have a port whose connections `serve` is given, each in a thread of its own."""
+    server = socket.create_server((address, 0))
     ends: list[socket.socket] = []
 
     def begin(end: socket.socket) -> None:

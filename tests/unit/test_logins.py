@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import paramiko
 import pytest
@@ -15,14 +16,18 @@ from paramiko.pkey import PublicBlob
 
 from deploy import dial, identities, pulse, ssh, stalls
 from deploy.errors import Failure
+from deploy.hosts import Host
 from deploy.inventory import Node
 from deploy.known_hosts import KnownHosts, entry
+from deploy.run import Run
 from deploy.settings import Settings
 from deploy.ssh import close_connection, connection_to, open_connection
 
+from .fakes import scope
 from .played_sshd import KEY, Server, listening
 
 SOON = 0.5
+NOBODY: Any = None  # is told of the run
 Serve = Callable[[socket.socket], object]
 
 
@@ -277,6 +282,28 @@ def test_an_idle_connection_lives_as_long_as_the_other_side(stops: bool) -> None
         time.sleep(5 * SOON)
         assert transport.is_active() is not stops
         transport.close()
+
+
+@pytest.mark.usefixtures("hasty")
+def test_hosts_connect_at_once_and_not_in_turn() -> None:
+    with listening(silent, "0.0.0.0") as port:  # noqa: S104 - on each address of loopback, for a moment
+        run = Run(scope("\n".join(f"127.0.0.{number}:{port}" for number in range(1, 9))), NOBODY)
+        hosts = [run.host(node) for node in run.scope.inventory.nodes[1:]]
+        codes: list[str] = []
+
+        def ask(host: Host) -> None:
+            with pytest.raises(Failure) as told:
+                host.docker.ping()
+            codes.append(told.value.code)
+
+        threads = [threading.Thread(target=ask, args=(host,)) for host in hosts]
+        begun = time.monotonic()
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(30)
+        assert time.monotonic() - begun < 4 * SOON
+    assert codes == ["SSH_NO_BANNER"] * 8
 
 
 @pytest.mark.parametrize("waited", [0.0, 10.0])
