@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import subprocess
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from docker import auth
 from docker.errors import DockerException
+from docker.utils.config import find_config_file
 
 from deploy.errors import Failure
 from deploy.secret import Secret
@@ -21,13 +23,21 @@ NOT_FOUND = "credentials not found in native keychain"  # a helper's words, by D
 def configured_login(registry: str) -> Credentials | None:
     """Give the login for a registry; None where nothing is kept for it, `REGISTRY_AUTH` where it cannot be had."""
     try:
+        check_json()
         config = auth.load_config()
         helper = config.get_credential_store(registry)
         found = asked(str(helper), registry) if helper else None
         return found or kept(config.auths, registry)
-    except (DockerException, TypeError, ValueError) as error:
-        # The error may repeat what stands there.
+    except (AttributeError, DockerException, OSError, TypeError, ValueError) as error:
+        # The SDK looks at no shape before it takes it; the error may repeat what stands there.
         raise unusable(registry, "Docker's own configuration cannot be read") from error
+
+
+def check_json() -> None:
+    """See that the configuration is JSON, or empty; the SDK takes any other for an empty one."""
+    file = Path(str(find_config_file() or ""))
+    if file.name == "config.json" and (text := file.read_text(encoding="utf-8")).strip():
+        json.loads(text)
 
 
 def kept(auths: Mapping[str, Any], registry: str) -> Credentials | None:

@@ -53,6 +53,7 @@ LOGINS: dict[str, Case] = {
     "an identity token": Case({"auths": {HOST: {"auth": AUTH, "identitytoken": PASSWORD}}}, login=TOKEN),
     "another registry's": Case({"auths": {"other.test": {"auth": AUTH}}}, login=None),
     "nobody's": Case({}, login=None),
+    "nobody's, in an empty file": Case("", login=None),
     "a helper's": Case(HELPERS, prints("me", PASSWORD)),
     "a store's": Case({"auths": {HOST: {}}, "credsStore": "test"}, prints("me", PASSWORD)),
     "a helper's identity token": Case(HELPERS, prints("<token>", PASSWORD), TOKEN),
@@ -121,6 +122,10 @@ REFUSALS: dict[str, tuple[Case, str]] = {
         Case({"auths": {HOST: {"auth": "%%%"}}}),
         "Docker's own configuration cannot be read",
     ),
+    **{
+        f"a configuration of another shape, {text}": (Case(text), "Docker's own configuration cannot be read")
+        for text in ('{"auths": {', "[]", "null", '{"auths": ["x"]}', '{"credHelpers": ["x"]}')
+    },
 }
 
 
