@@ -91,12 +91,12 @@ def running_or(settings: Settings, newest: Late[str]) -> Late[str]:
 
 
 def published_shell(tag: Word, repository: Word, login: RegistryLogin | None) -> str:
-    """Write how the script asks for a tag's digest: of a pull, which every node needs anyway."""
-    digests = "{{range .RepoDigests}}{{println .}}{{end}}"
-    return (
-        f"{logged_in(login)}{docker_cli(login)} pull -q {quoted(tag)} >/dev/null && "
-        f"docker image inspect -f '{digests}' {quoted(tag)} | grep -F {quoted(repository)}@"
-    )
+    """Write how the script asks for a tag's digest: of a pull, which every node needs anyway.
+
+    The engine's own list would not do: it shortens the names of Docker's own hub, and may have more than one digest.
+    """
+    digest = f'while read -r word digest; do [ "$word" != Digest: ] || echo {quoted(repository)}@"$digest"; done'
+    return f"{logged_in(login)}{docker_cli(login)} pull {quoted(tag)} | {digest} | grep ."
 
 
 def by_digest(site: Site, image: str, credentials: Credentials | None) -> str:

@@ -56,6 +56,13 @@ class Case:
     variables: dict[str, str] = field(default_factory=dict)
 
 
+# What `docker pull` says.
+PULLED = f"""2.60.0: Pulling from rayproject/ray
+5f70bf18a086: Pull complete
+Digest: {DIGEST}
+Status: Downloaded newer image for rayproject/ray:2.60.0
+docker.io/rayproject/ray:2.60.0"""
+
 BOTH: dict[str, Case] = {
     "a third of the memory is shared": Case(
         lates.SHM_SIZE, "docker", str(8 * GIB), facts(MemTotal=8 * GIB), str(8 * GIB * 33 // 100)
@@ -135,10 +142,16 @@ BOTH: dict[str, Case] = {
     "an image that is asked for by its tag": Case(
         lates.wanted_image(settings(image="rayproject/ray:2.60.0"), alone=False),
         "docker",
-        f"other/ray@sha256:0\nrayproject/ray@{DIGEST}\n",
+        PULLED,
         lambda site: site.docker.registry.update({"rayproject/ray:2.60.0": DIGEST}),
         f"rayproject/ray@{DIGEST}",
-        variables={"memory": "/nowhere"},
+    ),
+    "an image of Docker's own hub, by its whole name": Case(
+        lates.wanted_image(settings(image="docker.io/rayproject/ray:2.60.0"), alone=False),
+        "docker",
+        PULLED,
+        lambda site: site.docker.registry.update({"docker.io/rayproject/ray:2.60.0": DIGEST}),
+        f"docker.io/rayproject/ray@{DIGEST}",
     ),
     "an image that is asked for, of a machine alone that has it": Case(
         lates.wanted_image(settings(image="mine:1"), alone=True),
@@ -258,8 +271,7 @@ class TestTheWantedImage:
     DOCKER = """
 case "$*" in
   inspect*) printf '%s' "${running-}"; [ -n "${running-}" ] ;;
-  *pull*) [ "$*" = "--config /nowhere pull -q registry.test/my-app:latest" ] ;;
-  *) printf '%s\\n' "$digests" ;;
+  *pull*) [ "$*" = "--config /nowhere pull registry.test/my-app:latest" ] && printf '%s\\n' "$pulled" ;;
 esac"""
 
     def test_a_running_head_decides_in_the_run(self) -> None:
@@ -277,14 +289,10 @@ esac"""
 
     FACES = {
         "the running head's": (
-            {"running": "registry.test/my-app@sha256:1", "digests": "never asked"},
+            {"running": "registry.test/my-app@sha256:1", "pulled": "never asked"},
             "registry.test/my-app@sha256:1",
         ),
-        "the published one": ({"digests": f"registry.test/my-app@{DIGEST}"}, f"registry.test/my-app@{DIGEST}"),
-        "the published one under our repository": (
-            {"digests": f"mirror.test/my-app@sha256:0\nregistry.test/my-app@{DIGEST}"},
-            f"registry.test/my-app@{DIGEST}",
-        ),
+        "the published one": ({"pulled": PULLED}, f"registry.test/my-app@{DIGEST}"),
     }
 
     @pytest.mark.parametrize(("variables", "value"), FACES.values(), ids=FACES)
@@ -299,6 +307,11 @@ esac"""
             **variables,
         )
         assert found == value
+
+    def test_the_script_ends_where_the_engine_tells_no_digest(self, tmp_path: Path) -> None:
+        path = program(tmp_path / "bin", "docker", "echo Status: Downloaded newer image")
+        late = lates.wanted_image(settings(image="rayproject/ray:2.60.0"), alone=False)
+        assert bash(f'if image=$({late.shell}); then echo "went on with <$image>"; fi', path) == ""
 
     NEEDS: dict[str, tuple[dict[str, str], bool, list[str]]] = {
         "what ECR has": ({}, False, ["repository_uri", "registry_password"]),

@@ -261,11 +261,12 @@ case "$*" in
   'image inspect -f {{.Os}}'*) [ -e "$image" ] && echo linux/arm64 ;;
   'version -f '*) echo linux/arm64 ;;
   'run --rm --network none --entrypoint sh '*) echo a word of its own; echo "$RAY" ;;
-  'image inspect -f {{range'*) echo "${last%:*}@$DIGEST" ;;
   'image inspect -f {{index'*) [ -e "$image" ] && echo "$(<"$image")" ;;
   'image inspect '*) [ -e "$image" ] ;;
-  'pull '*registry.test/*) [ -e "$config/login" ] && : >"$image" && : >"${image%:*}@$DIGEST" ;;
-  'pull '*|'tag '*) : >"$image" ;;
+  'pull '*registry.test/*) [ -e "$config/login" ] && : >"$image" && : >"${image%:*}@$DIGEST" &&
+    echo "Digest: $DIGEST" ;;
+  'pull '*) : >"$image" && echo "Digest: $DIGEST" ;;
+  'tag '*) : >"$image" ;;
   'push '*registry.test/*) [ -e "$config/login" ] && echo "sha256:$ID" >"$here/pushed.${last//\//%}" ;;
   'manifest inspect '*) echo "$(<"$here/pushed.${last//\//%}")" ;;
   'login '*) IFS= read -r it && printf %s "$it" >"$config/login" && printf %s "$it" >"$here/login.$last" ;;

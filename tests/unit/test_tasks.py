@@ -192,12 +192,12 @@ DRY: dict[str, tuple[tuple[str, ...], dict[str, str], list[str]]] = {
     "the image of the command line": (
         ("cluster.pull", "--image", "rayproject/ray:2.58.0"),
         {"IMAGE": "rayproject/ray:2.60.0"},
-        ["pull -q rayproject/ray:2.58.0"],
+        ["docker pull rayproject/ray:2.58.0"],
     ),
     "the image of the settings": (
         ("cluster.pull",),
         {"IMAGE": "rayproject/ray:2.60.0"},
-        ["pull -q rayproject/ray:2.60.0"],
+        ["docker pull rayproject/ray:2.60.0"],
     ),
     "the base": (("build.base",), {"RAY_VERSION": "2.58.0"}, ['"ray[default]==2.58.0"']),
     "a repository": (("publish.repository",), {"REPOSITORY_NAME": "a/b"}, ["create-repository --repository-name a/b"]),
