@@ -10,6 +10,9 @@ from dataclasses import dataclass, replace
 from deploy import grammar
 from deploy.errors import Mistake, Problem
 
+HUB = "docker.io"
+HUB_HOSTS = (HUB, "index.docker.io")  # of old, one for the other
+
 
 @dataclass(frozen=True)
 class ImageRef:
@@ -34,13 +37,21 @@ class ImageRef:
     def registry(self) -> str:
         """The registry's host, `docker.io` where none is named."""
         host, slash, _ = self.repository.partition("/")
-        return host if slash and _is_host(host) else "docker.io"
+        return host if slash and _is_host(host) and host not in HUB_HOSTS else HUB
 
     @property
     def path(self) -> str:
         """The repository without its registry."""
         host, slash, rest = self.repository.partition("/")
         return rest if slash and _is_host(host) else self.repository
+
+    @property
+    def listed(self) -> str:
+        """The repository as an engine lists it: Docker's own hub goes without saying, and so does its `library`."""
+        if self.registry != HUB:
+            return self.repository
+        folder, _, name = self.path.rpartition("/")
+        return name if folder == "library" else self.path
 
     def at(self, digest: str) -> ImageRef:
         """Give exactly this content of the repository, whatever its tags are."""

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from deploy.errors import Failure
+from deploy.image import ImageRef
 from deploy.lates.registry import RegistryLogin, docker_cli, login_line, login_needed, region_option
 from deploy.plan import Place, Step, Word, quoted
 from deploy.steps.building import REVISION_LABEL
@@ -180,7 +181,7 @@ class Push(Step):
         name = f"{repository}:{site.value(self.tag)}"
         with login_needed(site, self.credentials):
             digest = site.docker.published(name, site.resolve(self.credentials))
-        return digest is not None and f"{repository}@{digest}" in site.docker.image_digests(name)
+        return digest is not None and f"{listed(repository)}@{digest}" in site.docker.image_digests(name)
 
     def apply(self, site: Site) -> None:
         """Push it; `IMAGE_NOT_FOUND` where the engine has no such tag."""
@@ -217,7 +218,7 @@ class ShowPublished(Step):
         """Note it."""
         repository, tag = site.value(self.repository), site.value(self.tag)
         name = f"{repository}:{tag}"
-        known = [found for found in site.docker.image_digests(name) if found.startswith(f"{repository}@")]
+        known = [found for found in site.docker.image_digests(name) if found.startswith(f"{listed(repository)}@")]
         digest = known[0].partition("@")[2] if known else None
         site.made(
             image=known[0] if known else None,
@@ -230,6 +231,11 @@ class ShowPublished(Step):
 
     def apply(self, site: Site) -> None:
         """Nothing: see `done`."""
+
+
+def listed(repository: str) -> str:
+    """Give a repository's name as an engine lists it."""
+    return ImageRef.parse(repository).listed
 
 
 def moment(seconds: float | None) -> str | None:

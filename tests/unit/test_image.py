@@ -29,6 +29,7 @@ VALUES = {
 REFERENCES = {
     "my-app": ("my-app", None, None, "docker.io", "my-app"),
     "my-app:1.0_b-2": ("my-app", "1.0_b-2", None, "docker.io", "my-app"),
+    "index.docker.io/team/app": ("index.docker.io/team/app", None, None, "docker.io", "team/app"),
     "ray-project/deploy": ("ray-project/deploy", None, None, "docker.io", "ray-project/deploy"),
     "localhost/app": ("localhost/app", None, None, "localhost", "app"),
     "localhost:5000/app": ("localhost:5000/app", None, None, "localhost:5000", "app"),
@@ -43,6 +44,22 @@ REFERENCES = {
         "my-app",
     ),
 }
+
+
+LISTED = {
+    "docker.io/team/app:1": "team/app",
+    "index.docker.io/team/app": "team/app",
+    "docker.io/library/app": "app",
+    "library/app": "app",
+    "docker.io/library/team/app": "library/team/app",
+    "app": "app",
+    "reg.example.com:5000/library/app": "reg.example.com:5000/library/app",
+}
+
+
+@pytest.mark.parametrize("text", LISTED)
+def test_an_engine_lists_a_repository_as(text: str) -> None:
+    assert ImageRef.parse(text).listed == LISTED[text]
 
 
 @pytest.mark.parametrize("text", REFERENCES)

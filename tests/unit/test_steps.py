@@ -424,6 +424,15 @@ def test_the_registry_is_asked_before_a_push(there: str | None, digests: tuple[s
     assert one.docker.secrets == [LOGIN]
 
 
+def test_what_is_on_dockers_own_hub_is_known_by_its_short_name() -> None:
+    one = site()
+    one.docker.images["docker.io/team/app:abc"] = Image(digests=(f"team/app@{DIGEST}",))
+    one.docker.registry["docker.io/team/app:abc"] = DIGEST
+    assert Push("docker.io/team/app", "abc", CREDENTIALS).done(one)
+    assert ShowPublished("docker.io/team/app", "abc").done(one)
+    assert (one.products["digest"], one.products["uri"]) == (DIGEST, "docker.io/team/app:abc")
+
+
 def test_a_push_goes_to_the_registry_with_its_login() -> None:
     one = site()
     one.docker.images[f"{URI}:latest"] = Image()
