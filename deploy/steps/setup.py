@@ -113,7 +113,8 @@ class JoinDockerGroup(Step):
 
     @property
     def shell(self) -> str:
-        return '[ "$(id -u)" = 0 ] || id -nG "$(id -un)" | grep -qw docker || as_root usermod -a -G docker "$(id -un)"'
+        groups = '" $(id -nG "$(id -un)") "'
+        return f'[ "$(id -u)" = 0 ] || [[ {groups} = *" docker "* ]] || as_root usermod -a -G docker "$(id -un)"'
 
     def done(self, site: Site) -> bool:
         user = site.run("id", "-un").strip()

@@ -6,6 +6,7 @@ import json
 import shlex
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -28,7 +29,7 @@ from deploy.steps.publishing import CheckLogin, CreateRepository, Push, ShowPubl
 from deploy.steps.setup import InstallDocker, JoinDockerGroup, MakeStateFolder, StartDocker
 from deploy.systems import ENGINE as HAS_ENGINE
 
-from .fakes import DIGEST, LOGIN, Cluster, FakeSite, Image, Row, command_failed, containers, scope
+from .fakes import DIGEST, LOGIN, Cluster, FakeSite, Image, Row, bash, command_failed, containers, program, scope
 
 Given = Callable[[FakeSite], object]
 
@@ -422,6 +423,15 @@ def test_the_registry_is_asked_before_a_push(there: str | None, digests: tuple[s
         one.docker.registry[f"{URI}:latest"] = there
     assert PUSH.done(one) is done
     assert one.docker.secrets == [LOGIN]
+
+
+GROUPS = {"me docker": "", "docker": "", "me docker-users": "usermod -a -G docker me"}
+
+
+@pytest.mark.parametrize(("groups", "done"), GROUPS.items(), ids=GROUPS)
+def test_bash_joins_the_group_unless_the_user_is_in_it(groups: str, done: str, tmp_path: Path) -> None:
+    path = program(tmp_path / "bin", "id", f'case "$1" in -u) echo 1000 ;; -un) echo me ;; *) echo {groups} ;; esac')
+    assert bash(f'as_root() {{ echo "$@"; }}; {JoinDockerGroup().shell}', path) == done
 
 
 def test_what_is_on_dockers_own_hub_is_known_by_its_short_name() -> None:
@@ -1197,7 +1207,8 @@ LINES: dict[str, tuple[Step, str]] = {
     ),
     "join the group": (
         JoinDockerGroup(),
-        '[ "$(id -u)" = 0 ] || id -nG "$(id -un)" | grep -qw docker || as_root usermod -a -G docker "$(id -un)"',
+        '[ "$(id -u)" = 0 ] || [[ " $(id -nG "$(id -un)") " = *" docker "* ]] || '
+        'as_root usermod -a -G docker "$(id -un)"',
     ),
     "make the folder": (
         MakeStateFolder("blue"),
