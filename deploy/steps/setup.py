@@ -39,7 +39,7 @@ class InstallDocker(Step):
 
     def apply(self, site: Site) -> None:
         """Install the engine, and the command line where it is still absent; `OS_UNSUPPORTED` where nobody has it."""
-        found = site.run("cat", OS_RELEASE)
+        found = os_release(site)
         system = system_of(found)
         if system.packages is None:
             raise Failure("OS_UNSUPPORTED", f"no Docker among the packages of {name_of(found)}", system.cure)
@@ -48,6 +48,16 @@ class InstallDocker(Step):
         install(site, system.packages, system.engine)
         if system.client and not site.ask("sh", "-c", CLIENT, root=True):
             install(site, system.packages, system.client)
+
+
+def os_release(site: Site) -> str:
+    """Give what a node's system says of itself: nothing where it is too old, or too small, to say it."""
+    try:
+        return site.run("cat", OS_RELEASE)
+    except Failure as failure:
+        if failure.code != "COMMAND_FAILED":
+            raise
+        return ""
 
 
 def install(site: Site, packages: Packages, package: str) -> None:

@@ -14,7 +14,7 @@ import pytest
 from deploy.errors import Failure
 from deploy.shell import AS_ROOT
 from deploy.steps.setup import SYSTEMD, InstallDocker, StartDocker
-from deploy.systems import CLIENT, ENGINE, OS_RELEASE, SYSTEMS, name_of, system_of
+from deploy.systems import CLIENT, ENGINE, OS_RELEASE, OTHER, SYSTEMS, name_of, system_of
 
 from .fakes import Cluster, FakeSite, command_failed, scope
 
@@ -155,6 +155,19 @@ def test_the_run_says_what_to_install_by_hand(case: Case) -> None:
         InstallDocker().apply(one)
     assert (caught.value.code, one.commands) == ("OS_UNSUPPORTED", [f"cat {OS_RELEASE}"])
     assert caught.value.error == f"no Docker among the packages of {case.name}"
+
+
+def test_a_system_that_does_not_say_what_it_is_is_for_hands() -> None:
+    one = site(CASES["Debian 12"], **{f"cat {OS_RELEASE}": command_failed("No such file or directory")})
+    with pytest.raises(Failure) as caught:
+        InstallDocker().apply(one)
+    assert (caught.value.code, caught.value.error) == ("OS_UNSUPPORTED", "no Docker among the packages of this system")
+
+
+def test_bash_says_so_too(host: Host) -> None:
+    done = host.bash(InstallDocker().shell.replace(OS_RELEASE, shlex.quote(str(host.folder / "nowhere"))))
+    assert (done.returncode, host.calls) == (1, [])
+    assert OTHER.cure in done.stderr
 
 
 def test_what_dnf_says_is_told() -> None:
