@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 from typing import TYPE_CHECKING
 
@@ -14,6 +15,12 @@ from deploy.ray import container_name
 if TYPE_CHECKING:
     from deploy.settings import Settings
     from deploy.site import Credentials, Site
+
+# A registry of AWS's, of all its partitions: whoever else has such a name before his own is not told a login of AWS's.
+ECR = re.compile(
+    r"[0-9]+[.]dkr[.-]ecr(-fips)?[.][a-z0-9-]+[.]"
+    r"(amazonaws[.](com([.]cn)?|eu)|on[.](aws|amazonwebservices[.]com[.]cn)|c2s[.]ic[.]gov|sc2s[.]sgov[.]gov)"
+)
 
 
 def wanted_image(settings: Settings, *, alone: bool, anew: bool = False) -> Late[str]:
@@ -126,7 +133,7 @@ def login_for(settings: Settings, image: str) -> RegistryLogin | None:
     """Give the login that an image of this name needs: ours for our own registry, none for another's."""
     host, own = ImageRef.parse(image).registry, settings.repository_uri
     # Nobody but our own registry is told its login.
-    ours = ImageRef.parse(own).registry == host if own else ".dkr.ecr." in host
+    ours = ImageRef.parse(own).registry == host if own else bool(ECR.fullmatch(host))
     return registry_password(settings, image) if ours else None
 
 

@@ -76,8 +76,9 @@ def logged_in(login: RegistryLogin | None) -> str:
         return f"# log in there first: docker login {quoted(login.host)}\n"
     # The registry's own host: the image may be another's, which shall not learn the login.
     host = f'"${{{login.host.name}%%/*}}"' if isinstance(login.host, Late) else quoted(login.host)
-    words = f'{docker_cli(login)} login --username AWS --password-stdin {host} <<<"${login.name}" >/dev/null'
-    return f"{words} && "
+    # A pipe: a here-string of an older bash is a file on the disk.
+    password = f"printf '%s\\n' \"${login.name}\""
+    return f"{password} | {docker_cli(login)} login --username AWS --password-stdin {host} >/dev/null && "
 
 
 def login_line(login: RegistryLogin, question: str = "") -> str:

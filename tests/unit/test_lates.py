@@ -320,6 +320,21 @@ esac"""
         "what the head built for itself": ({}, True, []),
         "an image of somebody else's registry": ({"image": "rayproject/ray:2.60.0"}, False, []),
         "an image of ECR": ({"image": "1.dkr.ecr.eu-west-1.amazonaws.com/a:1"}, False, ["registry_password"]),
+        "an image of ECR in China": (
+            {"image": "1.dkr.ecr.cn-north-1.amazonaws.com.cn/a:1"},
+            False,
+            ["registry_password"],
+        ),
+        "an image of ECR by its endpoint for FIPS": (
+            {"image": "1.dkr.ecr-fips.us-east-1.amazonaws.com/a:1"},
+            False,
+            ["registry_password"],
+        ),
+        "an image of somebody who is called like ECR": (
+            {"image": "1.dkr.ecr.eu-west-1.amazonaws.com.example.org/a:1"},
+            False,
+            [],
+        ),
         "an image of ECR, where our registry is another": (
             {"image": "1.dkr.ecr.eu-west-1.amazonaws.com/a:1", "repository_uri": "r.test/b"},
             False,

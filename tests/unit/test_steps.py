@@ -1195,8 +1195,8 @@ LINES: dict[str, tuple[Step, str]] = {
     ),
     "login": (
         Login(ASKING, CREDENTIALS),
-        'docker image inspect "$image" >/dev/null 2>&1 || docker --config "$memory" login --username AWS '
-        '--password-stdin "${repository_uri%%/*}" <<<"$registry_password" >/dev/null',
+        'docker image inspect "$image" >/dev/null 2>&1 || printf \'%s\\n\' "$registry_password" | '
+        'docker --config "$memory" login --username AWS --password-stdin "${repository_uri%%/*}" >/dev/null',
     ),
     "start Docker": (
         StartDocker(),
