@@ -13,9 +13,10 @@ from dotenv.parser import Binding, parse_stream
 
 from deploy import grammar
 from deploy.errors import Mistake, Problem
+from deploy.files import KB, read_text
 
 DEFAULT_FILE = ".env"
-LARGEST_FILE = 256 * 2**10
+LARGEST_FILE = 64 * KB
 LONGEST_LINE = 4096
 
 _LINE_END = re.compile(r"\r\n|\n|\r")
@@ -49,29 +50,12 @@ def find_env(root: Path, environ: Mapping[str, str]) -> str:
 def read_env(path: Path, source: str) -> tuple[tuple[Entry, ...], tuple[Problem, ...]]:
     """Give what the file sets, and all that is wrong with its form; values are not looked at."""
     try:
-        text = _read(path)
-    except (OSError, ValueError) as wrong:
-        why = wrong.strerror if isinstance(wrong, OSError) else wrong
+        text = read_text(path, LARGEST_FILE)
+    except ValueError as why:
         return (), (Problem("CONFIG", f"cannot be read: {why}", place=source),)
     if too_long := tuple(_long_lines(text, source)):
         return (), too_long
     return _sorted_out(_parsed(text, source))
-
-
-def _read(path: Path) -> str:
-    if path.exists() and not path.is_file():
-        raise ValueError("it is not a file")
-    with path.open("rb") as file:
-        content = file.read(LARGEST_FILE + 1)
-    if len(content) > LARGEST_FILE:
-        raise ValueError("it is larger than 256 kB")
-    if b"\0" in content:
-        raise ValueError("it has NUL bytes, as UTF-16 has; save it as UTF-8")
-    try:
-        return content.decode("utf-8-sig")
-    except UnicodeDecodeError as wrong:
-        line = content.count(b"\n", 0, wrong.start) + 1
-        raise ValueError(f"line {line} is not UTF-8") from None
 
 
 def _long_lines(text: str, source: str) -> Iterator[Problem]:

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import Enum
+from itertools import islice
 from types import MappingProxyType
 
 INTERRUPTED = 130  # the exit code of what was interrupted
+MOST_TOLD = 1000  # mistakes of one file; whoever has more gave another file than was meant
 
 
 class Kind(Enum):
@@ -137,6 +139,15 @@ class Problem:
         """`place: what is wrong. The next move`, for one line of a report."""
         said = f"{self.place}: {self.error}" if self.place else self.error
         return f"{said}. {self.cure}" if self.cure else said
+
+
+def bounded(problems: Iterable[Problem]) -> list[Problem]:
+    """Give the problems, or the first of a great many and that there are more; the rest is not even looked for."""
+    found = list(islice(problems, MOST_TOLD + 1))
+    if len(found) > MOST_TOLD:
+        last = found[-1]
+        found[-1] = Problem(last.code, f"and more: these are the first {MOST_TOLD} mistakes", place=last.place)
+    return found
 
 
 class RaydockError(Exception):

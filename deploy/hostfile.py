@@ -7,19 +7,22 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 from typing import Any, TypeVar
 
 from deploy import grammar, sizes
-from deploy.errors import Mistake, Problem
+from deploy.errors import Mistake, Problem, bounded
+from deploy.files import MB, read_bytes
 from deploy.inventory import SSH_PORT, Node, Options, checked, parse_target, repeated
 
 T = TypeVar("T")
 
-LARGEST_FILE = 16 * 2**20
+LARGEST_FILE = 16 * MB
 LONGEST_LINE = 4096
+MOST_LINES = 12_000
 EXAMPLE = "List one host a line, as in: ubuntu@10.0.0.7"
 OPTION_MARK = "#:"
 
@@ -42,19 +45,13 @@ def read_workers(path: Path, source: str = "") -> tuple[Node, ...]:
     source = source or str(path)
     try:
         text = _read(path)
-    except (OSError, ValueError) as wrong:
-        why = wrong.strerror if isinstance(wrong, OSError) else wrong
+    except ValueError as why:
         raise Mistake.of("INVENTORY", f"cannot be read: {why}", EXAMPLE, place=source) from None
     return parse_workers(text, source)
 
 
 def _read(path: Path) -> str:
-    if path.exists() and not path.is_file():
-        raise ValueError("it is not a file")
-    with path.open("rb") as file:
-        content = file.read(LARGEST_FILE + 1)
-    if len(content) > LARGEST_FILE:
-        raise ValueError("it is larger than 16 MB")
+    content = read_bytes(path, LARGEST_FILE)
     if content.startswith((b"\xff\xfe", b"\xfe\xff")):
         raise ValueError("it is UTF-16; save it as UTF-8")
     # Bytes of another encoding do no harm in a comment, and are no part of any host.
@@ -63,18 +60,22 @@ def _read(path: Path) -> str:
 
 def parse_workers(text: str, source: str) -> tuple[Node, ...]:
     """Give the workers that the text lists. A `Mistake` has all that is wrong, each as `source:LINE`."""
+    lines = _LINE_END.split(text.removeprefix("\ufeff"), MOST_LINES)
+    if len(lines) > MOST_LINES:
+        raise Mistake.of("INVENTORY", f"has more than {MOST_LINES} lines", EXAMPLE, place=source)
     nodes: list[Node] = []
-    problems: list[Problem] = []
-    for number, line in enumerate(_LINE_END.split(text.removeprefix("\ufeff")), 1):
-        place = f"{source}:{number}"
-        parsed = _Line(place)
-        nodes.extend(parsed.read(line))
-        problems.extend(Problem("INVENTORY", error, place=place) for error in parsed.wrong)
-    problems.extend(repeated(nodes))
-    Mistake.raise_any(sorted(problems, key=_line_number))
+    Mistake.raise_any(sorted(bounded(chain(_read_into(nodes, lines, source), repeated(nodes))), key=_line_number))
     if not nodes:
         raise Mistake.of("INVENTORY", "lists no host", EXAMPLE, place=source)
     return tuple(nodes)
+
+
+def _read_into(nodes: list[Node], lines: Sequence[str], source: str) -> Iterator[Problem]:
+    """Add the nodes of the lines, and tell what is wrong with the others."""
+    for number, line in enumerate(lines, 1):
+        parsed = _Line(f"{source}:{number}")
+        nodes.extend(parsed.read(line))
+        yield from (Problem("INVENTORY", error, place=parsed.place) for error in parsed.wrong)
 
 
 def _line_number(problem: Problem) -> int:

@@ -6,9 +6,11 @@ import re
 import shlex
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 from deploy import grammar
 from deploy.errors import Mistake, Problem
+from deploy.files import KB, read_text
 
 HUB = "docker.io"
 HUB_HOSTS = (HUB, "index.docker.io")  # of old, one for the other
@@ -94,6 +96,20 @@ PLACEHOLDERS: Mapping[str, Placeholder] = {
 }
 _MARK = re.compile(r"<(" + "|".join(PLACEHOLDERS) + ")>")
 _LIKE_ONE = re.compile(r"<((?:my|base)-[A-Za-z-]*)>")
+
+
+TEMPLATE = "Dockerfile.template"
+BASE_DOCKERFILE = "conf/base/Dockerfile"
+LARGEST_TEMPLATE = 64 * KB
+
+
+def read_template(root: Path, name: str = TEMPLATE) -> str:
+    """Give what a Dockerfile is made of, a file of the folder `root`; a `Mistake` where it cannot be read."""
+    try:
+        return read_text(root / name, LARGEST_TEMPLATE).replace("\r\n", "\n")
+    except ValueError as why:
+        cure = f"Take Raydock's own again: git checkout -- {name}"
+        raise Mistake.of("TEMPLATE", f"cannot be read: {why}", cure, place=name) from None
 
 
 NO_OWNER = " --chown=<user>"  # stands in a COPY until the base image's user is known

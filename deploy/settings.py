@@ -14,7 +14,7 @@ from pydantic_core import PydanticUndefined
 from deploy import grammar, lists, sizes
 from deploy.clashes import clashes
 from deploy.envfile import Entry, find_env, read_env
-from deploy.errors import Mistake, Problem
+from deploy.errors import Mistake, Problem, bounded
 from deploy.hostfile import read_workers
 from deploy.image import ImageRef
 from deploy.inventory import LOCAL, Inventory, Node, inventory, parse_head, parse_target
@@ -197,10 +197,10 @@ def read(root: Path, environ: Mapping[str, str], flags: Mapping[str, str] | None
     chosen = {entry.key: entry for entry in (*known, *in_environment)} | typed
     overriding = tuple(entry.key for entry in in_environment if entry.key in ORDINARY and entry.key not in typed)
     settings, wrong, misfits = _validated(chosen, {"root": root, "source": source, "from_environment": overriding})
-    unknown = [_unknown(entry) for entry in in_file if not _is_known(entry.key)]
+    unknown = bounded(_unknown(entry) for entry in in_file if not _is_known(entry.key))
     # Of a file that could not be read at all nobody knows what it would have set.
     unread = {key.lower() for key in KEYS if key not in chosen} if misread and not in_file else set()
-    problems = sorted([*misread, *unknown, *wrong], key=_line_number)
+    problems = bounded(sorted([*misread, *unknown, *wrong], key=_line_number))
     return Reading(settings, tuple(problems), frozenset(misfits | unread))
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from deploy import grammar, lates
 from deploy.errors import Mistake
-from deploy.image import NO_OWNER, copied, render
+from deploy.image import BASE_DOCKERFILE, NO_OWNER, copied, read_template, render
 from deploy.lates.project import FOLDER, project_commit, project_tree, source
 from deploy.plan import Late, Place, Plan, Word
 from deploy.plans.scope import Scope, on_head
@@ -50,7 +50,7 @@ def dockerfile(scope: Scope) -> tuple[str, Late[str]]:
     """Give the application's Dockerfile without its commit, and with it."""
     settings = scope.settings
     url = required(settings.my_project_url, "MY_PROJECT_URL")
-    template = (settings.root / "Dockerfile.template").read_text(encoding="utf-8")
+    template = read_template(settings.root)
     text = render(
         copying(template, settings) if settings.my_project_source == "copy" else template,
         {
@@ -125,8 +125,7 @@ def project_copy(settings: Settings, wanted: Late[str]) -> Late[AbstractContextM
 def build_base(scope: Scope) -> Plan:
     """Make `ray-project/deploy` on the head's engine."""
     settings = scope.settings
-    path: Path = settings.root / "conf" / "base" / "Dockerfile"
-    text = path.read_text(encoding="utf-8").replace("<ray-version>", settings.ray_version).rstrip("\n")
+    text = read_template(settings.root, BASE_DOCKERFILE).replace("<ray-version>", settings.ray_version).rstrip("\n")
     return on_head(
         scope,
         MakeRoot(ROOT_IMAGE, PYTHON_IMAGE),

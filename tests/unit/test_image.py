@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
 import shutil
@@ -13,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from deploy.errors import Mistake
-from deploy.image import NO_OWNER, PLACEHOLDERS, ImageRef, copied, render
+from deploy.image import NO_OWNER, PLACEHOLDERS, ImageRef, copied, read_template, render
 
 TOP = Path(__file__).resolve().parents[2]
 TEMPLATE = (TOP / "Dockerfile.template").read_text(encoding="utf-8")
@@ -155,6 +156,38 @@ def test_a_template_without_one_clone_cannot_be_copied_into(template: str, found
     with pytest.raises(Mistake, match=f"{found} <my-project-url>. MY_PROJECT_SOURCE=copy") as caught:
         copied(template, "project")
     assert caught.value.problems[0].code == "TEMPLATE"
+
+
+UNREADABLE: dict[str, tuple[bytes | None, str]] = {
+    "not there": (None, "No such file or directory"),
+    "UTF-16": ("FROM a\n".encode("utf-16"), "it has NUL bytes, as UTF-16 has; save it as UTF-8"),
+    "Latin-1": (b"FROM a\n# \xfc\n", "line 2 is not UTF-8"),
+    "too large": (b"#" * 70_000, "it is larger than 64 kB"),
+}
+
+
+@pytest.mark.parametrize("case", UNREADABLE)
+def test_a_template_that_cannot_be_read_is_told(case: str, tmp_path: Path) -> None:
+    content, why = UNREADABLE[case]
+    if content is not None:
+        (tmp_path / "Dockerfile.template").write_bytes(content)
+    with pytest.raises(Mistake) as caught:
+        read_template(tmp_path)
+    assert str(caught.value) == (
+        f"Dockerfile.template: cannot be read: {why}. Take Raydock's own again: git checkout -- Dockerfile.template"
+    )
+    assert caught.value.problems[0].code == "TEMPLATE"
+
+
+def test_a_pipe_for_a_template_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "Dockerfile.template")
+    with pytest.raises(Mistake, match="it is not a file"):
+        read_template(tmp_path)
+
+
+def test_a_template_from_windows_is_read_as_the_classic_builder_reads_it(tmp_path: Path) -> None:
+    (tmp_path / "Dockerfile.template").write_bytes(b"\xef\xbb\xbfFROM a\r\nRUN x && \\\r\n  y\r\n")
+    assert instructions(read_template(tmp_path)) == ["FROM a", "RUN x && y"]
 
 
 def test_the_classic_builder_can_build_it() -> None:

@@ -341,6 +341,32 @@ def test_a_line_of_ten_megabytes_is_refused_at_once(tmp_path: Path) -> None:
     assert time.process_time() - begun < 1
 
 
+MANY = {
+    "wrong in another way each": lambda number: f"h{number} #: option{number}=x gpus=many",
+    "the same host": lambda _: "web",
+    "neither host nor address": lambda number: f"10.0.0.{number + 300}",
+}
+
+
+@pytest.mark.parametrize("case", MANY)
+def test_of_a_file_that_is_no_list_of_hosts_the_first_thousand_mistakes_are_told_in_less_than_a_second(
+    case: str,
+) -> None:
+    text = "\n".join(map(MANY[case], range(12_000)))
+    begun = time.process_time()
+    told = problems(text)
+    assert time.process_time() - begun < 1
+    assert len(told) == 1001
+    assert told[-1].endswith(": and more: these are the first 1000 mistakes")
+
+
+@pytest.mark.parametrize("text", ["a\n" * 12_001, "\n" * 10_000_000], ids=["hosts", "nothing"])
+def test_more_lines_than_anybody_has_hosts_are_refused_at_once(text: str) -> None:
+    begun = time.process_time()
+    assert problems(text) == ["workers.txt: has more than 12000 lines. List one host a line, as in: ubuntu@10.0.0.7"]
+    assert time.process_time() - begun < 1
+
+
 # What people type, and what they should not: pieces of good lines, and of bad ones.
 PIECES = st.sampled_from(
     [

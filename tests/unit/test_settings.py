@@ -344,7 +344,7 @@ UNREADABLE = {
     "UTF-16": ("REGION=us-west-2\n".encode("utf-16"), "it has NUL bytes, as UTF-16 has; save it as UTF-8"),
     "Latin-1": (b"# a\n# \xfc\n", "line 2 is not UTF-8"),
     "NUL": (b"APP_TAG=a\0\n", "it has NUL bytes, as UTF-16 has; save it as UTF-8"),
-    "too large": (b"#" * 300_000, "it is larger than 256 kB"),
+    "too large": (b"#" * 70_000, "it is larger than 64 kB"),
 }
 
 
@@ -383,6 +383,26 @@ def test_a_flag_is_before_the_environment_and_is_named_as_it_is_typed(tmp_path: 
 
 def test_a_line_without_end_is_refused_with_its_number(tmp_path: Path) -> None:
     assert mistakes(write(tmp_path, f"\nAPP_TAG={' ' * 5000}x\n"), {}) == [".env:2: is longer than 4096 characters"]
+
+
+MANY = {
+    "unknown settings": lambda number: f"A{number}=1",
+    "the same setting": lambda _: "GPUS=1",
+    "nearly a setting": lambda number: f"APP_TAG_{number}=",
+    "no settings": lambda _: "-",
+}
+
+
+@pytest.mark.parametrize("case", MANY)
+def test_of_a_file_of_something_else_the_first_thousand_mistakes_are_told_in_less_than_a_second(
+    case: str, tmp_path: Path
+) -> None:
+    write(tmp_path, "\n".join(map(MANY[case], range(65_536)))[:65_536])
+    begun = time.process_time()
+    told = mistakes(tmp_path, {})
+    assert time.process_time() - begun < 1
+    assert len(told) == 1001
+    assert told[-1].endswith(": and more: these are the first 1000 mistakes")
 
 
 def test_paths_are_relative_to_the_settings_folder_or_to_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
