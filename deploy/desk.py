@@ -32,12 +32,18 @@ ROOT = Path(__file__).resolve().parent.parent
 
 
 def scope_of(flags: Flags) -> Scope:
-    """Read settings and inventory; every mistake is told before anything is contacted."""
+    """Read settings, inventory and flags; every mistake is told before anything is contacted."""
     from deploy.inputs import read_inputs
     from deploy.plans import Scope
 
-    settings, inventory = read_inputs(ROOT, os.environ, {"IMAGE": flags.image} if flags.image else {})
-    return Scope(settings, inventory, inventory.select(flags.only), flags.replace)
+    wrong = tuple(flags.problems())
+    try:
+        settings, inventory = read_inputs(ROOT, os.environ, {"IMAGE": flags.image} if flags.image else {})
+        selected = inventory.select(flags.only)
+    except Mistake as mistake:
+        raise Mistake(*mistake.problems, *wrong) from None
+    Mistake.raise_any(wrong)
+    return Scope(settings, inventory, selected, flags.replace)
 
 
 def dry(c: Context) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import wraps
 from inspect import Parameter, Signature
@@ -12,7 +12,8 @@ from invoke.context import Context
 from invoke.tasks import Task, task
 
 from deploy.durations import parse_duration
-from deploy.errors import Mistake
+from deploy.errors import Problem
+from deploy.grammar import shown
 
 
 @dataclass(frozen=True)
@@ -22,21 +23,27 @@ class Flags:
     only: str | None = None
     json: bool = False
     verbose: bool = False
-    image: str = ""
+    image: str | None = None
     replace: bool = False
     yes: bool = False
     container: str = ""
-    wait: str = ""
+    wait: str | None = None
     steal: bool = False
     force: bool = False
 
     @property
     def patience(self) -> int:
-        """Seconds to wait for somebody else's lock."""
+        """Seconds to wait for somebody else's lock; a `ValueError` if nobody can say how many."""
+        return 0 if self.wait is None else parse_duration(self.wait)
+
+    def problems(self) -> Iterator[Problem]:
+        """Tell what is wrong with the flags that settings and inventory have no part in."""
+        if self.image == "":
+            yield Problem("USAGE", "names no image", "Leave it out, or say which", "--image")
         try:
-            return parse_duration(self.wait) if self.wait else 0
-        except ValueError as error:
-            raise Mistake.of("USAGE", f"--wait {self.wait} {error}", "Say for instance --wait 5m") from error
+            self.patience  # noqa: B018 - it is asked for what it refuses
+        except ValueError as wrong:
+            yield Problem("USAGE", f"{shown(self.wait or '')} {wrong}", "Say for instance --wait 5m", "--wait")
 
 
 MEANING = {

@@ -48,7 +48,7 @@ def next_command(task: str, words: Sequence[str]) -> str:
     return f"invoke {AFTER[task]}" if task in AFTER and (not said or said[-1] == task) else ""
 
 
-def again(report: Report, *, only: str | None, image: str, container: str = "") -> tuple[str, str]:
+def again(report: Report, *, only: str | None, image: str | None, container: str = "") -> tuple[str, str]:
     """Give what failed, and the command that does the rest; none where a task only looked, or nothing was begun."""
     if report.problems or not report.outcomes or report.task in LOOKING:
         return "", ""
