@@ -204,6 +204,10 @@ class RayNode(Protocol):
     def alive(self) -> bool:
         """Whether the head counts it."""
 
+    @property
+    def why(self) -> str:
+        """What Ray says of its end; empty where it says nothing."""
+
 
 class Ray(Protocol):
     """The head's REST API."""

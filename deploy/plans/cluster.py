@@ -129,7 +129,7 @@ def watch(scope: Scope) -> tuple[Step, ...]:
     head, worker = scope.container("head"), scope.container("worker")
     return (
         Join(head, worker, nodes, ports(scope), lates.former(head)),
-        Probe(head, worker, nodes),
+        Probe(head, worker, nodes, ports(scope)),
         Settle(head, worker, nodes, ports(scope)),
     )
 
@@ -159,7 +159,7 @@ def status(scope: Scope) -> Plan:
     address = dict(nodes)
     look = on_all(scope, lambda node: (ShowContainer(scope.container(node.role)), FindAddress(address[node])))
     everybody = len(nodes) == len(scope.inventory.nodes)
-    show = ShowRay(scope.container("head"), nodes, ports(scope), scope.container("worker") if everybody else "")
+    show = ShowRay(scope.container("head"), nodes, ports(scope), scope.container("worker"), everybody)
     ask = Stage((Chain(scope.inventory.head, (show,)),), after_head=True)
     return Plan((*look.stages, ask))
 

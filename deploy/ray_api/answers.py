@@ -25,6 +25,8 @@ class RayNode:
     state: str
     node_id: str
     is_head: bool
+    # What Ray says of its end.
+    why: str = ""
 
     @property
     def alive(self) -> bool:
@@ -121,6 +123,7 @@ def _node(row: object) -> RayNode:
         state=_field(fields, "state", str),
         node_id=_field(fields, "node_id", str),
         is_head=_field(fields, "is_head_node", bool),
+        why=short(_typed(fields.get("state_message") or "", str)),
     )
 
 

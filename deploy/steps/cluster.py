@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 import shlex
 import time
 from dataclasses import dataclass
@@ -12,8 +14,10 @@ from deploy.plan import Step, Word, quoted
 from deploy.steps.containers import exited, note_container
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from deploy.ports import Claim
-    from deploy.site import Site
+    from deploy.site import Found, Site
 
 GCS_DEADLINE = 30  # seconds from the head's start to its open port
 POLL = 0.25  # seconds between two looks at it
@@ -100,6 +104,19 @@ class ReachGcs(Step):
         )
 
 
+# As `ss -p` writes it: users:(("name",pid=1,fd=2)).
+_LISTENER = re.compile(r'users:\(\("([^"]+)",pid=(\d+)')
+
+
+def asked_ports(labels: Mapping[str, str]) -> set[int]:
+    """Give the ports that a container of ours was asked to listen on; none where its label is unreadable."""
+    try:
+        wanted = json.loads(labels.get("raydock.asked", ""))
+    except ValueError:
+        return set()
+    return {value for key, value in wanted.items() if key.endswith("_port")} if isinstance(wanted, dict) else set()
+
+
 @dataclass(frozen=True)
 class FreePorts(Step):
     """Have no other listen on Ray's ports: a second Ray would share some of them silently, and start without others."""
@@ -131,15 +148,37 @@ class FreePorts(Step):
         ports = {words[3].rpartition(":")[2] for words in listed if len(words) > 3}
         return [claim for claim in self.claims if str(claim.ports[0]) in ports]
 
+    def other(self, site: Site, taken: list[Claim]) -> Found | None:
+        """Give the container of another cluster that was asked to listen on one of the ports."""
+        ports = {claim.ports[0] for claim in taken}
+        known = (found for role in ("head", "worker") for found in site.docker.containers({"raydock.role": role}))
+        return next((one for one in known if one.running and ports & asked_ports(one.labels)), None)
+
+    def listener(self, site: Site, taken: list[Claim]) -> str:
+        """Name who listens on the first of the ports, where we may know."""
+        try:
+            said = site.run("ss", "-Hltnp", f"sport = :{taken[0].ports[0]}", root=True)
+        except Failure:
+            return "something else"
+        found = _LISTENER.search(said)
+        return f"{found[1]} (pid {found[2]})" if found else "something else"
+
     def done(self, site: Site) -> bool:
         found = site.docker.find(self.name)
         return (found is not None and found.running) or not self.taken(site)
 
     def apply(self, site: Site) -> None:
-        """Name the ports, and what decides each."""
+        """Name the ports, what decides each, and who listens there: perhaps another cluster of ours."""
+        taken = self.taken(site)
+        if other := self.other(site, taken):
+            raise Failure(
+                "FOREIGN_CLUSTER",
+                f"{other.name} of the cluster {other.labels['raydock.cluster']} listens on {', '.join(map(str, taken))}",
+                "Give this cluster ports of its own, see docs/ports.md; or stop that one with its own settings",
+            )
         raise Failure(
             "PORT_IN_USE",
-            f"something else listens on {', '.join(map(str, self.taken(site)))}",
+            f"{self.listener(site, taken)} listens on {', '.join(map(str, taken))}",
             "Give this cluster ports of its own, see docs/ports.md; or end what listens there: sudo ss -ltnp",
         )
 

@@ -6,6 +6,7 @@ import json
 import shlex
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
@@ -13,8 +14,9 @@ from deploy.errors import Failure
 from deploy.plan import Late, Step, Word, run_only
 from deploy.probes import ALIVE, ATTENDED, PROBE, PROBED_PATH
 from deploy.ray import RAY, is_mute, mute_shell
+from deploy.steps.absence import Absence, cause, check_running, lasting_cause, without_answer
 from deploy.steps.cluster import port_open
-from deploy.steps.containers import exited
+from deploy.steps.containers import note_container
 
 if TYPE_CHECKING:
     from deploy.inventory import Node
@@ -27,6 +29,8 @@ SETTLE = 3  # seconds for which a node that joined has to stay
 # Prints those of its addresses, each followed by a port, that do not answer.
 SILENT = 'while [ $# -gt 0 ]; do (timeout 3 bash -c "</dev/tcp/$1/$2" 2>/dev/null || echo "$1") & shift 2; done; wait'
 LOOK = 2.0  # seconds between two looks at the containers of nodes that are not alive yet
+AT_ONCE = 16  # nodes
+SLOW = 8.0  # seconds after which it is asked whether a node can join at all
 
 
 IsAlive = Callable[["Site", str], bool]
@@ -77,6 +81,12 @@ def by_rays_list(site: Site, former: frozenset[str] = frozenset()) -> IsAlive:
 def by_port(ports: Ports) -> IsAlive:
     """Give what a node's port says of it; that its container runs was seen, or will be."""
     return lambda peer, address: port_open(peer, address, getattr(ports, peer.node.role))
+
+
+def shut(port: int) -> Failure:
+    """Give the failure of a node of an old Ray, of which nothing but its port can be seen."""
+    error = f"its container runs, and its port {port} is not open"
+    return Failure("RAY_NOT_JOINED", error, "See its output: docker logs there")
 
 
 def mute(site: Site, head: str) -> str:
@@ -145,38 +155,51 @@ class Join(Step):
         begun = time.monotonic()
         look = begun + LOOK
         version = mute(site, self.head)
+        asked: set[str] = set()
         while absent := self.missing(site, version):
             now = time.monotonic()
             late = now > begun + JOIN_DEADLINE
             if late or now > look:
                 for peer, address in absent:
-                    self.look(peer, address, late=late)
+                    slow = now > begun + SLOW and address not in asked
+                    self.look(site, peer, address, late=late, slow=slow, mute=bool(version))
+                    asked |= {address} if slow else set()
                 look = now + LOOK
             site.pause(POLL)
 
-    def look(self, peer: Site, address: str, *, late: bool) -> None:
-        """See why a node is not there."""
+    def look(self, site: Site, peer: Site, address: str, *, late: bool, slow: bool, mute: bool) -> None:
+        """See why a node is not there: each time whether it runs, once whether it can join at all, at last all else."""
         name = self.container(peer.node)
+        port = getattr(self.ports, peer.node.role)
+        absence = Absence(site, peer, address, port, self.head, name)
         try:
             check_running(peer, name)
             if late:
-                peer.note(ray="absent", log_tail=list(peer.docker.logs(name, 20)))
-                raise Failure(
-                    "RAY_NOT_JOINED",
-                    f"it runs, and the head has not had {address} alive within {JOIN_DEADLINE} s",
-                    f"See docker logs {name} there, and the ports between it and the head",
-                )
+                raise shut(port) if mute else cause(absence)
+            if slow and (failure := lasting_cause(absence)):
+                raise failure
         except Failure as failure:
             peer.fail(failure)
+            if peer.node.role == "head" and failure.code in ("RAY_EXITED", "NOT_RUNNING"):
+                self.take_back(site)
 
+    def take_back(self, site: Site) -> None:
+        """Remove what this run started on workers, which no head will ever have."""
+        left = [peer for peer in map(site.peer, self.watched) if peer.node.role == "worker" and peer.started]
+        with ThreadPoolExecutor(AT_ONCE) as pool:
+            list(pool.map(self.remove, (peer for peer in left if peer.standing)))
 
-def check_running(peer: Site, name: str) -> None:
-    """Have a node's container run; `NOT_RUNNING` or `RAY_EXITED` where it does not."""
-    found = peer.docker.find(name)
-    if found is None:
-        raise Failure("NOT_RUNNING", f"its container {name} is gone", "Start it again: invoke cluster.start")
-    if not found.running:
-        raise exited(peer, found)
+    def remove(self, peer: Site) -> None:
+        """Remove a worker's container, and fail with the head's end."""
+        try:
+            # Nobody is left whom Ray could tell that the node goes.
+            peer.docker.stop(self.worker, 0)
+            peer.docker.remove(self.worker)
+            note_container(peer, None)
+            error = "the head's container ended while the workers were started; the one started here was removed"
+            raise Failure("HEAD_LOST", error, "Mend the head, then: invoke cluster.start")
+        except Failure as failure:
+            peer.fail(failure)
 
 
 def addresses_in(output: str) -> set[str] | None:
@@ -203,6 +226,7 @@ class Probe(Step):
     head: str
     worker: str = run_only()
     nodes: tuple[tuple[Node, Word], ...] = run_only()
+    ports: Ports = run_only()
 
     @property
     def title(self) -> str:
@@ -236,18 +260,15 @@ class Probe(Step):
             raise Failure("HEAD_FAILED", f"the probe task ended with {code}: {output.strip()[-300:]}")
         for node, address in self.nodes:
             peer = site.peer(node)
-            if peer.standing and peer.value(address) in silent:
-                self.look(peer)
+            if peer.standing and (where := peer.value(address)) in silent:
+                self.look(site, peer, where)
 
-    def look(self, peer: Site) -> None:
+    def look(self, site: Site, peer: Site, address: str) -> None:
         """See why no task came back: Ray has a node alive for some time after its end."""
+        name = self.head if peer.node.role == "head" else self.worker
         try:
-            check_running(peer, self.head if peer.node.role == "head" else self.worker)
-            raise Failure(
-                "NODE_NOT_SCHEDULABLE",
-                "Ray has it alive, and a task did not come back from it within 20 s",
-                "Open Ray's worker ports between it and the head (10002-19999 and those of its agents)",
-            )
+            check_running(peer, name)
+            raise without_answer(Absence(site, peer, address, getattr(self.ports, peer.node.role), self.head, name))
         except Failure as failure:
             peer.fail(failure)
 
@@ -321,8 +342,9 @@ class ShowRay(Step):
     head: str
     nodes: tuple[tuple[Node, Word], ...] = run_only()
     ports: Ports = run_only()
-    # Where its nodes are all that are listed: the container of one that is not.
-    stranger: str = run_only(default="")
+    worker: str = run_only(default="")
+    # Whether its nodes are all that are listed.
+    everybody: bool = run_only(default=False)
 
     @property
     def title(self) -> str:
@@ -339,15 +361,13 @@ class ShowRay(Step):
     def done(self, site: Site) -> bool:
         if not (version := mute(site, self.head)):
             absent = missing(site, self.nodes, by_rays_list(site))
-            if self.stranger and all(site.peer(node).standing for node, _ in self.nodes):
+            if self.everybody and all(site.peer(node).standing for node, _ in self.nodes):
                 self.tell_orphans(site)
             return not absent
         tell_mute(site, version)
         for peer, address in missing(site, self.nodes, by_port(self.ports)):
             peer.note(ray="absent", address=address)
-            port = getattr(self.ports, peer.node.role)
-            error = f"its container runs, and its port {port} is not open"
-            peer.fail(Failure("RAY_NOT_JOINED", error, "See its output: docker logs there"))
+            peer.fail(shut(getattr(self.ports, peer.node.role)))
         return True
 
     def tell_orphans(self, site: Site) -> None:
@@ -357,19 +377,16 @@ class ShowRay(Step):
         for address in orphans:
             site.say(
                 f"ORPHAN {address}: Ray has it alive, and no list names it. "
-                f"List it again, or end it there: docker stop --time 45 {self.stranger}"
+                f"List it again, or end it there: docker stop --time 45 {self.worker}"
             )
         if orphans:
             site.made(orphans=orphans)
 
     def apply(self, site: Site) -> None:
-        known = {node.address for node in site.ray.nodes()}
+        """Give each that is not alive its one cause."""
         for peer, address in missing(site, self.nodes, by_rays_list(site)):
-            peer.note(ray="dead" if address in known else "absent", address=address)
-            peer.fail(
-                Failure(
-                    "RAY_NOT_JOINED",
-                    f"its container runs, and Ray {'has it dead' if address in known else 'does not know it'}",
-                    f"Start it again: invoke cluster.stop cluster.start --only {peer.node.name}",
-                )
-            )
+            name = self.head if peer.node.role == "head" else self.worker
+            try:
+                raise cause(Absence(site, peer, address, getattr(self.ports, peer.node.role), self.head, name))
+            except Failure as failure:
+                peer.fail(failure)

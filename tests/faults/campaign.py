@@ -45,7 +45,8 @@ OUTWARD = ("socket.connect", "socket.getaddrinfo", "subprocess.Popen", "os.syste
 # The coreutils that scripts need in order to get on; everything else is recorded and does nothing.
 REAL = ("bash", "cat", "mktemp", "mkdir", "rm", "sha256sum", "cut")
 RECORDER = r"""
-record() { printf '%s\0' "$#" "$@" >>"$RECORD"; }
+# Each process has a file: a long line is written in pieces, and others would come between.
+record() { printf '%s\0' "$#" "$@" >>"$RECORD/$BASHPID"; }
 told() {
   case "$*" in
     'docker ps'* | 'ss '*) ;;
@@ -227,14 +228,15 @@ class Campaign:
     def judge_run(self, scope: Scope, name: str, text: str, task: str) -> None:
         """Run a script among recorders, and look at what was called."""
         record, cwd = self.folder / "record", self.folder / "cwd"
-        record.write_bytes(b"")
+        shutil.rmtree(record, ignore_errors=True)
+        record.mkdir()
         env = {"PATH": str(self.bin), "BASH_ENV": str(self.folder / "recorder"), "RECORD": str(record), "HOME": "/"}
         file = self.folder / "script"
         file.write_bytes(text.encode("utf-8", "surrogateescape"))
         subprocess.run(
             [self.bin / "bash", file], cwd=cwd, env=env, stdin=subprocess.DEVNULL, capture_output=True, timeout=60
         )
-        calls = list(recorded(record.read_bytes()))
+        calls = [call for file in record.iterdir() for call in recorded(file.read_bytes())]
         for call in calls:
             if drafts.PAYLOAD in call[0] or call[1:2] == [drafts.PAYLOAD]:
                 self.object(name, f"ran {call}")

@@ -178,6 +178,8 @@ def container_of(shown: dict[str, Any]) -> Any:
     """Give a container without what only this one has."""
     kept = {key: value for key, value in shown.items() if key not in OWN}
     kept["Config"] = {key: value for key, value in shown["Config"].items() if key not in OWN}
+    # The engine gives them in the order of a map.
+    kept["Config"]["Env"] = sorted(kept["Config"]["Env"] or ())
     kept["State"] = {key: value for key, value in shown["State"].items() if key not in RUNNING}
     return plain(kept)
 
@@ -433,7 +435,7 @@ CASES: dict[type[Step], Case] = {
         started,
         after=lambda _: (joins.AwaitGcs(NAME, "127.0.0.2", 6379),),
     ),
-    joining.Probe: Case(lambda face: joining.Probe(NAME, "", face.alone), alive),
+    joining.Probe: Case(lambda face: joining.Probe(NAME, "", face.alone, PORTS), alive),
     joining.Settle: Case(lambda face: joining.Settle(NAME, "", face.alone, PORTS), alive),
     joining.ShowRay: Case(lambda face: joining.ShowRay(NAME, face.alone, PORTS), alive),
     # These last: with the engine all that runs on it ends, and one that was removed stays down.

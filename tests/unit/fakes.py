@@ -298,6 +298,7 @@ class Row:
     address: str
     alive: bool = True
     node_id: str = ""
+    why: str = ""
 
 
 @dataclass

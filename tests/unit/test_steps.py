@@ -815,9 +815,9 @@ NODES: tuple[tuple[Node, Word], ...] = ((HEAD, ADDRESS), (ONE, ADDRESS), (TWO, A
 PORTS = Ports(head=6379, worker=8076)
 FORMER = former("raydock-ray-head")
 JOIN = Join("raydock-ray-head", "raydock-ray-worker", NODES, PORTS)
-PROBE = Probe("raydock-ray-head", "raydock-ray-worker", NODES)
+PROBE = Probe("raydock-ray-head", "raydock-ray-worker", NODES, PORTS)
 SETTLE = Settle("raydock-ray-head", "raydock-ray-worker", NODES, PORTS)
-SHOW = ShowRay("raydock-ray-head", NODES, PORTS)
+SHOW = ShowRay("raydock-ray-head", NODES, PORTS, "raydock-ray-worker")
 ALL = (Row("10.0.0.1", node_id="a"), Row("10.0.0.2", node_id="b"), Row("10.0.0.3", node_id="c"))
 
 
@@ -969,7 +969,8 @@ def test_a_node_that_failed_before_is_not_asked_and_keeps_its_failure() -> None:
     made = running(*ALL)
     made.sites["two"].fail(Failure("PULL_FAILED", "no"))
     made.head.docker.answer = (0, '["10.0.0.3"]')
-    Probe("raydock-ray-head", "raydock-ray-worker", (*NODES[:2], (TWO, Late("unknown", "", never)))).apply(made.head)
+    nodes = (*NODES[:2], (TWO, Late("unknown", "", never)))
+    Probe("raydock-ray-head", "raydock-ray-worker", nodes, PORTS).apply(made.head)
     assert failures(made) == {"two": "PULL_FAILED"}
 
 
@@ -1040,11 +1041,16 @@ def test_a_cluster_of_which_ray_has_nobody_alive_has_not_run_its_task() -> None:
 
 LISTED: dict[str, tuple[tuple[Row, ...], str, str]] = {
     "dead": (
+        (*ALL[:2], Row("10.0.0.3", alive=False, why="health check failed")),
+        "dead",
+        "its container runs, and Ray has it dead: health check failed",
+    ),
+    "dead, and nobody says why": (
         (*ALL[:2], Row("10.0.0.3", alive=False)),
         "dead",
-        "its container runs, and Ray has it dead",
+        "its container runs, and Ray has it dead: it wrote nothing",
     ),
-    "unknown": (ALL[:2], "absent", "its container runs, and Ray does not know it"),
+    "unknown": (ALL[:2], "absent", "its container runs, and Ray does not know it: it wrote nothing"),
 }
 
 
@@ -1060,6 +1066,78 @@ def test_a_status_tells_what_ray_has_of_a_node(rows: tuple[Row, ...], word: str,
     assert failures(made) == {"two": "RAY_NOT_JOINED"}
 
 
+def another_token(made: Cluster) -> None:
+    made.head.docker.files["raydock-ray-head", TOKEN_PATH] = b"one"
+    made.sites["two"].docker.files["raydock-ray-worker", TOKEN_PATH] = b"another"
+
+
+def another_version(made: Cluster) -> None:
+    made.head.docker.hold("raydock-ray-head", raydock_ray="2.60.0")
+    made.sites["two"].docker.hold("raydock-ray-worker", raydock_ray="2.60.1")
+
+
+def head_out_of_reach(made: Cluster) -> None:
+    made.sites["two"].docker.hold("raydock-ray-worker", raydock_head="10.0.0.1:6379")
+    made.sites["two"].answers["timeout 3 bash"] = command_failed("no")
+
+
+def out_of_the_heads_reach(made: Cluster) -> None:
+    made.head.answers["timeout 3 bash"] = command_failed("no")
+
+
+def under_another_address(made: Cluster) -> None:
+    made.head.ray.lists = [(*ALL[:2], Row("172.17.0.1", node_id="x"))]
+    made.sites["two"].answers["hostname -I"] = "10.0.0.3 172.17.0.1\n"
+
+
+CAUSES: dict[str, tuple[Callable[[Cluster], None], str, str, bool]] = {
+    "another token": (another_token, "TOKEN_MISMATCH", "another than the head's", True),
+    "another version": (another_version, "VERSION_MISMATCH", "it runs Ray 2.60.1, and the head 2.60.0", True),
+    "no way to the head": (head_out_of_reach, "GCS_UNREACHABLE", "10.0.0.1:6379 cannot be reached", False),
+    "no way from the head": (out_of_the_heads_reach, "RAY_NOT_JOINED", "the head cannot reach 10.0.0.3:8076", False),
+    "another address": (under_another_address, "ADDRESS_MISMATCH", "Ray has it as 172.17.0.1", False),
+}
+
+
+@pytest.mark.parametrize(("given", "code", "said", "lasting"), CAUSES.values(), ids=CAUSES)
+def test_a_node_that_is_not_there_has_one_cause(
+    given: Callable[[Cluster], None], code: str, said: str, lasting: bool, clock: Clock
+) -> None:
+    made = running(*ALL[:2])
+    given(made)
+    SHOW.apply(made.head)
+    assert failures(made) == {"two": code}
+    assert said in str(made.sites["two"].failure)
+
+    made = running(*ALL[:2])
+    given(made)
+    JOIN.apply(made.head)
+    assert failures(made) == {"two": code}
+    assert clock.now < (1012 if lasting else 1095), "what time does not mend is not waited for"
+
+
+def test_no_token_is_told() -> None:
+    made = running(*ALL[:2])
+    another_token(made)
+    SHOW.apply(made.head)
+    assert 'another"' not in repr(made.sites["two"].failure)
+    assert "one" not in str(made.sites["two"].failure).split()
+
+
+@pytest.mark.usefixtures("clock")
+def test_with_the_head_goes_what_this_run_started() -> None:
+    made = running()
+    one, two = made.sites["one"], made.sites["two"]
+    one.note(started=True)
+    made.head.docker.hold("raydock-ray-head", "exited")
+    JOIN.apply(made.head)
+    assert {name: code for name, code in failures(made).items() if name != "two"} == {
+        "head": "RAY_EXITED", "one": "HEAD_LOST",
+    }  # fmt: skip
+    assert ("raydock-ray-worker" in one.docker.held, "raydock-ray-worker" in two.docker.held) == (False, True)
+    assert one.facts["container"] == "absent"
+
+
 def old(version: str = "0.7.7") -> Cluster:
     """Give a cluster whose Ray tells nothing of its nodes; who asks it all the same fails."""
     made = running()
@@ -1072,7 +1150,7 @@ def old(version: str = "0.7.7") -> Cluster:
     return made
 
 
-EVERYBODY = ShowRay("raydock-ray-head", NODES, PORTS, "raydock-ray-worker")
+EVERYBODY = ShowRay("raydock-ray-head", NODES, PORTS, "raydock-ray-worker", everybody=True)
 STRANGER = Row("10.0.0.9", node_id="z")
 
 

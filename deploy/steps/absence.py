@@ -1,0 +1,150 @@
+"""Why a node that was started is not in the cluster: one cause, of what can be seen from the node and from the head."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from deploy.errors import Failure
+from deploy.ray import RAY, TOKEN_PATH
+from deploy.steps.cluster import port_open
+from deploy.steps.containers import LOG_TAIL, exited
+
+if TYPE_CHECKING:
+    from deploy.site import Found, RayNode, Site
+
+START = "Start it again: invoke cluster.stop cluster.start --only {node}"
+SEE = "See what it says: docker logs {} there"
+
+
+@dataclass(frozen=True)
+class Absence:
+    """A node whose container was started, and that Ray does not have alive."""
+
+    head: Site
+    peer: Site
+    # Its address for Ray, and the port at which its Ray shows itself.
+    address: str
+    port: int
+    # The containers' names.
+    heads: str
+    own: str
+
+    @property
+    def container(self) -> Found | None:
+        """Its container."""
+        return self.peer.docker.find(self.own)
+
+    def label(self, key: str) -> tuple[str, str]:
+        """Give a label of its container, and of the head's."""
+        mine, heads = self.container, self.head.docker.find(self.heads)
+        return (mine.labels.get(key, "") if mine else ""), (heads.labels.get(key, "") if heads else "")
+
+    @property
+    def rows(self) -> list[RayNode]:
+        """The lives of it that Ray knows."""
+        return [row for row in self.head.ray.nodes() if row.address == self.address]
+
+
+def check_running(peer: Site, name: str) -> None:
+    """Have a node's container run; `NOT_RUNNING` or `RAY_EXITED` where it does not."""
+    found = peer.docker.find(name)
+    if found is None:
+        raise Failure("NOT_RUNNING", f"its container {name} is gone", "Start it again: invoke cluster.start")
+    if not found.running:
+        raise exited(peer, found)
+
+
+def another_version(absence: Absence) -> Failure | None:
+    """Ray of one version does not join Ray of another; the last part counts, too."""
+    mine, heads = absence.label(RAY)
+    if mine == heads or not (mine and heads):
+        return None
+    error = f"it runs Ray {mine}, and the head {heads}"
+    return Failure("VERSION_MISMATCH", error, "Run one image everywhere: invoke cluster.start --replace")
+
+
+def another_token(absence: Absence) -> Failure | None:
+    """A worker with another token asks for ever, and never joins. No token is shown."""
+    mine = absence.peer.docker.get_file(absence.own, TOKEN_PATH)
+    heads = absence.head.docker.get_file(absence.heads, TOKEN_PATH)
+    if mine == heads:
+        return None
+    error = f"the token in {absence.own} is another than the head's, which lets nobody in with it"
+    return Failure("TOKEN_MISMATCH", error, START.format(node=absence.peer.node.name))
+
+
+def another_address(absence: Absence) -> Failure | None:
+    """Ray has it under an address that it was not started with: an argument of the operator's says so."""
+    own = set(absence.peer.run("hostname", "-I").split())
+    taken = sorted({row.address for row in absence.head.ray.nodes() if row.alive} & own)
+    if not taken or absence.address in taken:
+        return None
+    error = f"Ray has it as {taken[0]}, and it was started for {absence.address}"
+    return Failure("ADDRESS_MISMATCH", error, "See RAY_START_ARGS; say the address with private= in workers.txt")
+
+
+def no_way_to_the_head(absence: Absence) -> Failure | None:
+    """The worker does not get through to the head's port."""
+    host, _, port = absence.label("raydock.head")[0].rpartition(":")
+    if not host or port_open(absence.peer, host, int(port)):
+        return None
+    error = f"the head's {host}:{port} cannot be reached from this node"
+    return Failure("GCS_UNREACHABLE", error, "Open the port between them, or set HEAD_ADDRESS")
+
+
+def no_way_from_the_head(absence: Absence) -> Failure | None:
+    """The head does not get through to the worker."""
+    if port_open(absence.head, absence.address, absence.port):
+        return None
+    error = f"the head cannot reach {absence.address}:{absence.port}, where its Ray listens"
+    return Failure("RAY_NOT_JOINED", error, "Open Ray's ports from the head to it, see docs/ports.md")
+
+
+def in_rays_words(absence: Absence) -> Failure:
+    """What Ray says of it, or else the last that it wrote itself."""
+    rows = absence.rows
+    lines = absence.peer.docker.logs(absence.own, LOG_TAIL)
+    absence.peer.note(log_tail=list(lines))
+    said = next((row.why for row in reversed(rows) if row.why), "") or (lines[-1] if lines else "it wrote nothing")
+    error = f"its container runs, and Ray {'has it dead' if rows else 'does not know it'}: {said}"
+    again = absence.peer.node.role == "worker"
+    return Failure(
+        "RAY_NOT_JOINED", error, START.format(node=absence.peer.node.name) if again else SEE.format(absence.own)
+    )
+
+
+Look = Callable[[Absence], Failure | None]
+
+# What time does not mend, and what it may; each in the order in which one explains the next.
+LASTING: tuple[Look, ...] = (another_version, another_token)
+PASSING: tuple[Look, ...] = (another_address, no_way_to_the_head, no_way_from_the_head)
+
+
+def lasting_cause(absence: Absence) -> Failure | None:
+    """Give why it can never join; None where it may only be slow. Of the head's own node nothing but its end is known."""
+    if absence.peer.node.role == "head":
+        return None
+    return next(filter(None, (look(absence) for look in LASTING)), None)
+
+
+def cause(absence: Absence) -> Failure:
+    """Give the one cause for its not being there."""
+    absence.peer.note(ray="dead" if absence.rows else "absent", address=absence.address)
+    passing = PASSING if absence.peer.node.role == "worker" else ()
+    return (
+        lasting_cause(absence)
+        or next(filter(None, (look(absence) for look in passing)), None)
+        or in_rays_words(absence)
+    )
+
+
+def without_answer(absence: Absence) -> Failure:
+    """Give why a node that Ray has alive ran no task."""
+    shut = no_way_to_the_head(absence) or no_way_from_the_head(absence) if absence.peer.node.role == "worker" else None
+    return Failure(
+        "NODE_NOT_SCHEDULABLE",
+        f"Ray has it alive, and a task did not come back from it within 20 s{f': {shut.error}' if shut else ''}",
+        "Open Ray's worker ports between it and the head (10002-19999 and those of its agents)",
+    )
