@@ -3,7 +3,7 @@
 from deploy.lates.image import image_tag, wanted_image
 from deploy.lates.node import GPUS, NUM_WORKERS, SHM_SIZE, head_address, node_address
 from deploy.lates.operator import BY, NOW
-from deploy.lates.ray import former, ray_version
+from deploy.lates.ray import former, heads_image, heads_versions, ray_version, versions
 from deploy.lates.registry import RegistryLogin, registry_password, repository_uri
 from deploy.lates.token import run_id, token
 
@@ -16,6 +16,8 @@ __all__ = [
     "SHM_SIZE",
     "former",
     "head_address",
+    "heads_image",
+    "heads_versions",
     "image_tag",
     "node_address",
     "ray_version",
@@ -23,5 +25,6 @@ __all__ = [
     "repository_uri",
     "run_id",
     "token",
+    "versions",
     "wanted_image",
 ]

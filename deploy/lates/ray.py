@@ -26,14 +26,21 @@ case $first in
 (*) python=${ray%/*}/python ;;
 esac
 cd / && exec $python - <<END
+import platform
 try:
     from importlib.metadata import version
-    print(version("ray"))
+    ray = version("ray")
 except ImportError:
     import ray
-    print(ray.__version__)
+    ray = ray.__version__
+print(ray, platform.python_version())
 END
 """
+
+
+def ask_shell(image: str) -> str:
+    """Write the question to an image (a shell word) for its versions of Ray and Python."""
+    return f"docker run --rm --network none --entrypoint sh {image} -c {shlex.quote(ASK)} | tail -n 1"
 
 
 def ray_version(settings: Settings, image: Late[str], *, anew: bool = False) -> Late[str]:
@@ -43,8 +50,8 @@ def ray_version(settings: Settings, image: Late[str], *, anew: bool = False) -> 
     """
     head = container_name(settings.cluster_name, "head")
     ask = (
-        f"docker run --rm --network none --entrypoint sh {quoted(image)} -c {shlex.quote(ASK)} | tail -n 1 "
-        f"| grep -xE '{VERSION}' || {{ echo \"${image.name} tells no version of Ray\" >&2; exit 1; }}"
+        f"{{ {ask_shell(quoted(image))} | grep -xE '{VERSION}( {VERSION})?' | cut -d' ' -f1; }} "
+        f'|| {{ echo "${image.name} tells no version of Ray" >&2; exit 1; }}'
     )
     fields = f'{{{{if .State.Running}}}}{{{{index .Config.Labels "{RAY}"}}}}{{{{end}}}}'
     running = f"docker inspect -f '{fields}' {head} 2>/dev/null | grep . || "
@@ -52,13 +59,13 @@ def ray_version(settings: Settings, image: Late[str], *, anew: bool = False) -> 
     def resolve(site: Site) -> str:
         found = None if anew else site.docker.find(head)
         kept = found.labels.get(RAY) if found and found.running else None
-        return kept or asked_of(site, site.value(image))
+        return kept or asked_of(site, site.value(image)).split()[0]
 
     return Late("ray_version", ask if anew else running + ask, resolve, Place.HEAD, needs=(image,))
 
 
 def asked_of(site: Site, image: str) -> str:
-    """Ask an image that the engine has for its version of Ray."""
+    """Ask an image that the engine has for its versions of Ray and of Python, as `2.60.0 3.12.3`."""
     cure = "Take an image in which `ray` runs: set BASE_IMAGE or IMAGE"
     try:
         lines = site.docker.run_once(image, ("-c", ASK), entrypoint="sh", network="none").splitlines()
@@ -67,10 +74,37 @@ def asked_of(site: Site, image: str) -> str:
             raise
         said = failure.error.splitlines()[-1]
         raise Failure("IMAGE_NO_RAY", f"{image} tells no version of Ray: {said}", cure) from failure
-    version = lines[-1].strip() if lines else ""
-    if not re.fullmatch(VERSION, version):
-        raise Failure("IMAGE_NO_RAY", f"{image} tells no version of Ray: {version[:80]!r}", cure)
-    return version
+    told = lines[-1].strip() if lines else ""
+    if not re.fullmatch(f"{VERSION}( {VERSION})?", told):
+        raise Failure("IMAGE_NO_RAY", f"{image} tells no version of Ray: {told[:80]!r}", cure)
+    return told
+
+
+def versions(image: Late[str]) -> Late[str]:
+    """Give the versions of Ray and of Python in an image, as a node's engine has it."""
+    return Late("versions", ask_shell(quoted(image)), lambda site: asked_of(site, site.value(image)), needs=(image,))
+
+
+def heads_image(head: str) -> Late[str]:
+    """Give the image that the running head was started with; nothing where none runs, or it does not tell."""
+    fields = '{{if .State.Running}}{{index .Config.Labels "raydock.image"}}{{end}}'
+
+    def resolve(site: Site) -> str:
+        found = site.docker.find(head)
+        return found.labels.get("raydock.image", "") if found and found.running else ""
+
+    return Late("heads_image", f"docker inspect -f '{fields}' {head}", resolve, Place.HEAD)
+
+
+def heads_versions(head: str) -> Late[str]:
+    """Give the versions of Ray and of Python that the head runs."""
+
+    def resolve(site: Site) -> str:
+        found = site.docker.find(head)
+        return asked_of(site, found.image_id) if found else ""
+
+    image = f"\"$(docker inspect -f '{{{{.Image}}}}' {head})\""
+    return Late("heads_versions", ask_shell(image), resolve, Place.HEAD)
 
 
 def former(head: str) -> Late[frozenset[str]]:

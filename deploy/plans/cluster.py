@@ -12,7 +12,7 @@ from deploy.ray import NodeValues, ray_container
 from deploy.steps.clearing import ClearName, Compare
 from deploy.steps.cluster import AwaitGcs, FindAddress, FreePorts, HeadRuns, ReachGcs
 from deploy.steps.containers import Create, LayToken, ShowContainer, StartContainer, StopContainers
-from deploy.steps.images import FindRay, FitsEngine, Login, Pull
+from deploy.steps.images import FindRay, FitsEngine, FitsHead, Login, Pull
 from deploy.steps.joining import Join, Ports, Probe, Settle, ShowRay
 from deploy.steps.setup import InstallDocker, JoinDockerGroup, MakeStateFolder, StartDocker
 
@@ -98,7 +98,13 @@ def start_head(scope: Scope) -> Plan:
     return on_head(scope, *steps, AwaitGcs(name, address, scope.settings.redis_port)).alone()
 
 
-def start_on_workers(scope: Scope) -> Plan:
+def fits_head(scope: Scope) -> tuple[Step, ...]:
+    """Give the step by which a worker's image is one for a head that runs already."""
+    image, head = wanted_image(scope), scope.container("head")
+    return (FitsHead(image, lates.heads_image(head), lates.versions(image), lates.heads_versions(head)),)
+
+
+def start_on_workers(scope: Scope, fits: tuple[Step, ...] = ()) -> Plan:
     """Start Ray on the workers, and watch until every node is there and ran a task."""
     settings = scope.settings
     head = lates.head_address(settings, alone=scope.alone)
@@ -107,6 +113,7 @@ def start_on_workers(scope: Scope) -> Plan:
             node,
             (
                 *have_image(scope),
+                *fits,
                 ReachGcs(head, settings.redis_port),
                 FindAddress(lates.node_address(node, head)),
                 *run_container(scope, node),
@@ -136,12 +143,12 @@ def watch(scope: Scope) -> tuple[Step, ...]:
 
 def start_workers(scope: Scope) -> Plan:
     """See that the head runs, and start Ray on the workers."""
-    return on_head(scope, HeadRuns(scope.container("head"))).then(start_on_workers(scope))
+    return on_head(scope, HeadRuns(scope.container("head"))).then(start_on_workers(scope, fits_head(scope)))
 
 
 def start(scope: Scope) -> Plan:
     """Start Ray on the head, then on the workers."""
-    return start_head(scope).then(start_on_workers(scope))
+    return start_head(scope).then(start_on_workers(scope, () if scope.head else fits_head(scope)))
 
 
 def compare(scope: Scope) -> Plan:

@@ -102,6 +102,50 @@ class FitsEngine(Step):
 
 
 @dataclass(frozen=True)
+class FitsHead(Step):
+    """Have a worker's image be one for the running head: Ray joins no other version of itself, or of Python."""
+
+    changes: ClassVar[bool] = False
+    told: ClassVar[bool] = False
+
+    image: Word
+    heads_image: Late[str]
+    versions: Late[str]
+    heads_versions: Late[str]
+
+    @property
+    def title(self) -> str:
+        return "compare the image's Ray with the head's"
+
+    @property
+    def shell(self) -> str:
+        return (
+            f"[ {quoted(self.heads_image)} = {quoted(self.image)} ] || "
+            f"[ {quoted(self.heads_versions)} = {quoted(self.versions)} ] || "
+            "{ echo 'the head runs another Ray or Python' >&2; exit 1; }"
+        )
+
+    def done(self, site: Site) -> bool:
+        return site.value(self.heads_image) == site.value(self.image)
+
+    def apply(self, site: Site) -> None:
+        """Ask both images; `VERSION_MISMATCH` where they differ in a version, to its last part."""
+        mine, heads = site.value(self.versions), site.value(self.heads_versions)
+        if mine != heads:
+            raise Failure(
+                "VERSION_MISMATCH",
+                f"{site.value(self.image)} has {in_words(mine)}, and the head runs {in_words(heads)}",
+                "Run one image everywhere: invoke cluster.start --replace",
+            )
+
+
+def in_words(versions: str) -> str:
+    """Say what versions of Ray and of Python these are."""
+    ray, _, python = versions.partition(" ")
+    return f"Ray {ray}{f' on Python {python}' if python else ''}"
+
+
+@dataclass(frozen=True)
 class FindRay(Step):
     """Find the version of the image's Ray, before anything of the cluster is touched."""
 

@@ -22,7 +22,7 @@ from deploy.steps.building import CA_BUNDLE, REVISION_LABEL, Build, HaveBase, Ma
 from deploy.steps.clearing import ClearName
 from deploy.steps.cluster import AwaitGcs, FreePorts, HeadRuns, ReachGcs
 from deploy.steps.containers import Create, LayToken, ShowContainer, StartContainer, StopContainers
-from deploy.steps.images import FindRay, FitsEngine, Login, Pull
+from deploy.steps.images import FindRay, FitsEngine, FitsHead, Login, Pull
 from deploy.steps.joining import Join, Ports, Probe, Settle, ShowRay
 from deploy.steps.manual import Commit, ShowLeft
 from deploy.steps.publishing import CheckLogin, CreateRepository, Push, ShowPublished, ShowRepository, Tag, moment
@@ -83,6 +83,20 @@ def taken(one: FakeSite) -> None:
     """Have others listen on a node."""
     rows = ("LISTEN 0 4096 0.0.0.0:6379 0.0.0.0:*", "LISTEN 0 128 [fe80::1]%eth0:52365 [::]:*")
     one.answers["ss"] = "\n".join(rows)
+
+
+LISTENING = 'LISTEN 0 511 0.0.0.0:6379 0.0.0.0:* users:(("redis-server",pid=77,fd=6))\n'
+ASKED = '{"redis_port": 6379, "role": "head"}'
+
+
+def fits(mine: str, heads: str, image: str = "registry.test/a") -> FitsHead:
+    """Give the comparison of a worker's image with the head's, by what each would tell."""
+
+    def late(name: str, value: str) -> Late[str]:
+        return Late(name, f"echo {value}", lambda _: value)
+
+    versions = late("versions", mine), late("heads_versions", heads)
+    return FitsHead("registry.test/a", late("heads_image", image), *versions)
 
 
 def itself(one: FakeSite) -> None:
@@ -262,6 +276,7 @@ DONE: dict[str, tuple[Step, Given]] = {
     ),
     "Ray's version is known": (FindRay(Late("ray_version", "", lambda _: "never asked", Place.HEAD)), nothing),
     "the head runs": (HeadRuns("raydock-ray-head"), lambda one: one.docker.hold("raydock-ray-head")),
+    "the head was started with the same image": (fits("never asked", "never asked"), nothing),
 }
 
 
@@ -327,6 +342,29 @@ REFUSALS: dict[str, tuple[Step, Given, str]] = {
         FREE,
         taken,
         "PORT_IN_USE something else listens on REDIS_PORT=6379, --dashboard-agent-listen-port=52365",
+    ),
+    "a port that a program has, as root sees": (
+        FREE,
+        lambda one: (taken(one), one.answers.update({"ss -Hltnp": LISTENING})),
+        "PORT_IN_USE redis-server (pid 77) listens on REDIS_PORT=6379, --dashboard-agent-listen-port=52365",
+    ),
+    "ports of another cluster": (
+        FREE,
+        lambda one: (taken(one), one.docker.hold("raydock-b-head", **{"raydock_cluster": "b", "raydock_asked": ASKED})),
+        "FOREIGN_CLUSTER raydock-b-head of the cluster b listens on "
+        "REDIS_PORT=6379, --dashboard-agent-listen-port=52365",
+    ),
+    "another Ray than the head's": (
+        fits("2.60.1 3.12.3", "2.60.0 3.12.3", "other"),
+        nothing,
+        "VERSION_MISMATCH registry.test/a has Ray 2.60.1 on Python 3.12.3, "
+        "and the head runs Ray 2.60.0 on Python 3.12.3",
+    ),
+    "another Python than the head's": (
+        fits("2.60.0 3.12.3", "2.60.0 3.12.4", "other"),
+        nothing,
+        "VERSION_MISMATCH registry.test/a has Ray 2.60.0 on Python 3.12.3, "
+        "and the head runs Ray 2.60.0 on Python 3.12.4",
     ),
     "a head that is not there": (
         HeadRuns("raydock-ray-head"),
@@ -1336,6 +1374,11 @@ LINES: dict[str, tuple[Step, str]] = {
         "{ echo 'the image is for another architecture' >&2; exit 1; }",
     ),
     "find Ray": (FindRay(Late("ray_version", "", lambda _: "", Place.HEAD)), 'echo Ray "$ray_version"'),
+    "fit the head": (
+        fits("", ""),
+        '[ "$heads_image" = registry.test/a ] || [ "$heads_versions" = "$versions" ] || '
+        "{ echo 'the head runs another Ray or Python' >&2; exit 1; }",
+    ),
 }
 
 
@@ -1355,7 +1398,7 @@ def test_a_step_says_what_it_does(step: Step) -> None:
 
 
 LOOKING = {Login, FitsEngine, FindRay, AwaitGcs, ReachGcs, FreePorts, HeadRuns, Join, Probe, Settle, ShowRay}
-LOOKING |= {ShowContainer}
+LOOKING |= {ShowContainer, FitsHead}
 
 
 @pytest.mark.parametrize("step", STEPS, ids=lambda step: type(step).__name__)
