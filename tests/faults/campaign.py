@@ -70,7 +70,7 @@ command_not_found_handle() {
   record "$@"
   case $1 in
     ssh) shift; there "$@"; return ;;
-    grep | head | tail | tar | tr) cat >/dev/null ;;  # or who writes to it fails, now and then
+    docker | grep | head | tail | tar | tr) cat >/dev/null ;;  # or who writes to it fails, now and then
   esac
   told "$@"
 }

@@ -79,10 +79,18 @@ def failed(step: Step, one: FakeSite) -> str:
 FREE = FreePorts("raydock-ray-head", listening(SCOPE.settings, "head"))
 
 
+TAKEN = "LISTEN 0 4096 0.0.0.0:6379 0.0.0.0:*\nLISTEN 0 128 [fe80::1]%eth0:52365 [::]:*"
+
+
 def taken(one: FakeSite) -> None:
     """Have others listen on a node."""
-    rows = ("LISTEN 0 4096 0.0.0.0:6379 0.0.0.0:*", "LISTEN 0 128 [fe80::1]%eth0:52365 [::]:*")
-    one.answers["ss"] = "\n".join(rows)
+    one.answers["ss"] = TAKEN
+
+
+def another_cluster(one: FakeSite) -> None:
+    """Have another cluster's head there."""
+    taken(one)
+    one.docker.hold("raydock-b-head", raydock_cluster="b", raydock_asked=ASKED)
 
 
 LISTENING = 'LISTEN 0 511 0.0.0.0:6379 0.0.0.0:* users:(("redis-server",pid=77,fd=6))\n'
@@ -345,12 +353,12 @@ REFUSALS: dict[str, tuple[Step, Given, str]] = {
     ),
     "a port that a program has, as root sees": (
         FREE,
-        lambda one: (taken(one), one.answers.update({"ss -Hltnp": LISTENING})),
+        lambda one: one.answers.update({"ss": TAKEN, "ss -Hltnp": LISTENING}),
         "PORT_IN_USE redis-server (pid 77) listens on REDIS_PORT=6379, --dashboard-agent-listen-port=52365",
     ),
     "ports of another cluster": (
         FREE,
-        lambda one: (taken(one), one.docker.hold("raydock-b-head", **{"raydock_cluster": "b", "raydock_asked": ASKED})),
+        another_cluster,
         "FOREIGN_CLUSTER raydock-b-head of the cluster b listens on "
         "REDIS_PORT=6379, --dashboard-agent-listen-port=52365",
     ),
