@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import stat
 from pathlib import Path
 
 KB, MB = 2**10, 2**20
@@ -21,6 +22,14 @@ def read_bytes(path: Path, largest: int) -> bytes:
         size = f"{largest // MB} MB" if largest >= MB else f"{largest // KB} kB"
         raise ValueError(f"it is larger than {size}")
     return content
+
+
+def others_may_read(path: Path) -> bool:
+    """Tell whether anybody but its owner may read a file, as far as its mode says."""
+    try:
+        return bool(path.stat().st_mode & (stat.S_IRGRP | stat.S_IROTH))
+    except OSError:
+        return False
 
 
 def read_text(path: Path, largest: int) -> str:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from tests.faults.bench import Bench
 from tests.faults.row import Fault, row
+from tests.hosts.observer import TOP
 
 WRONG = {"running": None, "exit": 2, "told_of": "nobody", "within": 2, "bench": "B", "converge": ()}
 
@@ -42,6 +43,7 @@ def login_lines(bench: Bench) -> list[int]:
 FOUR = (":1", ":2", ":3", ":4")
 untouched("C4", "NUL, and letters that no host has", "10.0.0.1\n10.0.0.ü\x002\n".encode(), ":2")
 untouched("C5", "a host twice, in other letters and forms", b"Node.a\nnode.a.\n[::1]\n[0:0::1]\n", ":2", ":4")
+untouched("C6", "ports that no port can be, and half an address", b"a:65536\n[::1]:0\nb:abc\n[fe80::1\n", *FOUR)
 untouched("C7", "a range", b"10.0.0.[1-50]\n", ":1", "range", quick=True)
 untouched("C8", "what a shell or ssh would take for more", b"a;reboot\n$(x)\n`y`\n-oProxyCommand=z\n", *FOUR)
 
@@ -105,3 +107,47 @@ def all_at_once(bench: Bench) -> Fault:
         env.write_text(text)
     for words in ("NUM_WORKERS", "CLUSTER_NAME", "HEAD"):
         assert words in done.err, done.err
+
+
+@row("C10", "the head is in the list of workers", code="INVENTORY", **WRONG)
+def head_among_workers(bench: Bench) -> Fault:
+    with listed(bench, f"ubuntu@{bench.head.address}\n".encode()):
+        done = yield
+    assert "head" in done.err
+
+
+@row("C11", "a name that has no address", exit=4, code="DNS_FAIL", told_of="nobody", bench="B", within=8, converge=())
+def no_address(bench: Bench) -> Fault:
+    with listed(bench, f"ubuntu@{bench.other.address}\nubuntu@no-such-host.invalid\n".encode()):
+        done = yield
+    assert done.node(bench.other.node)["outcome"] == "ok"
+    assert done.node("no-such-host.invalid")["code"] == "DNS_FAIL"
+
+
+LITERAL = "A=${HOME}$(touch /srv/executed)`touch /srv/executed`"
+
+
+@row("C13", "a value that a shell would expand", task=("cluster.start",), running=False, bench="B", within=30)
+def literally(bench: Bench) -> Fault:
+    with bench.settings(CONTAINER_ENV=LITERAL):
+        yield
+        for host in bench.hosts:
+            assert LITERAL in host.containers()[bench.container(host)]["Config"]["Env"]
+            assert host.attempt("test", "-e", "/srv/executed").code
+        assert not Path("/srv/executed").exists()
+        bench.invoke("cluster.stop", exit=0)
+
+
+@row("C15", "values that would add lines to the Dockerfile", code="CONFIG", **{**WRONG, "task": ("build",)})
+def more_lines(bench: Bench) -> Fault:
+    with bench.settings(BASE_IMAGE='"a\nRUN id"', MY_PROJECT_INSTALLATION_SCRIPT='"x\nRUN id"'):
+        done = yield
+    assert "BASE_IMAGE" in done.err
+    assert "MY_PROJECT_INSTALLATION_SCRIPT" in done.err
+
+
+@row("C17", "settings and a key that others may read", bench="B", within=10, converge=())
+def readable_by_others(bench: Bench) -> Fault:
+    bench.env.chmod(0o644)
+    done = yield
+    assert f"chmod 600 {bench.env.relative_to(TOP)}" in done.err

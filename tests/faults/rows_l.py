@@ -273,3 +273,20 @@ def ended_otherwise(bench: Bench) -> Fault:
         os.close(keys)
         assert left.wait(30) == 130
         assert time.monotonic() - begun < 6
+
+
+@row(
+    "L15",
+    "a node restarts after a start",
+    exit=3,
+    code="NOT_RUNNING",
+    bench="B",
+    within=30,
+    blind=(("O2", "what is in a practice host's memory, images among it, goes with a restart"),),
+)
+def restarts_after_a_start(bench: Bench) -> Fault:
+    bench.worker.box.restart(timeout=1)
+    bench.worker.start_engine()
+    done = yield
+    assert done.node(bench.worker.node)["ray"] != "alive"
+    bench.has_decoys()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 from tests.faults.bench import Bench
 from tests.faults.row import Fault, row
 
@@ -114,4 +116,140 @@ def joins_and_dies(bench: Bench) -> Fault:
 def no_task_comes_back(bench: Bench) -> Fault:
     with bench.settings(CONTAINER_ENV="STUB_MUTE=yes"):
         yield
+        bench.invoke("cluster.stop", exit=0)
+
+
+@row(
+    "R2",
+    "the head's port is another cluster's",
+    task=("cluster.start",),
+    running=False,
+    exit=1,
+    code="FOREIGN_CLUSTER",
+    told_of="head",
+    bench="B",
+    within=15,
+)
+def another_cluster(bench: Bench) -> Fault:
+    port = bench.values["REDIS_PORT"]
+    labels = ("raydock.cluster=other", "raydock.role=head", f'raydock.asked={{"redis_port":{port}}}')
+    words = [word for label in labels for word in ("--label", label)]
+    serve = ("--network", "host", "--entrypoint", "python3", "decoy:1", "-m", "http.server", port)
+    bench.head.docker("run", "-d", "--name", "raydock-other-head", *words, *serve)
+    done = yield
+    assert "cluster other" in done.err
+    assert "raydock-other-head" in bench.head.containers(running=True)
+    bench.head.docker("rm", "-f", "raydock-other-head")
+
+
+@row(
+    "R8",
+    "the head ends while workers start",
+    task=("cluster.start",),
+    running=False,
+    exit=1,
+    code="HEAD_LOST",
+    told_of="nobody",
+    bench="B",
+    within=20,
+)
+def head_ends(bench: Bench) -> Fault:
+    def workers_run() -> bool:
+        return all(bench.container(host) in host.containers(running=True) for host in bench.workers)
+
+    def kill() -> None:
+        bench.head.docker("kill", bench.container(bench.head))
+
+    with bench.settings(CONTAINER_ENV="STUB_LATE=8"), bench.meanwhile(workers_run, kill):
+        done = yield
+    assert done.node("head")["code"] == "RAY_EXITED"
+    assert [done.node(host.node)["container"] for host in bench.workers] == ["absent", "absent"]
+
+
+@row(
+    "R9",
+    "a worker does not reach the head's port",
+    task=("cluster.start",),
+    running=False,
+    exit=3,
+    code="GCS_UNREACHABLE",
+    bench="B",
+    within=15,
+)
+def head_out_of_reach(bench: Bench) -> Fault:
+    with bench.worker.rule("OUTPUT", "-p", "tcp", "--dport", bench.values["REDIS_PORT"], "-j", "DROP"):
+        done = yield
+    assert f"{bench.head.address}:{bench.values['REDIS_PORT']}" in done.err
+
+
+@row(
+    "R11",
+    "a worker's image has another Ray than the running head",
+    task=("cluster.start-workers",),
+    exit=1,
+    code="VERSION_MISMATCH",
+    told_of="worker",
+    bench="B",
+    within=30,
+)
+def another_ray(bench: Bench) -> Fault:
+    bench.invoke("cluster.stop-workers", exit=0)
+    name = "raydock-stub-other"
+    bench.head.shell(
+        f"printf 'FROM {bench.values['APP_TAG']}\nRUN sed -i s/2.60.0/2.60.1/ /opt/stub/*/METADATA\n'"
+        f" | docker build -q -t {name} -"
+    )
+    with bench.settings(APP_TAG=name, REPOSITORY_NAME=name):
+        bench.invoke("publish", exit=0)
+        done = yield
+    assert "Ray 2.60.1" in done.err
+    assert "Ray 2.60.0" in done.err
+
+
+@row("R12", "a worker's token was altered", exit=3, code="TOKEN_MISMATCH", within=20)
+def altered_token(bench: Bench) -> Fault:
+    name = bench.container(bench.worker)
+    kept = bench.worker.docker("exec", name, "cat", "/run/ray-token")
+    bench.worker.docker("exec", name, "sh", "-c", f"printf %s {kept[::-1]} > /run/ray-token")
+    bench.worker.docker("restart", "-t", "10", name)
+    time.sleep(5)  # for Ray to have seen it go, and to come back in vain
+    done = yield
+    assert kept[::-1] not in done.err + done.out
+    bench.invoke("cluster.stop-workers", "--only", bench.worker.node, exit=0)
+
+
+@row(
+    "R13",
+    "an address for Ray that the worker does not have",
+    task=("cluster.start",),
+    running=False,
+    exit=3,
+    code="ADDRESS_MISMATCH",
+    bench="B",
+    within=15,
+)
+def foreign_address(bench: Bench) -> Fault:
+    lines = [f"ubuntu@{host.address}\n" for host in bench.workers]
+    bench.workers_file.write_text("".join(lines).rstrip() + " #: private=192.0.2.7\n")
+    try:
+        done = yield
+    finally:
+        bench.workers_file.write_text("".join(lines))
+    assert "192.0.2.7" in done.err
+
+
+@row(
+    "R15",
+    "one worker of several ends at once",
+    task=("cluster.start",),
+    running=False,
+    exit=3,
+    code="RAY_EXITED",
+    bench="B",
+    within=20,
+)
+def one_ends(bench: Bench) -> Fault:
+    with bench.settings(CONTAINER_ENV=f"STUB_BROKEN={bench.worker.address}"):
+        done = yield
+        assert "broken, as it was asked to be" in done.err
         bench.invoke("cluster.stop", exit=0)

@@ -336,3 +336,27 @@ def flapping(bench: Bench) -> Fault:
         over.set()
         thread.join()
     assert len(bench.sight(bench.worker).ours) == 1
+
+
+@row(
+    "S18",
+    "a node restarts between two steps",
+    task=("cluster.start",),
+    running=False,
+    exit=4,
+    code="SSH_LOST",
+    bench="B",
+    within=60,
+    blind=(("O2", "what is in a practice host's memory, images among it, goes with a restart"),),
+)
+def restarts_between_steps(bench: Bench) -> Fault:
+    # It has sent its container's start, and waits for the others.
+    def container_runs() -> bool:
+        return bench.container(bench.worker) in bench.worker.containers(running=True)
+
+    with bench.settings(CONTAINER_ENV="STUB_LATE=6"):
+        with bench.meanwhile(container_runs, lambda: bench.worker.box.restart(timeout=1)):
+            yield
+        bench.worker.start_engine()
+        bench.has_decoys()
+        bench.invoke("cluster.stop", exit=0)
