@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from typing import IO, TYPE_CHECKING, Any
 from urllib.parse import quote
@@ -67,19 +67,29 @@ class Calls:
         return checked(self.api.get(self.url(*path), timeout=timeout, **kwargs))
 
     @contextmanager
-    def stream(self, *path: str, timeout: float = FIRST_LINE, **kwargs: Any) -> Iterator[requests.Response]:
-        """Post, and give the response before its body has come. Silence in it is borne while the engine answers."""
+    def stream(
+        self, *path: str, timeout: float = FIRST_LINE, on_silence: Callable[[], None] | None = None, **kwargs: Any
+    ) -> Iterator[requests.Response]:
+        """Post, and give the response before its body has come.
+
+        Silence in it is borne while the engine answers, or as long as `on_silence` raises nothing.
+        """
         with closing(self.post(*path, timeout=timeout, stream=True, **kwargs)) as response:
             wire = wire_of(response)
             wire.settimeout(QUIET)
-            wire.on_silence = self.alive
+            wire.on_silence = on_silence or self.alive
             yield response
 
     def lines(
-        self, *path: str, params: Mapping[str, Any], headers: Mapping[str, str], body: IO[bytes] | None = None
+        self,
+        *path: str,
+        params: Mapping[str, Any],
+        headers: Mapping[str, str],
+        body: IO[bytes] | None = None,
+        on_silence: Callable[[], None] | None = None,
     ) -> Iterator[dict[str, Any]]:
         """Post, and give every JSON record of the answer as it comes."""
-        with self.stream(*path, params=params, headers=headers, data=body) as response:
+        with self.stream(*path, params=params, headers=headers, data=body, on_silence=on_silence) as response:
             yield from records(response)
 
     @contextmanager

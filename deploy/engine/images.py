@@ -6,10 +6,12 @@ import base64
 import json
 import re
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from docker.errors import APIError, NotFound
 
+from deploy.engine import calls
 from deploy.engine.archive import context as packed_context
 from deploy.engine.calls import Calls
 from deploy.engine.failures import ANY, BASE, IMAGE, REGISTRY, failure, scrubbed, told, words_of
@@ -100,14 +102,21 @@ class Images(Calls):
         digest = ""
         with told(f"pull {image}", REGISTRY, otherwise="PULL_FAILED"):
             progress = Progress(say)
-            params = {"fromImage": repository, "tag": tag}
-            for record in self.lines("images/create", params=params, headers=header(image, credentials)):
+            params, headers = {"fromImage": repository, "tag": tag}, header(image, credentials)
+            stalled = partial(self.stalled, image)
+            for record in self.lines("images/create", params=params, headers=headers, on_silence=stalled):
                 if error := error_of(record):
                     raise failure(f"pull {image}", scrubbed(error, credentials), REGISTRY, otherwise="PULL_FAILED")
                 digest = str(record.get("status", "")).partition("Digest: ")[2] or digest
                 progress.see(record)
             progress.tell()
         self._check_pulled(image, tag if tag.startswith("sha256:") else digest)
+
+    def stalled(self, image: str) -> None:
+        """Give up a pull of which nothing comes: a living engine would wait for the registry for ever."""
+        self.alive()
+        error = f"pull {image}: nothing came from the registry for {calls.QUIET:g} s"
+        raise Failure("PULL_FAILED", error, "Check the way from the node to the registry; what came is kept")
 
     def _check_pulled(self, image: str, wanted: str) -> None:
         if not self.has(image):

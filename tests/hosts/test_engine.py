@@ -617,12 +617,23 @@ def test_silence_in_a_stream_is_borne_while_the_engine_lives_and_no_longer(
     engine, host = stub(
         version=VERSION,
         _ping=answer("OK"),
-        create=answer(f"{len(first):x}\r\n{first}\r\n", "Transfer-Encoding: chunked"),
+        push=answer(f"{len(first):x}\r\n{first}\r\n", "Transfer-Encoding: chunked"),
     )
     client = Engine(docker_local(host))
     threading.Timer(1.5, lambda: setattr(engine, "silent", True)).start()
-    assert refusal(client.pull, "r.example/x:y", None, quiet).code == "DOCKER_TIMEOUT"
+    assert refusal(client.push, "r.example/x", "y", None, quiet).code == "DOCKER_TIMEOUT"
     assert sum(path.endswith("_ping") for path in engine.asked) >= 3
+
+
+def test_a_pull_into_which_nothing_comes_is_given_up_though_the_engine_lives(
+    stub: Callable[..., tuple[Stub, str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("deploy.engine.calls.QUIET", 0.3)
+    first = '{"status":"Pulling"}\n'
+    begun = answer(f"{len(first):x}\r\n{first}\r\n", "Transfer-Encoding: chunked")
+    engine, host = stub(version=VERSION, _ping=answer("OK"), create=begun)
+    wrong = refusal(Engine(docker_local(host)).pull, "r.example/x:y", None, quiet)
+    assert (wrong.code, engine.asked.count("/_ping")) == ("PULL_FAILED", 1)
 
 
 def test_a_pull_that_ends_without_the_image_is_no_success(stub: Callable[..., tuple[Stub, str]]) -> None:
