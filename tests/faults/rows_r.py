@@ -202,7 +202,7 @@ def another_ray(bench: Bench) -> Fault:
     with bench.settings(APP_TAG=name, REPOSITORY_NAME=name):
         bench.invoke("publish", exit=0)
         done = yield
-    assert "Ray 2.60.1" in done.err
+    assert "Ray 2.60.1" in done.err, done.err
     assert "Ray 2.60.0" in done.err
 
 
