@@ -277,6 +277,27 @@ class Bench:
                     "--entrypoint", "sleep", "decoy:1", "infinity",
                 )  # fmt: skip
 
+    @contextmanager
+    def another_image(self, name: str, *lines: str) -> Iterator[None]:
+        """Have an image of this name made of ours by lines of a Dockerfile, on the head alone, and settings for it."""
+        text = "\n".join((f"FROM {self.values['APP_TAG']}", *lines))
+        self.head.shell(f"printf %s {shlex.quote(text)} | docker build -q -t {name} -")
+        with self.settings(APP_TAG=name, REPOSITORY_NAME=name):
+            yield
+
+    @property
+    def services(self) -> FaultyHost:
+        """What serves the registry."""
+        client = self.head.box.client
+        assert client
+        return FaultyHost("services", client.containers.get("raydock-sandbox-services"))
+
+    def comes_back(self, host: FaultyHost) -> None:
+        """Have a host that was restarted as it was: what it kept in memory is gone."""
+        host.start_engine()
+        self.invoke("cluster.pull", "--only", host.node, exit=0)
+        self.has_decoys()
+
     def close(self) -> None:
         """Take away what the bench laid out."""
         self.env.unlink()

@@ -44,7 +44,10 @@ def judged(row: Row, bench: Bench, slack: float = SLACK) -> dict[str, Any]:
 def arranged(row: Row, bench: Bench) -> None:
     """Bring the cluster into the state that the row begins with."""
     if row.running:
-        bench.invoke("cluster.start", exit=0)
+        # A row before may have failed, and left it otherwise.
+        if bench.invoke("cluster.start").code:
+            bench.invoke("cluster.stop", exit=0)
+            bench.invoke("cluster.start", exit=0)
         kept = bench.head.attempt("docker", "exec", bench.container(bench.head), "cat", "/run/ray-token").out.strip()
         bench.secrets |= {"Ray's token": kept} if kept else {}
     elif row.running is False:

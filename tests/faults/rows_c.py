@@ -124,7 +124,7 @@ def no_address(bench: Bench) -> Fault:
     assert done.node("no-such-host.invalid")["code"] == "DNS_FAIL"
 
 
-LITERAL = "A=${HOME}$(touch /srv/executed)`touch /srv/executed`"
+LITERAL = "A=${HOME}$(touch${IFS}/srv/executed)`id`"
 
 
 @row("C13", "a value that a shell would expand", task=("cluster.start",), running=False, bench="B", within=30)

@@ -2,8 +2,16 @@
 
 from __future__ import annotations
 
-from tests.faults.bench import Bench
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from tests.faults.bench import Bench, FaultyHost
 from tests.faults.row import Fault, row
+
+ENGINE_FILES = "/var/lib/docker"
+REMOVE = "service docker stop; DEBIAN_FRONTEND=noninteractive apt-get remove -y docker.io; rm -f /var/run/docker.pid"
 
 
 @row("D3", "the engine is stopped on one worker", exit=3, code="DOCKER_DOWN", within=5, quick=True, bench="B")
@@ -35,3 +43,176 @@ def engine_restarted(bench: Bench) -> Fault:
     bench.worker.start_engine()
     done = yield
     assert done.node(bench.worker.node)["container"] == "exited"
+
+
+@contextmanager
+def without_docker(host: FaultyHost) -> Iterator[None]:
+    """Have a host on which Docker is not installed; `cluster.install` brings it back."""
+    host.shell(REMOVE)
+    yield
+
+
+@row(
+    "D1",
+    "another package manager is at work",
+    task=("cluster.install",),
+    running=False,
+    bench="B",
+    within=60,
+    blind=(("O2", "containers end with their engine"), ("O8", "apt's own lists and logs")),
+)
+def apt_is_locked(bench: Bench) -> Fault:
+    with without_docker(bench.worker):
+        bench.worker.box.exec_run(["flock", "/var/lib/dpkg/lock-frontend", "sleep", "8"], detach=True)
+        done = yield
+    bench.worker.start_engine()
+    bench.has_decoys()
+    assert "lock-frontend" in done.err, done.err
+    assert "held by process" in done.err, done.err
+
+
+@row(
+    "D2",
+    "the distribution's mirror does not answer",
+    task=("cluster.install",),
+    running=False,
+    exit=3,
+    code="APT_FAILED",
+    bench="B",
+    within=60,
+    converge=("cluster.install",),
+    blind=(("O2", "containers end with their engine"), ("O8", "apt's own lists and logs")),
+)
+def no_mirror(bench: Bench) -> Fault:
+    with without_docker(bench.worker):
+        bench.worker.shell(
+            "mv /etc/apt/sources.list.d /root/ ; mv /var/cache/apt/archives /root/; mkdir -p /etc/apt/sources.list.d"
+        )
+        bench.worker.shell("echo deb http://127.0.0.1:1 stable main > /etc/apt/sources.list.d/dead.list")
+        try:
+            yield
+        finally:
+            bench.worker.shell(
+                "rm -r /etc/apt/sources.list.d; mv /root/sources.list.d /etc/apt/; mv /root/archives /var/cache/apt/"
+            )
+    bench.invoke("cluster.install", exit=0)
+    bench.worker.start_engine()
+    bench.has_decoys()
+
+
+def heavy(megabytes: int) -> str:
+    """Give a line of a Dockerfile that makes a layer that nothing makes smaller, and that nobody has."""
+    return f"RUN head -c {megabytes << 20} /dev/urandom > /opt/heavy"
+
+
+@row(
+    "D6",
+    "the engine is killed in the middle of a pull",
+    task=("cluster.pull",),
+    running=False,
+    exit=3,
+    code="DOCKER_DOWN",
+    bench="B",
+    within=30,
+    converge=("cluster.pull",),
+)
+def killed_in_a_pull(bench: Bench) -> Fault:
+    def layer_comes() -> bool:
+        return bool(bench.worker.run("find", ENGINE_FILES, "-name", "GetImageBlob*"))
+
+    with bench.another_image("raydock-stub-heavy", heavy(120)):
+        bench.invoke("publish", exit=0)
+        try:
+            with bench.meanwhile(layer_comes, lambda: bench.worker.run("pkill", "-9", "dockerd")):
+                yield
+        finally:
+            bench.worker.start_engine()
+        image = bench.invoke("cluster.pull", "--json", exit=0).report["image"]
+        bench.worker.docker("image", "inspect", image)
+
+
+@row(
+    "D8",
+    "no space is left where one engine keeps its images",
+    task=("cluster.pull",),
+    running=False,
+    exit=3,
+    code="DISK_FULL",
+    bench="B",
+    within=30,
+    converge=("cluster.pull",),
+)
+def no_space(bench: Bench) -> Fault:
+    with bench.another_image("raydock-stub-heavy", heavy(60)):
+        bench.invoke("publish", exit=0)
+        used = int(bench.worker.run("df", "--output=used", ENGINE_FILES).split()[-1])
+        bench.worker.run("mount", "-o", f"remount,size={used + 20_000}k", ENGINE_FILES)
+        try:
+            done = yield
+        finally:
+            bench.worker.run("mount", "-o", "remount,size=50%", ENGINE_FILES)
+    assert "docker system df" in done.err
+
+
+@row(
+    "D9",
+    "no space is left where known_hosts stands",
+    task=("cluster.trust", "--yes"),
+    running=None,
+    exit=1,
+    code="DISK_FULL",
+    told_of="nobody",
+    bench="B",
+    within=15,
+    converge=(),
+)
+def own_disk_is_full(bench: Bench) -> Fault:
+    folder = bench.folder / "small"
+    folder.mkdir()
+    lines = bench.known_hosts.read_text().splitlines(keepends=True)
+    with small_disk(folder):
+        known = folder / "known_hosts"
+        known.write_text("".join(lines[:-1]))
+        with bench.settings(SSH_KNOWN_HOSTS=str(known)):
+            fill(folder / "rest")
+            yield
+        assert known.read_text() == "".join(lines[:-1])
+
+
+@contextmanager
+def small_disk(folder: Path) -> Iterator[None]:
+    """Have a disk of some kilobytes at a folder."""
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=16k", "tmpfs", folder], check=True)
+    try:
+        yield
+    finally:
+        subprocess.run(["umount", folder], check=True)
+
+
+def fill(file: Path) -> None:
+    """Write until nothing more can be written."""
+    with suppress(OSError), file.open("wb", buffering=0) as written:
+        while True:
+            written.write(b"x" * 1024)
+
+
+@row(
+    "D10",
+    "one engine's disk cannot be written",
+    task=("cluster.pull",),
+    running=False,
+    exit=3,
+    code="DOCKER_FAILED",
+    bench="B",
+    within=30,
+    converge=("cluster.pull",),
+)
+def read_only(bench: Bench) -> Fault:
+    with bench.another_image("raydock-stub-heavy", heavy(1)):
+        bench.invoke("publish", exit=0)
+        bench.worker.run("mount", "-o", "remount,ro", ENGINE_FILES)
+        try:
+            done = yield
+        finally:
+            bench.worker.run("mount", "-o", "remount,rw", ENGINE_FILES)
+    assert "read-only file system" in done.err

@@ -72,3 +72,187 @@ def another_region(bench: Bench) -> Fault:
     with bench.settings(REGION="eu-central-1"):
         done = yield
         assert "in eu-central-1" in done.err
+
+
+def forgets(bench: Bench) -> str:
+    """Have one worker without the image, and give its name."""
+    digest = str(bench.invoke("cluster.pull", "--json", exit=0).report["image"])
+    bench.worker.docker("rmi", "--force", digest)
+    return digest
+
+
+def registry_of(bench: Bench) -> str:
+    """Name the registry's host."""
+    return bench.worker.run("ls", "/etc/docker/certs.d").strip()
+
+
+@row(
+    "I2",
+    "one worker does not know who signed for the registry",
+    task=("cluster.pull",),
+    exit=3,
+    code="REGISTRY_TLS",
+    bench="B",
+    converge=("cluster.pull",),
+)
+def unknown_authority(bench: Bench) -> Fault:
+    forgets(bench)
+    place = f"/etc/docker/certs.d/{registry_of(bench)}"
+    bench.worker.shell(f"mkdir -p /root/nobody && mount --bind /root/nobody {place}")
+    try:
+        done = yield
+    finally:
+        bench.worker.run("umount", place)
+    assert "insecure" not in done.err
+
+
+@row(
+    "I3",
+    "the registry refuses the login",
+    task=("cluster.pull",),
+    exit=6,
+    code="REGISTRY_AUTH",
+    told_of="head",
+    bench="B",
+    converge=("cluster.pull",),
+)
+def refused_login(bench: Bench) -> Fault:
+    with bench.services.file("/srv/tls/htpasswd", "AWS:$2y$05$nobodyhasthispasswordxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx"):
+        yield
+
+
+@row(
+    "I6",
+    "a pull fails where an older image bears the tag",
+    task=("cluster.start",),
+    running=False,
+    exit=3,
+    code="REGISTRY_UNREACHABLE",
+    bench="B",
+)
+def stale_tag(bench: Bench) -> Fault:
+    repository = forgets(bench).partition("@")[0]
+    bench.worker.docker("tag", "decoy:1", f"{repository}:latest")
+    with bench.worker.rule("OUTPUT", "-p", "tcp", "--dport", "443", "-j", "REJECT", "--reject-with", "tcp-reset"):
+        yield
+    assert bench.container(bench.worker) not in bench.worker.containers()
+    bench.worker.docker("rmi", f"{repository}:latest")
+
+
+BLOBS = "/var/lib/registry/docker/registry/v2/blobs/sha256"
+REPOSITORIES = "/var/lib/registry/docker/registry/v2/repositories"
+
+
+@row(
+    "I8",
+    "the way to the registry is lost in a push",
+    task=("publish",),
+    running=None,
+    exit=1,
+    code="REGISTRY_UNREACHABLE",
+    told_of="head",
+    bench="B",
+    within=60,
+    converge=("publish",),
+)
+def lost_in_a_push(bench: Bench) -> Fault:
+    name = "raydock-stub-pushed"
+    cut = ("OUTPUT", "-p", "tcp", "--dport", "443", "-j", "REJECT", "--reject-with", "tcp-reset")
+
+    def layer_comes() -> bool:
+        return bench.services.attempt("bash", "-c", f"ls {REPOSITORIES}/{name}/_uploads/*/data").code == 0
+
+    with bench.another_image(name, "RUN head -c 100000000 /dev/urandom > /opt/heavy"):
+        try:
+            with bench.meanwhile(layer_comes, lambda: bench.head.run("iptables", "-w", "-I", *cut)):
+                yield
+        finally:
+            bench.head.run("iptables", "-w", "-D", *cut)
+        bench.invoke("publish", exit=0)
+
+
+@row(
+    "I9",
+    "a layer that is damaged in the registry",
+    task=("cluster.pull",),
+    running=False,
+    exit=3,
+    code="DIGEST_MISMATCH",
+    told_of="nobody",
+    bench="B",
+    converge=("cluster.pull",),
+)
+def damaged_layer(bench: Bench) -> Fault:
+    name = "raydock-stub-damaged"
+    with bench.another_image(name, "RUN head -c 2000000 /dev/urandom > /opt/heavy"):
+        bench.invoke("publish", exit=0)
+        ours, others = (
+            set(bench.services.shell(f"ls {REPOSITORIES}/{one}/_layers/sha256").split())
+            for one in (name, "raydock-stub")
+        )
+        blobs = [f"{BLOBS}/{one[:2]}/{one}/data" for one in ours - others]
+        # Beside its layer only its configuration is its own, which is smaller.
+        largest = bench.services.shell(f"ls -S {' '.join(blobs)} | head -n 1").strip()
+        bench.services.shell(f"printf XXXX | dd of={largest} bs=1 seek=100000 conv=notrunc")
+        yield
+
+
+@row(
+    "I10",
+    "a step of the build fails",
+    task=("build",),
+    running=None,
+    exit=1,
+    code="BUILD_FAILED",
+    told_of="head",
+    bench="B",
+    within=60,
+    converge=(),
+)
+def failing_build(bench: Bench) -> Fault:
+    changes = {"APP_TAG": "raydock-broken", "BASE_IMAGE": bench.values["APP_TAG"]}
+    with bench.settings(MY_PROJECT_INSTALLATION_SCRIPT="echo what is wrong; exit 3", **changes):
+        done = yield
+    assert "what is wrong" in done.err
+    assert bench.head.attempt("docker", "image", "inspect", "raydock-broken").code
+
+
+@row(
+    "I11",
+    "an image for another architecture",
+    task=("cluster.pull",),
+    running=False,
+    exit=1,
+    code="IMAGE_WRONG_ARCH",
+    told_of="all",
+    bench="B",
+    converge=("cluster.pull",),
+)
+def another_architecture(bench: Bench) -> Fault:
+    name = "raydock-stub-arm"
+    bench.head.shell(
+        f"printf 'FROM scratch\nLABEL a=b\nENV a=b\n' | docker build -q --platform linux/arm64 -t {name} -"
+    )
+    with bench.settings(APP_TAG=name, REPOSITORY_NAME=name):
+        bench.invoke("publish", exit=0)
+        done = yield
+    assert "linux/arm64" in done.err
+
+
+@row(
+    "I12",
+    "a git URL with a password",
+    task=("build",),
+    running=None,
+    exit=2,
+    code="CONFIG",
+    told_of="nobody",
+    bench="B",
+    within=3,
+    converge=(),
+)
+def password_in_a_url(bench: Bench) -> Fault:
+    secret = bench.secrets["the git token"] = "canary-of-git-0123456789"
+    with bench.settings(MY_PROJECT_URL=f"https://somebody:{secret}@git.example.com/app.git"):
+        done = yield
+    assert "MY_PROJECT_URL" in done.err

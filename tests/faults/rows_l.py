@@ -289,4 +289,4 @@ def restarts_after_a_start(bench: Bench) -> Fault:
     bench.worker.start_engine()
     done = yield
     assert done.node(bench.worker.node)["ray"] != "alive"
-    bench.has_decoys()
+    bench.comes_back(bench.worker)

@@ -194,12 +194,7 @@ def head_out_of_reach(bench: Bench) -> Fault:
 )
 def another_ray(bench: Bench) -> Fault:
     bench.invoke("cluster.stop-workers", exit=0)
-    name = "raydock-stub-other"
-    bench.head.shell(
-        f"printf 'FROM {bench.values['APP_TAG']}\nRUN sed -i s/2.60.0/2.60.1/ /opt/stub/*/METADATA\n'"
-        f" | docker build -q -t {name} -"
-    )
-    with bench.settings(APP_TAG=name, REPOSITORY_NAME=name):
+    with bench.another_image("raydock-stub-other", "RUN sed -i s/2.60.0/2.60.1/ /opt/stub/*/METADATA"):
         bench.invoke("publish", exit=0)
         done = yield
     assert "Ray 2.60.1" in done.err, done.err

@@ -357,6 +357,5 @@ def restarts_between_steps(bench: Bench) -> Fault:
     with bench.settings(CONTAINER_ENV="STUB_LATE=6"):
         with bench.meanwhile(container_runs, lambda: bench.worker.box.restart(timeout=1)):
             yield
-        bench.worker.start_engine()
-        bench.has_decoys()
+        bench.comes_back(bench.worker)
         bench.invoke("cluster.stop", exit=0)
