@@ -290,3 +290,30 @@ def restarts_after_a_start(bench: Bench) -> Fault:
     done = yield
     assert done.node(bench.worker.node)["ray"] != "alive"
     bench.comes_back(bench.worker)
+
+
+@row(
+    "L14",
+    "known_hosts and settings that were cut off in the middle",
+    exit=2,
+    code="CONFIG",
+    told_of="nobody",
+    running=None,
+    bench="B",
+    within=5,
+    converge=(),
+)
+def cut_off(bench: Bench) -> Fault:
+    kept = bench.env.read_bytes()
+    # Wherever it ends it is refused with its place, or as good as far as it goes.
+    for end in range(1, len(kept), len(kept) // 12):
+        bench.env.write_bytes(kept[:end])
+        done = bench.invoke("cluster.status", "--json")
+        assert "Traceback" not in done.err
+        assert done.code != 2 or bench.env.name in done.err, (kept[:end], done.err)
+    bench.env.write_bytes(kept.rstrip().rpartition(b"=")[0])
+    try:
+        done = yield
+    finally:
+        bench.env.write_bytes(kept)
+    assert f"{bench.env.name}:{len(kept.splitlines())}" in done.err

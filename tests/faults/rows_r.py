@@ -195,7 +195,8 @@ def head_out_of_reach(bench: Bench) -> Fault:
 def another_ray(bench: Bench) -> Fault:
     bench.invoke("cluster.stop-workers", exit=0)
     with bench.another_image("raydock-stub-other", "RUN sed -i s/2.60.0/2.60.1/ /opt/stub/*/METADATA"):
-        bench.invoke("publish", exit=0)
+        uri = bench.invoke("publish", "--json", exit=0).report["uri"]
+    with bench.settings(IMAGE=f"{uri}:latest"):
         done = yield
     assert "Ray 2.60.1" in done.err, done.err
     assert "Ray 2.60.0" in done.err
@@ -248,3 +249,64 @@ def one_ends(bench: Bench) -> Fault:
         done = yield
         assert "broken, as it was asked to be" in done.err
         bench.invoke("cluster.stop", exit=0)
+
+
+PROGRAMS = "tests/faults/programs"
+
+
+@row(
+    "R16",
+    "a program ends with a code of its own",
+    task=("job.run", f"{PROGRAMS}/ends.py", "--json", "--", "7"),
+    exit=7,
+    told_of="nobody",
+    within=30,
+    converge=("cluster.start",),
+    blind=(("O6", "the program says itself what it ended for"),),
+)
+def ends_with_a_code(bench: Bench) -> Fault:
+    done = yield
+    assert "a last line" in done.err
+    killed = bench.invoke("job.run", f"{PROGRAMS}/ends.py", "--", "SIGKILL")
+    assert killed.code == 137
+
+
+@row(
+    "R17",
+    "the way to the head is lost for ten seconds while a program prints",
+    task=("job.run", f"{PROGRAMS}/counts.py", "--json", "--", "40"),
+    told_of="nobody",
+    within=60,
+)
+def way_is_lost(bench: Bench) -> Fault:
+    listed = bench.invoke("job.list", "--json", exit=0).report["jobs"]
+
+    def job_runs() -> bool:
+        return bench.head.attempt("pgrep", "-f", "counts.py").code == 0
+
+    def cut() -> None:
+        time.sleep(3)
+        with bench.head.drops(22):
+            time.sleep(10)
+
+    with bench.meanwhile(job_runs, cut):
+        done = yield
+    assert [line for line in done.err.splitlines() if line.isdecimal()] == [str(number) for number in range(40)]
+    assert len(bench.invoke("job.list", "--json", exit=0).report["jobs"]) == len(listed) + 1
+
+
+@row(
+    "R18",
+    "the head ends while a program runs",
+    task=("job.run", f"{PROGRAMS}/counts.py", "--json", "--", "200"),
+    exit=125,
+    code="JOB_LOST",
+    told_of="nobody",
+    within=45,
+)
+def head_ends_under_a_program(bench: Bench) -> Fault:
+    def job_runs() -> bool:
+        return bench.head.attempt("pgrep", "-f", "counts.py").code == 0
+
+    with bench.meanwhile(job_runs, lambda: bench.head.docker("kill", bench.container(bench.head))):
+        yield
