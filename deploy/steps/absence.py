@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from deploy.errors import Failure
 from deploy.ray import RAY, TOKEN_PATH
 from deploy.steps.cluster import port_open
-from deploy.steps.containers import LOG_TAIL, exited
+from deploy.steps.containers import LOG_TAIL, exited, note_container
 
 if TYPE_CHECKING:
     from deploy.site import Found, RayNode, Site
@@ -51,6 +51,7 @@ def check_running(peer: Site, name: str) -> None:
     """Have a node's container run; `NOT_RUNNING` or `RAY_EXITED` where it does not."""
     found = peer.docker.find(name)
     if found is None:
+        note_container(peer, None)
         raise Failure("NOT_RUNNING", f"its container {name} is gone", "Start it again: invoke cluster.start")
     if not found.running:
         raise exited(peer, found)

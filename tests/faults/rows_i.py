@@ -110,6 +110,7 @@ def unknown_authority(bench: Bench) -> Fault:
     "I3",
     "the registry refuses the login",
     task=("cluster.pull",),
+    running=False,
     exit=6,
     code="REGISTRY_AUTH",
     told_of="head",

@@ -948,6 +948,8 @@ def test_a_node_that_is_not_there_fails_with_its_own_cause(
     JOIN.apply(made.head)
     assert failures(made) == {"two": code}
     assert clock.now < 1000 + seconds
+    if code == "NOT_RUNNING":
+        assert made.sites["two"].facts["container"] == "absent"
 
 
 def test_a_head_that_is_not_there_is_looked_for_by_its_own_name(clock: Clock) -> None:
