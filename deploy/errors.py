@@ -55,6 +55,7 @@ CODES: Mapping[str, Kind] = MappingProxyType(
         "AWS_NO_CREDS": Kind.REFUSED,
         "AWS_EXPIRED": Kind.REFUSED,
         "AWS_DENIED": Kind.REFUSED,
+        "CLOCK_SKEW": Kind.REFUSED,
         # The node itself.
         "LOCK_FAILED": Kind.FAILED,
         "SUDO_PASSWORD_NEEDED": Kind.FAILED,

@@ -1,14 +1,17 @@
-"""Registries: where an image is published, and the login for it. boto3's only door."""
+"""Registries: where an image is published, and the login for it."""
 
 from __future__ import annotations
 
 import base64
 import binascii
+import shlex
+import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
+from deploy.aws import Waiting, asked, ecr_client
 from deploy.errors import Failure
 from deploy.image import ImageRef
 from deploy.secret import Secret
@@ -17,43 +20,21 @@ from deploy.site import Credentials
 if TYPE_CHECKING:
     from deploy.settings import Settings
 
-CONNECT_TIMEOUT = 5  # seconds
-READ_TIMEOUT = 15  # seconds
-ATTEMPTS = 4
-# What a boto3 session is told by name; AWS's own chain finds everything else.
-SESSION_KEYS = {
-    "AWS_ACCESS_KEY_ID": "aws_access_key_id",
-    "AWS_SECRET_ACCESS_KEY": "aws_secret_access_key",  # noqa: S105 - the key's name
-    "AWS_SESSION_TOKEN": "aws_session_token",  # noqa: S105 - the key's name
-    "AWS_PROFILE": "profile_name",
-}
-NO_CREDS = ("NoCredentialsError", "PartialCredentialsError", "ProfileNotFound", "TokenRetrievalError")
-EXPIRED = (
-    "ExpiredToken",
-    "ExpiredTokenException",
-    "RequestExpired",
-    "SSOTokenLoadError",
-    "UnauthorizedSSOTokenError",
-)
-DENIED = (
-    *("AccessDenied", "AccessDeniedException", "UnrecognizedClientException", "InvalidClientTokenId"),
-    *("InvalidSignatureException", "SignatureDoesNotMatch", "AuthFailure", "InvalidAccessKeyId"),
-)
-THROTTLED = ("Throttling", "ThrottlingException", "TooManyRequestsException", "RequestLimitExceeded")
-
-
 # What the document shows of a repository.
 SHOWN = ("repositoryUri", "createdAt", "repositoryArn", "registryId", "repositoryName")
+# How a repository is made: no tag moves but `latest`.
+MUTABILITY, MOVABLE = "IMMUTABLE_WITH_EXCLUSION", "latest"
 
 
 class Ecr:
     """A repository of Amazon's Elastic Container Registry."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, waiting: Waiting = Waiting()) -> None:  # noqa: B008 - it is frozen
         """Remember what to ask for; AWS is first contacted by the first call."""
-        self._settings = settings
+        self._settings, self._waiting = settings, waiting
         self._client: Any = None
         self._repository: Mapping[str, Any] | None = None
+        self._warned = False
 
     # Its logins are made anew in each run: what it refuses, IAM has to allow.
     cure = ""
@@ -65,13 +46,34 @@ class Ecr:
     def create(self) -> None:
         """Create the repository: tags immutable except `latest`, images scanned on push."""
         client = self._ecr()
-        with aws_errors("ecr:CreateRepository"), suppress(client.exceptions.RepositoryAlreadyExistsException):
+
+        def create() -> None:
             # Somebody else may have made it since it was asked for.
-            client.create_repository(
-                repositoryName=self._settings.repository_name,
-                imageTagMutability="IMMUTABLE_WITH_EXCLUSION",
-                imageTagMutabilityExclusionFilters=[{"filterType": "WILDCARD", "filter": "latest"}],
-                imageScanningConfiguration={"scanOnPush": True},
+            with suppress(client.exceptions.RepositoryAlreadyExistsException):
+                client.create_repository(
+                    repositoryName=self._settings.repository_name,
+                    imageTagMutability=MUTABILITY,
+                    imageTagMutabilityExclusionFilters=[{"filterType": "WILDCARD", "filter": MOVABLE}],
+                    imageScanningConfiguration={"scanOnPush": True},
+                )
+
+        self._ask("ecr:CreateRepository", create)
+
+    def differences(self) -> Iterator[str]:
+        """Tell where the repository that is there is not as `create` makes one, each with what would change it."""
+        found = self._described() or {}
+        region, name = self._ecr().meta.region_name, shlex.quote(self._settings.repository_name)
+        if (mutability := mutability_of(found)) != f"{MUTABILITY} but for {MOVABLE}":
+            yield (
+                f"the tags of {name} are {mutability}; to change that: aws ecr put-image-tag-mutability "
+                f"--region {region} --repository-name {name} --image-tag-mutability {MUTABILITY} "
+                f"--image-tag-mutability-exclusion-filters filterType=WILDCARD,filter={MOVABLE}"
+            )
+        if not found.get("imageScanningConfiguration", {}).get("scanOnPush"):
+            yield (
+                f"the images of {name} are not scanned on push; to change that: "
+                f"aws ecr put-image-scanning-configuration --region {region} --repository-name {name} "
+                "--image-scanning-configuration scanOnPush=true"
             )
 
     def uri(self) -> str:
@@ -93,25 +95,37 @@ class Ecr:
 
     def credentials(self, host: str) -> Credentials:
         """Give a fresh login for ours, or one that we may read: AWS's, for twelve hours, and kept for this run only."""
-        with aws_errors("ecr:GetAuthorizationToken"):
-            answer = self._ecr().get_authorization_token()["authorizationData"][0]
+        client = self._ecr()
+        answer = self._ask("ecr:GetAuthorizationToken", client.get_authorization_token)["authorizationData"][0]
         try:
             user, _, password = base64.b64decode(answer["authorizationToken"]).decode().partition(":")
         except (binascii.Error, UnicodeDecodeError) as error:
             raise Failure("AWS_FAILED", "the authorization token has no form that we know") from error
-        expires = answer.get("expiresAt")
-        return Credentials(user, Secret(password), host, expires.timestamp() if expires else None)
+        return Credentials(user, Secret(password), host, self._end(answer.get("expiresAt")))
+
+    def _end(self, expires: datetime | None) -> float | None:
+        """Give when a login ends; None where nobody tells, or it would be over before it was used."""
+        if expires is None or expires.timestamp() > time.time():
+            return expires.timestamp() if expires else None
+        if not self._warned:
+            self._waiting.say(f"AWS says that its login ended at {expires.isoformat()}: it is used all the same")
+        self._warned = True
+        return None
 
     def _described(self) -> Mapping[str, Any] | None:
         if self._repository is None:
-            client = self._ecr()
-            with aws_errors("ecr:DescribeRepositories"):
-                try:
-                    found = client.describe_repositories(repositoryNames=[self._settings.repository_name])
-                except client.exceptions.RepositoryNotFoundException:
-                    return None
-            self._repository = found["repositories"][0]
+            client, name = self._ecr(), self._settings.repository_name
+
+            def describe() -> Any:
+                with suppress(client.exceptions.RepositoryNotFoundException):
+                    return client.describe_repositories(repositoryNames=[name])["repositories"][0]
+                return None
+
+            self._repository = self._ask("ecr:DescribeRepositories", describe)
         return self._repository
+
+    def _ask(self, action: str, ask: Callable[[], Any]) -> Any:
+        return asked(action, ask, self._waiting)
 
     def _ecr(self) -> Any:
         if self._client is None:
@@ -122,7 +136,7 @@ class Ecr:
 class Configured:
     """A registry that REPOSITORY_URI names; the login is the one that Docker's own configuration has."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, _: Waiting | None = None) -> None:
         """Remember the repository."""
         self._uri = str(settings.repository_uri)
         self._host = ImageRef.parse(self._uri).registry
@@ -141,6 +155,10 @@ class Configured:
     def create(self) -> None:
         """Nothing to create."""
 
+    def differences(self) -> Iterator[str]:
+        """Take it as it is."""
+        yield from ()
+
     def uri(self) -> str:
         """Give the repository's URI."""
         return self._uri
@@ -156,87 +174,21 @@ class Configured:
         return configured_login(host)
 
 
+def mutability_of(repository: Mapping[str, Any]) -> str:
+    """Tell in words whether a repository's tags may be moved, as ECR describes it."""
+    excluded = ", ".join(one["filter"] for one in repository.get("imageTagMutabilityExclusionFilters", ()))
+    return str(repository.get("imageTagMutability")) + (f" but for {excluded}" if excluded else "")
+
+
 def _text(value: object) -> str:
     """Write what AWS tells as its command line does."""
     return value.isoformat() if isinstance(value, datetime) else str(value)
 
 
 Registry = Ecr | Configured
-REGISTRIES: Mapping[bool, Callable[[Settings], Registry]] = {False: Ecr, True: Configured}
+REGISTRIES: Mapping[bool, Callable[[Settings, Waiting], Registry]] = {False: Ecr, True: Configured}
 
 
-def registry_of(settings: Settings) -> Registry:
+def registry_of(settings: Settings, waiting: Waiting = Waiting()) -> Registry:  # noqa: B008 - it is frozen
     """Give the registry that the settings mean."""
-    return REGISTRIES[bool(settings.repository_uri)](settings)
-
-
-def ecr_client(settings: Settings) -> Any:
-    """Give boto3's client for ECR; `AWS_NO_REGION` where nobody says the region."""
-    import boto3
-    from botocore.config import Config
-
-    named: dict[str, Any] = {
-        SESSION_KEYS[key]: value.reveal() for key, value in settings.aws.items() if key in SESSION_KEYS
-    }
-    endpoint = settings.aws.get("AWS_ENDPOINT_URL_ECR") or settings.aws.get("AWS_ENDPOINT_URL")
-    region = settings.region or next(
-        (settings.aws[key].reveal() for key in ("AWS_REGION", "AWS_DEFAULT_REGION") if key in settings.aws),
-        None,
-    )
-    with aws_errors("configuration"):
-        return boto3.Session(region_name=region, **named).client(
-            "ecr",
-            endpoint_url=endpoint.reveal() if endpoint else None,
-            config=Config(
-                connect_timeout=CONNECT_TIMEOUT,
-                read_timeout=READ_TIMEOUT,
-                retries={"mode": "standard", "total_max_attempts": ATTEMPTS},
-            ),
-        )
-
-
-@contextmanager
-def aws_errors(action: str) -> Iterator[None]:
-    """Turn botocore's errors into ours; `action` is what was asked, as IAM names it."""
-    from botocore.exceptions import BotoCoreError, ClientError
-
-    try:
-        yield
-    except ClientError as error:
-        if error.response.get("Error", {}).get("Code") == "RepositoryNotFoundException":
-            raise
-        raise client_failure(error.response.get("Error", {}), action) from error
-    except BotoCoreError as error:
-        raise core_failure(error) from error
-
-
-def client_failure(error: Mapping[str, Any], action: str) -> Failure:
-    """Give the failure for what AWS answered."""
-    code, message = str(error.get("Code", "")), str(error.get("Message", ""))
-    if code in EXPIRED:
-        return Failure("AWS_EXPIRED", f"AWS: {message}", "Log in again (aws sso login), or renew the keys")
-    if code in DENIED:
-        return Failure(
-            "AWS_DENIED",
-            f"AWS refused {action}: {message}",
-            f"Allow {action}, or check the keys",
-        )
-    if code in THROTTLED:
-        return Failure("AWS_THROTTLED", f"AWS: {message}, after {ATTEMPTS} attempts", "Try again in a minute")
-    return Failure("AWS_FAILED", f"AWS, asked for {action}: {code} {message}")
-
-
-def core_failure(error: Exception) -> Failure:
-    """Give the failure for what botocore found before or beside AWS's answer."""
-    name = type(error).__name__
-    if name in NO_CREDS:
-        return Failure(
-            "AWS_NO_CREDS",
-            f"no AWS credentials: {error}",
-            "Set AWS_PROFILE or AWS_ACCESS_KEY_ID, or run aws configure",
-        )
-    if name in EXPIRED:
-        return Failure("AWS_EXPIRED", f"AWS: {error}", "Log in again: aws sso login")
-    if name == "NoRegionError":
-        return Failure("AWS_NO_REGION", "nobody says which AWS region", "Set REGION in .env")
-    return Failure("AWS_FAILED", f"AWS cannot be reached: {error}", "Check the network, REGION and AWS_ENDPOINT_URL")
+    return REGISTRIES[bool(settings.repository_uri)](settings, waiting)

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+from deploy.aws import Waiting
 from deploy.commands import end_children
 from deploy.errors import Failure, Kind
 from deploy.git import Git
@@ -104,7 +105,8 @@ class Run:
     @cached_property
     def registry(self) -> Registry:
         """The registry."""
-        return registry_of(self.settings)
+        head = self.scope.inventory.head
+        return registry_of(self.settings, Waiting(lambda news: self.watch.hear(head, news), self.pause))
 
     @cached_property
     def git(self) -> Git:

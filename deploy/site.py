@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -165,6 +165,9 @@ class Registry(Protocol):
 
     def create(self) -> None:
         """Create it."""
+
+    def differences(self) -> Iterable[str]:
+        """Tell where it is not as `create` makes it, each with what would change it."""
 
     def uri(self) -> str:
         """Give the repository's URI."""

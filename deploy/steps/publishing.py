@@ -43,7 +43,12 @@ class CreateRepository(Step):
         )
 
     def done(self, site: Site) -> bool:
-        return site.registry.exists()
+        """Ask whether it is there; one that is kept otherwise stays so, and is told."""
+        if not site.registry.exists():
+            return False
+        for difference in site.registry.differences():
+            site.say(difference)
+        return True
 
     def apply(self, site: Site) -> None:
         site.registry.create()

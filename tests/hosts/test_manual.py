@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import shutil
 import subprocess
 import sys
@@ -114,7 +113,10 @@ def publish_tag(walk: Walk) -> None:
 
 
 def publish_login(walk: Walk) -> None:
-    assert re.search(rf"{re.escape(REGISTRY)} accepts AWS, good until \S+Z\n", walk.task("publish.login").err)
+    # The practice AWS says of each login that it ended long ago.
+    said = walk.task("publish.login").err
+    assert f"{REGISTRY} accepts AWS\n" in said
+    assert said.count("AWS says that its login ended at 2015-01-01") == 1
     assert walk.head.attempt("ls", "/root/.docker", "/home/ubuntu/.docker").out == ""
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 import subprocess
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -272,6 +272,7 @@ class FakeRegistry:
     there: bool = True
     cure: str = ""
     calls: list[str] = field(default_factory=list)
+    differs: tuple[str, ...] = ()
 
     def exists(self) -> bool:
         return self.there
@@ -279,6 +280,9 @@ class FakeRegistry:
     def create(self) -> None:
         self.calls.append("create")
         self.there = True
+
+    def differences(self) -> Iterable[str]:
+        return self.differs
 
     def uri(self) -> str:
         return "registry.test/my-app"

@@ -37,6 +37,7 @@ FLOORS = (
     },
     {"channel", "engine", "hostkeys", "ssh", "hosts", "commands", "group", "run", "registry", "dockerconfig", "ray_api"}
     | {
+        "aws",
         "interruption",
         "outlet",
         "windows",
@@ -68,8 +69,8 @@ DOORS = {
     "docker": {"channel", "engine", "dockerconfig", "practice"},
     "requests": {"channel", "engine", "ray_api", "practice"},
     "urllib3": {"channel", "engine", "ray_api"},
-    "boto3": {"registry"},
-    "botocore": {"registry"},
+    "boto3": {"aws"},
+    "botocore": {"aws"},
     "dotenv": {"envfile"},
     "pydantic": {"settings"},
     "pydantic_core": {"settings"},

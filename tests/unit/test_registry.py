@@ -13,8 +13,9 @@ from botocore.stub import Stubber
 from moto import mock_aws
 
 from deploy import registry as registries
+from deploy.aws import Waiting, core_failure, ecr_client
 from deploy.errors import Failure
-from deploy.registry import Configured, Ecr, core_failure, ecr_client, registry_of
+from deploy.registry import Configured, Ecr, registry_of
 from deploy.secret import Secret
 from deploy.settings import Settings
 from deploy.site import Credentials
@@ -62,6 +63,56 @@ def ecr(client: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[Ecr]:
     yield Ecr(of())
     for repository in client.describe_repositories()["repositories"]:
         client.delete_repository(repositoryName=repository["repositoryName"], force=True)
+
+
+def test_a_repository_as_it_is_made_differs_in_nothing(ecr: Ecr) -> None:
+    ecr.create()
+    assert list(ecr.differences()) == []
+
+
+LATEST = [{"filterType": "WILDCARD", "filter": "latest"}]
+DIFFERS: dict[str, tuple[dict[str, Any], list[str]]] = {
+    "its tags move": (
+        {"imageTagMutability": "MUTABLE", "imageScanningConfiguration": {"scanOnPush": True}},
+        ["the tags of team/my-app are MUTABLE; to change that: aws ecr put-image-tag-mutability --region eu-west-1"],
+    ),
+    "none moves, latest neither": (
+        {"imageTagMutability": "IMMUTABLE", "imageScanningConfiguration": {"scanOnPush": True}},
+        ["the tags of team/my-app are IMMUTABLE; to change that: "],
+    ),
+    "others move as well": (
+        {
+            "imageTagMutability": "IMMUTABLE_WITH_EXCLUSION",
+            "imageTagMutabilityExclusionFilters": [*LATEST, {"filterType": "WILDCARD", "filter": "dev-*"}],
+            "imageScanningConfiguration": {"scanOnPush": True},
+        },
+        ["the tags of team/my-app are IMMUTABLE_WITH_EXCLUSION but for latest, dev-*; "],
+    ),
+    "nothing is scanned": (
+        {"imageTagMutability": "IMMUTABLE_WITH_EXCLUSION", "imageTagMutabilityExclusionFilters": LATEST},
+        ["the images of team/my-app are not scanned on push; to change that: aws ecr put-image-scanning-configuration"],
+    ),
+    "nothing was said": ({}, ["the tags of team/my-app are MUTABLE; ", "the images of team/my-app are not scanned"]),
+}
+
+
+@pytest.mark.parametrize(("made", "told"), DIFFERS.values(), ids=DIFFERS)
+def test_what_differs_in_a_repository_that_is_there_is_told_with_what_would_change_it(
+    made: dict[str, Any], told: list[str], ecr: Ecr, client: Any
+) -> None:
+    client.create_repository(repositoryName="team/my-app", **made)
+    found = list(ecr.differences())
+    assert [line.startswith(words) for line, words in zip(found, told, strict=True)] == [True] * len(told), found
+
+
+def test_a_login_that_is_over_before_it_is_used_has_no_end_and_is_told_once(client: Any) -> None:
+    said: list[Any] = []
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(registries, "ecr_client", lambda _: client)
+        ecr = Ecr(of(), Waiting(said.append))
+        # As moto plays it, each ended in 2015.
+        assert [ecr.credentials(ECR_HOST).expires for _ in range(3)] == [None] * 3
+    assert said == ["AWS says that its login ended at 2015-01-01T00:00:00+00:00: it is used all the same"]
 
 
 URI = "123456789012.dkr.ecr.eu-west-1.amazonaws.com/team/my-app"
@@ -121,9 +172,14 @@ ANSWERS: dict[str, tuple[str, str]] = {
     "ExpiredTokenException": ("AWS_EXPIRED", "AWS: said"),
     "ExpiredToken": ("AWS_EXPIRED", "AWS: said"),
     "AccessDeniedException": ("AWS_DENIED", "AWS refused ecr:DescribeRepositories: said"),
-    "UnrecognizedClientException": ("AWS_DENIED", "AWS refused ecr:DescribeRepositories: said"),
-    "InvalidSignatureException": ("AWS_DENIED", "AWS refused ecr:DescribeRepositories: said"),
-    "ThrottlingException": ("AWS_THROTTLED", "AWS: said, after 4 attempts"),
+    "UnrecognizedClientException": (
+        "AWS_DENIED",
+        "AWS does not take these keys, asked for ecr:DescribeRepositories: said",
+    ),
+    "InvalidSignatureException": (
+        "AWS_DENIED",
+        "AWS does not take these keys, asked for ecr:DescribeRepositories: said",
+    ),
     "ServerException": ("AWS_FAILED", "AWS, asked for ecr:DescribeRepositories: ServerException said"),
 }
 
@@ -135,14 +191,6 @@ def test_a_refusal_of_aws_is_told_by_its_code(answer: str, stubber: Stubber) -> 
     with pytest.raises(Failure) as caught:
         ecr.exists()
     assert (caught.value.code, caught.value.error) == ANSWERS[answer]
-
-
-def test_a_refusal_names_the_action_that_is_to_be_allowed(stubber: Stubber) -> None:
-    ecr = Ecr(of())
-    stubber.add_client_error("create_repository", "AccessDeniedException", "no")
-    with pytest.raises(Failure) as caught:
-        ecr.create()
-    assert caught.value.cure == "Allow ecr:CreateRepository, or check the keys"
 
 
 def test_a_token_of_no_known_form_is_told(stubber: Stubber) -> None:

@@ -452,6 +452,14 @@ def test_a_repository_is_created_once() -> None:
     assert one.registry.calls == ["create"]
 
 
+def test_a_repository_that_is_there_and_differs_is_told_and_stays() -> None:
+    one = site()
+    one.registry.differs = ("its tags are MUTABLE",)
+    assert CreateRepository("my-app", None).done(one)
+    assert one.said == ["its tags are MUTABLE"]
+    assert one.registry.calls == []
+
+
 PUSH = Push(URI, "latest", CREDENTIALS)
 PUSHED: dict[str, tuple[str | None, tuple[str, ...], bool]] = {
     "this image is there": (DIGEST, (f"{URI}@{DIGEST}",), True),
