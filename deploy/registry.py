@@ -105,8 +105,10 @@ class Ecr:
 
     def _end(self, expires: datetime | None) -> float | None:
         """Give when a login ends; None where nobody tells, or it would be over before it was used."""
-        if expires is None or expires.timestamp() > time.time():
-            return expires.timestamp() if expires else None
+        if expires is None:
+            return None
+        if expires.timestamp() > time.time():
+            return expires.timestamp()
         if not self._warned:
             self._waiting.say(f"AWS says that its login ended at {expires.isoformat()}: it is used all the same")
         self._warned = True
