@@ -16,7 +16,6 @@ from invoke.context import Context
 from invoke.exceptions import Exit
 
 from deploy.errors import INTERRUPTED, Failure, Mistake, RaydockError
-from deploy.files import others_may_read
 from deploy.flags import Flags
 from deploy.hints import again, next_command, typed
 
@@ -30,7 +29,6 @@ if TYPE_CHECKING:
     from deploy.settings import Settings
 
 ROOT = Path(__file__).resolve().parent.parent
-AWS_SECRETS = ("AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
 
 
 def scope_of(flags: Flags) -> Scope:
@@ -150,19 +148,10 @@ def first_lines(scope: Scope) -> None:
     screen, settings = Screen(), scope.settings
     if settings.from_environment:
         screen.line(f"from the environment: {', '.join(settings.from_environment)}", "dim")
+    for opening in settings.openings():
+        screen.line(opening, "yellow")
     if scope.alone:
         screen.line("no workers.txt: one machine, the head alone", "dim")
-    for path in exposed(settings):
-        screen.line(f"others may read {path}, in which a secret stands: chmod 600 {path}", "yellow")
-
-
-def exposed(settings: Settings) -> Iterator[Path]:
-    """Give the operator's files with secrets that others may read, as they would be typed."""
-    from_file = (settings.places.get(key, "").startswith(f"{settings.source}:") for key in AWS_SECRETS)
-    files = [settings.root / settings.source] if settings.source and any(from_file) else []
-    for path in [*files, *([settings.ssh_key] if settings.ssh_key else [])]:
-        if others_may_read(path):
-            yield path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
 
 
 def tell(report: Report, flags: Flags) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 from dotenv.parser import Binding, parse_stream
 
 from deploy import grammar
-from deploy.errors import Mistake, Problem
+from deploy.errors import MOST_TOLD, Mistake, Problem
 from deploy.files import KB, read_text
 
 DEFAULT_FILE = ".env"
@@ -94,6 +94,8 @@ def _sorted_out(found: Iterator[Entry | Problem]) -> tuple[tuple[Entry, ...], tu
     entries: dict[str, Entry] = {}
     problems: list[Problem] = []
     for item in found:
+        if len(problems) > MOST_TOLD:
+            break
         if isinstance(item, Problem):
             problems.append(item)
         elif (first := entries.setdefault(item.key, item)) is not item:

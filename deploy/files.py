@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import pwd
+import shlex
 import stat
+from collections.abc import Iterator
 from pathlib import Path
 
+ROOT = 0
 KB, MB = 2**10, 2**20
 
 
@@ -24,14 +29,6 @@ def read_bytes(path: Path, largest: int) -> bytes:
     return content
 
 
-def others_may_read(path: Path) -> bool:
-    """Tell whether anybody but its owner may read a file, as far as its mode says."""
-    try:
-        return bool(path.stat().st_mode & (stat.S_IRGRP | stat.S_IROTH))
-    except OSError:
-        return False
-
-
 def read_text(path: Path, largest: int) -> str:
     """Give the text in a file of UTF-8 without its byte order mark; a `ValueError` says why it cannot be read."""
     content = read_bytes(path, largest)
@@ -42,3 +39,35 @@ def read_text(path: Path, largest: int) -> str:
     except UnicodeDecodeError as wrong:
         line = content.count(b"\n", 0, wrong.start) + 1
         raise ValueError(f"line {line} is not UTF-8") from None
+
+
+def check_private(path: Path) -> Path:
+    """Give a key's file; a `ValueError` if ssh would refuse it, by its own rule: it is ours, and open to others."""
+    found = path.stat()
+    if found.st_uid == os.getuid() and found.st_mode & (stat.S_IRWXG | stat.S_IRWXO):
+        raise ValueError(f"is open to others, and ssh takes no such key. Close it: chmod 600 {shlex.quote(str(path))}")
+    return path
+
+
+def openings(path: Path, name: str, secrets: str = "") -> Iterator[str]:
+    """Say who else can change a file, or read the secrets that are in it, each with the line that ends it.
+
+    A link is judged by what it leads to.
+    """
+    try:
+        found, file = path.stat(), shlex.quote(str(path.resolve()) if path.is_symlink() else name)
+    except OSError:
+        return
+    if found.st_uid not in (os.getuid(), ROOT):
+        yield f"{name} belongs to {_user(found.st_uid)}, who can change it: sudo chown {os.getuid()} {file}"
+    if found.st_mode & stat.S_IWOTH:
+        yield f"everybody can change {name}: chmod o-w {file}"
+    if secrets and found.st_mode & (stat.S_IRGRP | stat.S_IROTH):
+        yield f"others can read {name}, which has {secrets}: chmod 600 {file}"
+
+
+def _user(number: int) -> str:
+    try:
+        return pwd.getpwuid(number).pw_name
+    except KeyError:
+        return f"user {number}"

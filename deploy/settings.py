@@ -15,6 +15,7 @@ from deploy import grammar, lists, sizes
 from deploy.clashes import clashes
 from deploy.envfile import Entry, find_env, read_env
 from deploy.errors import Mistake, Problem, bounded
+from deploy.files import check_private, openings
 from deploy.hostfile import read_workers
 from deploy.image import ImageRef
 from deploy.inventory import LOCAL, Inventory, Node, inventory, parse_head, parse_target
@@ -62,9 +63,11 @@ def _relative(value: Any, info: ValidationInfo) -> Any:
 
 def _file(value: Any, info: ValidationInfo) -> Any:
     path = _path(value, info)
-    if isinstance(value, str) and not _is(Path.is_file, path):
+    if not isinstance(value, str):
+        return path
+    if not _is(Path.is_file, path):
         raise ValueError("is no file")
-    return path
+    return check_private(path)
 
 
 def _no_folder(value: Any, info: ValidationInfo) -> Any:
@@ -154,6 +157,13 @@ class Settings(Origin):
             return ()
         return read_workers(path, self.workers_file)
 
+    def openings(self) -> Iterator[str]:
+        """Say which files of ours somebody else can change, or read though they have a secret."""
+        secrets = [key for key in SECRET_KEYS if key in self.aws and self.place(key).startswith(f"{self.source}:")]
+        if self.source:
+            yield from openings(self.root / self.source, self.source, " and ".join(secrets))
+        yield from openings(self.root / Path(self.workers_file).expanduser(), self.workers_file)
+
     def place(self, key: str) -> str:
         """Give where the setting was set, or its key where it was not."""
         return self.places.get(key, key)
@@ -163,6 +173,7 @@ KEYS = tuple(name.upper() for name in Settings.model_fields if name not in Origi
 # The first is Docker's own, the second says which file is read.
 ENVIRONMENT_ONLY = ("DOCKER_HOST", "ENVIRONMENT")
 ORDINARY = frozenset((*KEYS, "DOCKER_HOST"))
+SECRET_KEYS = ("AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
 # A message does not repeat their values.
 UNSAID = frozenset({"MY_PROJECT_URL", "MY_PROJECT_INSTALLATION_SCRIPT", "CONTAINER_ENV", "RAY_START_ARGS"})
 

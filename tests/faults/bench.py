@@ -192,7 +192,8 @@ class Bench:
         return f"raydock-{self.cluster}-{'head' if host.name == 'head' else 'worker'}"
 
     def write(self) -> None:
-        """Write the settings."""
+        """Write the settings, a secret among them."""
+        self.env.touch(0o600)
         self.env.write_text("".join(f"{key}={value}\n" for key, value in self.values.items()))
 
     @contextmanager

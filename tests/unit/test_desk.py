@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,7 +11,6 @@ from invoke.context import Context
 
 from deploy import desk
 from deploy.errors import Failure
-from deploy.settings import load
 
 from .fakes import FakeSite, scope, site_of
 
@@ -44,23 +42,3 @@ def test_a_head_below_2_takes_none(version: str, head: FakeSite) -> None:
     with pytest.raises(Failure, match=f"^Ray {version} takes no programs") as caught, desk.open_head(Context()):
         pass
     assert caught.value.code == "DIALECT_TOO_OLD"
-
-
-FILES: dict[str, tuple[int, int, str, list[str]]] = {
-    "both are open": (0o644, 0o644, "AWS_SECRET_ACCESS_KEY=x\n", [".env", "key"]),
-    "the group may read the key": (0o600, 0o640, "AWS_SECRET_ACCESS_KEY=x\n", ["key"]),
-    "both are closed": (0o600, 0o400, "AWS_SESSION_TOKEN=x\n", []),
-    "the settings have no secret": (0o644, 0o600, "AWS_PROFILE=x\n", []),
-}
-
-
-@pytest.mark.parametrize(("settings_mode", "key_mode", "text", "told"), FILES.values(), ids=FILES)
-def test_files_with_secrets_that_others_may_read_are_told(
-    settings_mode: int, key_mode: int, text: str, told: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    for name, content, mode in ((".env", f"{text}SSH_KEY=key\n", settings_mode), ("key", "a key", key_mode)):
-        (tmp_path / name).write_text(content, encoding="utf-8")
-        (tmp_path / name).chmod(mode)
-    found = [str(path) for path in desk.exposed(load(tmp_path, {}))]
-    assert found == told

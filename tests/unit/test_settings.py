@@ -407,7 +407,7 @@ def test_of_a_file_of_something_else_the_first_thousand_mistakes_are_told_in_les
 
 def test_paths_are_relative_to_the_settings_folder_or_to_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
-    write(tmp_path, "", "key")
+    (tmp_path / "key").touch(0o600)
     settings = load(tmp_path, {"SSH_KEY": "key", "SSH_KNOWN_HOSTS": "~/known"})
     assert (settings.ssh_key, settings.ssh_known_hosts) == (tmp_path / "key", tmp_path / "home" / "known")
 
