@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import ast
 import copy
 import pickle
 import re
+from collections.abc import Iterator
 
 import pytest
 
@@ -141,8 +143,45 @@ def test_the_page_has_each_code_once_with_its_exit_code_and_no_other() -> None:
     assert len(ROW.findall(PAGE)) == len(CODES)
 
 
-def test_each_code_is_raised_somewhere() -> None:
-    source = "".join(
-        path.read_text(encoding="utf-8") for path in (TOP / "deploy").rglob("*.py") if path.name != "errors.py"
-    )
-    assert [code for code in CODES if f'"{code}"' not in source] == []
+CODE = re.compile(r"[A-Z][A-Z0-9]*(?:_[A-Z0-9]+)*")
+SOURCES = {
+    path: ast.parse(path.read_text(encoding="utf-8"))
+    for path in (TOP / "deploy").rglob("*.py")
+    if path.name != "errors.py"
+}
+
+
+def raised_literally(tree: ast.AST) -> Iterator[str]:
+    """Give the codes that stand where a problem, a failure or a mistake is made."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call) and ast.unparse(node.func) in ("Problem", "Failure", "Mistake.of"):
+            codes = [*node.args[:1], *(keyword.value for keyword in node.keywords if keyword.arg == "code")]
+            yield from (
+                str(part.value)
+                for code in codes
+                for part in ast.walk(code)
+                if isinstance(part, ast.Constant) and CODE.fullmatch(str(part.value))
+            )
+
+
+def told(tree: ast.AST) -> set[str]:
+    """Give the codes that stand anywhere as a word, as in tables, but for those that something is compared with."""
+    compared = {
+        id(part)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Compare)
+        for side in node.comparators
+        for part in ast.walk(side)
+    }
+    words = [node for node in ast.walk(tree) if isinstance(node, ast.Constant) and id(node) not in compared]
+    return {node.value for node in words if isinstance(node.value, str)} & set(CODES)
+
+
+def test_no_code_is_raised_that_there_is_not() -> None:
+    raised = {code for tree in SOURCES.values() for code in raised_literally(tree)}
+    assert raised - set(CODES) == set()
+    assert len(raised) > 50, "most are raised by their name"
+
+
+def test_each_code_is_raised_somewhere_and_not_only_compared_with() -> None:
+    assert set(CODES) - {code for tree in SOURCES.values() for code in told(tree)} == set()

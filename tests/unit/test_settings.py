@@ -8,9 +8,11 @@ from pathlib import Path
 
 import pydantic
 import pytest
+from dotenv import dotenv_values
 from hypothesis import given
 from hypothesis import strategies as st
 
+from deploy.envfile import read_env
 from deploy.errors import Mistake
 from deploy.lists import RAY_ARGUMENTS_OF_OURS
 from deploy.secret import Secret
@@ -493,6 +495,41 @@ def test_whatever_is_in_the_file_is_read_or_refused(tmp_path_factory: pytest.Tem
         assert all(problem.place.startswith(".env") and problem.error.isprintable() for problem in found.problems)
     else:
         assert f"{found.head}{found.app_tag}{found.my_project_url}{found.workers_file}".isprintable()
+
+
+WRITTEN = st.sampled_from(
+    ["A", "B", "=", "=", " ", "\n", "\r\n", "'", '"', "#", "\\", "\\n", "export ", "${A}", "$(touch x)", "$A", "x", "é"]
+)
+
+
+@given(st.lists(WRITTEN, max_size=25).map("".join))
+def test_what_is_read_is_what_python_dotenv_reads_without_interpolation(
+    tmp_path_factory: pytest.TempPathFactory, text: str
+) -> None:
+    file = write(tmp_path_factory.getbasetemp(), text) / ".env"
+    entries, problems = read_env(file, ".env")
+    if not problems:
+        assert {entry.key: entry.value for entry in entries} == dotenv_values(file, interpolate=False)
+
+
+@pytest.mark.parametrize(
+    ("line", "value"),
+    [
+        ("A=${HOME}$(id)`id`$HOME", "${HOME}$(id)`id`$HOME"),
+        ('A="${HOME:-x} $(id)"', "${HOME:-x} $(id)"),
+        ("A='a # b' # c", "a # b"),
+        ("A=a#b # c", "a#b"),
+        ('A="a\\nb"', "a\nb"),
+        ("A='a\\nb'", "a\\nb"),
+        ("export A = x ", "x"),
+        ("A='x'\r", "x"),
+        ("A=", ""),
+    ],
+)
+def test_a_value_is_what_stands_there(line: str, value: str, tmp_path: Path) -> None:
+    entries, problems = read_env(write(tmp_path, f"{line}\n") / ".env", ".env")
+    assert [(entry.key, entry.value) for entry in entries] == [("A", value)]
+    assert problems == ()
 
 
 @given(st.sampled_from(KEYS), st.text(max_size=40))
