@@ -131,6 +131,8 @@ class Bench:
     differs: Mapping[str, str] = field(default_factory=dict)
     values: dict[str, str] = field(default_factory=dict)
     typed: Done | None = None
+    # What runs Invoke, where that is not the operator's own shell.
+    around: tuple[str, ...] = ()
     # Each secret that must show nowhere, by what it is.
     secrets: dict[str, str] = field(default_factory=dict)
 
@@ -213,7 +215,7 @@ class Bench:
     ) -> Done:
         """Type a task."""
         known: dict[str, str | None] = {"ENVIRONMENT": self.env.stem, **NO_ENGINE, **(env or {})}
-        self.typed = command([INVOKE, *words], known, exit=exit, timeout=timeout)
+        self.typed = command([*self.around, INVOKE, *words], known, exit=exit, timeout=timeout)
         return self.typed
 
     @contextmanager
