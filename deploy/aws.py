@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -24,7 +23,6 @@ CONNECT_TIMEOUT = 5  # seconds
 READ_TIMEOUT = 15  # seconds between two bytes of an answer
 ATTEMPTS = 4
 WHOLE = 45.0  # seconds for one question, with all its attempts and the waits between them
-FIRST_WAIT = 2.0  # seconds before the second attempt; each further wait is twice as long
 QUIET = 3.0  # seconds of waiting that are not told
 LOOK = 0.2  # seconds between two looks at whether the run is halted
 SKEW = 240.0  # seconds; AWS takes a signature of the last five minutes
@@ -65,8 +63,8 @@ class Waiting:
     pause: Callable[[float], None] = time.sleep
 
 
-def ecr_client(settings: Settings) -> Any:
-    """Give boto3's client for ECR; `AWS_NO_REGION` where nobody says the region."""
+def ecr_client(settings: Settings, waiting: Waiting = Waiting()) -> Any:  # noqa: B008 - it is frozen
+    """Give boto3's client for ECR, which tells of each attempt; `AWS_NO_REGION` where nobody says the region."""
     import boto3
     from botocore.config import Config
 
@@ -79,43 +77,46 @@ def ecr_client(settings: Settings) -> Any:
         None,
     )
     with aws_errors("configuration"):
-        return boto3.Session(region_name=region, **named).client(
+        client = boto3.Session(region_name=region, **named).client(
             "ecr",
             endpoint_url=endpoint.reveal() if endpoint else None,
-            # Further attempts are ours: botocore's are silent, and have no end together.
             config=Config(
                 connect_timeout=CONNECT_TIMEOUT,
                 read_timeout=READ_TIMEOUT,
-                retries={"mode": "standard", "total_max_attempts": 1},
+                retries={"mode": "standard", "total_max_attempts": ATTEMPTS},
             ),
         )
+    tell_attempts(client, waiting)
+    return client
+
+
+def tell_attempts(client: Any, waiting: Waiting) -> None:
+    """Have each further attempt of botocore's told, with what the one before came to."""
+    came_to = ["no answer"]
+
+    def received(parsed_response: Mapping[str, Any] | None, exception: Exception | None, **_: Any) -> None:
+        error = (parsed_response or {}).get("Error", {})
+        came_to[0] = str(error.get("Code") or exception or "no answer")
+
+    def created(request: Any, **_: Any) -> None:
+        attempt = request.context.get("retries", {}).get("attempt", 1)
+        if attempt > 1:
+            waiting.say(f"AWS: {came_to[0]}; asked again ({attempt} of {ATTEMPTS})")
+
+    client.meta.events.register("response-received.ecr", received)
+    client.meta.events.register("request-created.ecr", created)
 
 
 def asked(action: str, ask: Callable[[], T], waiting: Waiting) -> T:
-    """Give AWS's answer; where AWS is too busy or cannot be reached ask again, after a wait that is told.
+    """Give AWS's answer. botocore asks again where that may help, and waits between; all of it has one end.
 
     Args:
         action: what is asked, as IAM names it.
-        ask: asks it, once.
+        ask: asks it.
         waiting: how a wait is told, and passes.
     """
-    from botocore.exceptions import BotoCoreError, ClientError
-
-    end = time.monotonic() + WHOLE
-    for attempt in range(1, ATTEMPTS + 1):
-        try:
-            with aws_errors(action):
-                return in_time(action, ask, end, waiting)
-        except Failure as failure:
-            cause = failure.__cause__
-            wait = FIRST_WAIT * 2 ** (attempt - 1) * random.uniform(0.5, 1)  # noqa: S311 - no secret
-            if not (isinstance(cause, BotoCoreError | ClientError) and passes(cause)):
-                raise
-            if attempt == ATTEMPTS or time.monotonic() + wait > end:
-                raise Failure(failure.code, f"{failure.error}, after {attempt} attempts", failure.cure) from cause
-            waiting.say(f"{failure.error}: asking again in {wait:.0f} s ({attempt + 1} of {ATTEMPTS})")
-            waiting.pause(wait)
-    raise AssertionError("the last attempt returns or raises")
+    with aws_errors(action):
+        return in_time(action, ask, time.monotonic() + WHOLE, waiting)
 
 
 def in_time(action: str, ask: Callable[[], T], end: float, waiting: Waiting) -> T:
@@ -138,22 +139,12 @@ def in_time(action: str, ask: Callable[[], T], end: float, waiting: Waiting) -> 
     while not over.wait(LOOK):
         waiting.pause(0)
         if time.monotonic() > end:
-            raise Failure("AWS_FAILED", f"AWS, asked for {action}: no whole answer in {WHOLE:.0f} s", "Try again later")
+            raise Failure("AWS_FAILED", f"AWS, asked for {action}: no whole answer in {WHOLE:g} s", "Try again later")
         if time.monotonic() > begun + QUIET:
             waiting.say(Amount("waits for AWS's answer"))
     if errors:
         raise errors[0]
     return answers[0]
-
-
-def passes(error: Exception) -> bool:
-    """Tell whether an error may be gone at the next attempt."""
-    from botocore.exceptions import ClientError, ConnectionError, HTTPClientError, SSLError
-
-    if isinstance(error, ClientError):
-        status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
-        return error.response.get("Error", {}).get("Code") in THROTTLED or status == 429 or status >= 500
-    return isinstance(error, ConnectionError | HTTPClientError) and not isinstance(error, SSLError)
 
 
 @contextmanager
@@ -173,6 +164,8 @@ def client_failure(response: Mapping[str, Any], action: str) -> Failure:
     """Give the failure for what AWS answered."""
     error = response.get("Error", {})
     code, message = str(error.get("Code", "")), str(error.get("Message", ""))
+    again = response.get("ResponseMetadata", {}).get("RetryAttempts", 0)
+    attempts = f", after {again + 1} attempts" if again else ""
     if code in SIGNATURE and (skew := skew_failure(response, message)):
         return skew
     if code in EXPIRED:
@@ -186,8 +179,8 @@ def client_failure(response: Mapping[str, Any], action: str) -> Failure:
             "Check AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE",
         )
     if code in THROTTLED:
-        return Failure("AWS_THROTTLED", f"AWS wants fewer calls: {message}", "Try again in a minute")
-    return Failure("AWS_FAILED", f"AWS, asked for {action}: {code} {message}")
+        return Failure("AWS_THROTTLED", f"AWS wants fewer calls: {message}{attempts}", "Try again in a minute")
+    return Failure("AWS_FAILED", f"AWS, asked for {action}: {code} {message}{attempts}")
 
 
 def allow(action: str) -> str:

@@ -131,7 +131,7 @@ class Ecr:
 
     def _ecr(self) -> Any:
         if self._client is None:
-            self._client = ecr_client(self._settings)
+            self._client = ecr_client(self._settings, self._waiting)
         return self._client
 
 

@@ -31,6 +31,11 @@ class Sign(NamedTuple):
 ANY = (Sign(r"no space left on device|disk quota exceeded", "DISK_FULL", "Make room: docker system df"),)
 REGISTRY = (
     *ANY,
+    Sign(
+        r"verification failed|unexpected digest|invalid checksum|gzip: invalid|flate: corrupt",
+        "DIGEST_MISMATCH",
+        "What the registry sent is damaged; publish the image anew, under another tag if it is the same again",
+    ),
     Sign(r"x509:|\btls: ", "REGISTRY_TLS", "Put the registry's CA into /etc/docker/certs.d/REGISTRY/ca.crt"),
     Sign(r"http: server gave HTTP response to HTTPS client", "REGISTRY_TLS", "Have the registry speak TLS"),
     Sign(
