@@ -6,6 +6,7 @@ import base64
 import os
 from collections.abc import Iterator
 from typing import Any
+from unittest.mock import Mock
 
 import botocore.exceptions as aws
 import pytest
@@ -59,7 +60,7 @@ def code(error: Exception) -> str:
 
 @pytest.fixture
 def ecr(client: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[Ecr]:
-    monkeypatch.setattr(registries, "ecr_client", lambda _: client)
+    monkeypatch.setattr(registries, "ecr_client", lambda *_: client)
     yield Ecr(of())
     for repository in client.describe_repositories()["repositories"]:
         client.delete_repository(repositoryName=repository["repositoryName"], force=True)
@@ -108,7 +109,7 @@ def test_what_differs_in_a_repository_that_is_there_is_told_with_what_would_chan
 def test_a_login_that_is_over_before_it_is_used_has_no_end_and_is_told_once(client: Any) -> None:
     said: list[Any] = []
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(registries, "ecr_client", lambda _: client)
+        patched.setattr(registries, "ecr_client", lambda *_: client)
         ecr = Ecr(of(), Waiting(said.append))
         # As moto plays it, each ended in 2015.
         assert [ecr.credentials(ECR_HOST).expires for _ in range(3)] == [None] * 3
@@ -150,7 +151,7 @@ def test_a_login_is_for_the_registry_and_does_not_show_its_password(ecr: Ecr) ->
 
 
 def test_aws_is_first_contacted_by_the_first_call(monkeypatch: pytest.MonkeyPatch) -> None:
-    def contacted(_: Settings) -> None:
+    def contacted(*_: object) -> None:
         raise AssertionError("contacted")
 
     monkeypatch.setattr(registries, "ecr_client", contacted)
@@ -163,7 +164,7 @@ def test_aws_is_first_contacted_by_the_first_call(monkeypatch: pytest.MonkeyPatc
 @pytest.fixture
 def stubber(client: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[Stubber]:
     """Have the client answer as the test says."""
-    monkeypatch.setattr(registries, "ecr_client", lambda _: client)
+    monkeypatch.setattr(registries, "ecr_client", lambda *_: client)
     with Stubber(client) as stubber:
         yield stubber
 
@@ -263,8 +264,9 @@ def told(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
         def __init__(self, **session: Any) -> None:
             said.update(session)
 
-        def client(self, service: str, *, config: Any, **client: Any) -> None:
+        def client(self, service: str, *, config: Any, **client: Any) -> Mock:
             said.update(client, service=service, timeouts=(config.connect_timeout, config.read_timeout))
+            return Mock()
 
     monkeypatch.setattr("boto3.Session", Session)
     return said

@@ -207,6 +207,7 @@ def test_a_failing_step_has_the_code_of_what_failed(command: str, error: str, co
         ("name unknown: The repository with name 'x' does not exist in the registry", "IMAGE_NOT_FOUND"),
         ("write /var/lib/docker/tmp/x: no space left on device", "DISK_FULL"),
         ("open /var/lib/docker/tmp/x: permission denied", "PULL_FAILED"),
+        ("filesystem layer verification failed for digest sha256:aa", "DIGEST_MISMATCH"),
         ("toomanyrequests: You have reached your pull rate limit.", "PULL_FAILED"),
     ],
 )  # fmt: skip
