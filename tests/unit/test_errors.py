@@ -185,3 +185,25 @@ def test_no_code_is_raised_that_there_is_not() -> None:
 
 def test_each_code_is_raised_somewhere_and_not_only_compared_with() -> None:
     assert set(CODES) - {code for tree in SOURCES.values() for code in told(tree)} == set()
+
+
+# What no test brings about by a task: why not. `tests/unit` has each of them nevertheless.
+NOT_BROUGHT_ABOUT = {
+    "APT_LOCKED": "apt itself waits for two minutes before it says so; a lock that is let go in time is D1",
+    "HARDENING_REFUSED": "wants an engine that cannot drop capabilities, and this machine has none",
+    "JOB_STILL_RUNS": "Ray kills what does not end three seconds after it was asked to",
+    "PUSH_FAILED": "the engine repeats for a minute what a registry refuses; a way to it that is lost is I8",
+    "RAY_NOT_JOINED": "no other cause may be found, and a worker has a minute and a half to join",
+}
+BROUGHT_ABOUT = (*TOP.glob("tests/faults/rows_*.py"), *TOP.glob("tests/hosts/*.py"), TOP / "tests/unit/test_told.py")
+
+
+def words_of(tree: ast.AST) -> set[str]:
+    """Give the codes in what a test compares with, or looks for in what was told."""
+    texts = [node.value for node in ast.walk(tree) if isinstance(node, ast.Constant) and isinstance(node.value, str)]
+    return {word for text in texts for word in CODE.findall(text)} & set(CODES)
+
+
+def test_each_code_is_brought_about_by_a_task_or_it_is_said_why_not() -> None:
+    brought = set().union(*(words_of(ast.parse(path.read_text(encoding="utf-8"))) for path in BROUGHT_ABOUT))
+    assert set(CODES) - brought == set(NOT_BROUGHT_ABOUT)
