@@ -179,6 +179,7 @@ def client_failure(response: Mapping[str, Any], action: str) -> Failure:
             "Check AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE",
         )
     if code in THROTTLED:
+        return Failure("AWS_THROTTLED", f"AWS wants fewer calls: {message}{attempts}", "Try again in a minute")
     return Failure(
         "AWS_FAILED",
         f"AWS, asked for {action}: {code} {message}{attempts}",
