@@ -196,7 +196,7 @@ def another_ray(bench: Bench) -> Fault:
     bench.invoke("cluster.stop-workers", exit=0)
     with bench.another_image("raydock-stub-other", "RUN sed -i s/2.60.0/2.60.1/ /opt/stub/*/METADATA"):
         uri = bench.invoke("publish", "--json", exit=0).report["uri"]
-    with bench.settings(IMAGE=f"{uri}:latest"):
+    with bench.settings(IMAGE=uri):
         done = yield
     assert "Ray 2.60.1" in done.err, done.err
     assert "Ray 2.60.0" in done.err

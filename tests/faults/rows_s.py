@@ -224,7 +224,7 @@ def changed_key(bench: Bench) -> Fault:
         log = worker.run("cat", "/root/mitm.log")
     worker.shell("rm -f /root/mitm*")
     told = done.node(worker.node)["error"]
-    assert f"{bench.known_hosts}:" in told
+    assert f"{bench.known_hosts}:" in told, told
     assert told.count("SHA256:") == 2
     assert "Connection from" in log
     assert "userauth" not in log
