@@ -6,11 +6,25 @@ import os
 import pwd
 import shlex
 import stat
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 ROOT = 0
 KB, MB = 2**10, 2**20
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Have a text of UTF-8 in a file that only its owner may read: all of it, or, with an `OSError`, what was there."""
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8", errors="surrogateescape") as file:
+            file.write(text)
+        Path(name).replace(path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
 
 
 def read_bytes(path: Path, largest: int) -> bytes:

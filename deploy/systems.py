@@ -24,6 +24,8 @@ class Packages:
     refresh: Words = ()
     # What it says where somebody else has its lock, and the code of that.
     lock: tuple[str, str] | None = None
+    # A line of sh that prints who has it, as `12 (apt-get)`, or nothing.
+    holder: str = ""
 
     def code(self, error: str) -> str:
         """Give the code for what it said."""
@@ -37,7 +39,14 @@ class Packages:
 
 # dnf fetches its lists, and waits for another dnf, by itself.
 DNF = Packages(("dnf", "-y", "install"), "DNF_FAILED")
-APT_GET = Packages((*APT, "install"), "APT_FAILED", (*APT, "update"), ("Could not get lock", "APT_LOCKED"))
+# The kernel's list of locks has a file by its inode; who has it may have ended since.
+APT_HOLDER = r"""
+inode=$(stat -c %i /var/lib/dpkg/lock-frontend 2>/dev/null) || exit 0
+while read -r _ _ _ _ pid file _; do
+  [ "${file##*:}" != "$inode" ] || echo "$pid ($(cat "/proc/$pid/comm" 2>/dev/null))"
+done </proc/locks
+""".strip()
+APT_GET = Packages((*APT, "install"), "APT_FAILED", (*APT, "update"), ("Could not get lock", "APT_LOCKED"), APT_HOLDER)
 
 
 @dataclass(frozen=True)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
+import errno
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from deploy.errors import Failure, RaydockError
+from deploy.files import write_whole
 from deploy.hostkeys import HostKeyRefused, known_hosts_file
 from deploy.known_hosts import KnownHosts, entry, fingerprint
 from deploy.report import Outcome, Report
@@ -126,19 +126,16 @@ def _show(shown: Sequence[Shown], line: object) -> None:
 
 def _record(path: Path, shown: Sequence[Shown]) -> None:
     """Replace what the file has for these hosts' changed keys, and add the new lines; whole or not at all."""
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     lines = path.read_text(encoding="utf-8", errors="surrogateescape").splitlines() if path.exists() else []
     replaced = [one for one in shown if one.code == "HOST_KEY_CHANGED"]
     kept = [line for line in lines if not any(_is_about(line, one) for one in replaced)]
     text = "\n".join([*kept, *dict.fromkeys(one.line.rstrip("\n") for one in shown)]) + "\n"
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
-        with os.fdopen(handle, "w", encoding="utf-8", errors="surrogateescape") as file:
-            file.write(text)
-        Path(name).replace(path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
+        write_whole(path, text)
+    except OSError as error:
+        code = "DISK_FULL" if error.errno in (errno.ENOSPC, errno.EDQUOT) else "CONFIG"
+        cure = "Make room there (df -h), or set SSH_KNOWN_HOSTS to a file elsewhere; it is as it was"
+        raise Failure(code, f"cannot be written: {error.strerror}", cure, place=str(path)) from error
 
 
 def _is_about(line: str, one: Shown) -> bool:

@@ -63,6 +63,8 @@ def os_release(site: Site) -> str:
 def install(site: Site, packages: Packages, package: str) -> None:
     """Install a package; the lists are fetched only where it is not found."""
     line = (*packages.install, package)
+    if packages.holder and (holder := site.run("sh", "-c", packages.holder, root=True).strip()):
+        site.say(f"waiting for the package manager's lock, held by pid {holder}")
     try:
         if packages.refresh:
             if site.ask(*line, root=True, timeout=INSTALL_DEADLINE, live=True, outlives=True):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,18 @@ from tests.faults.catalogue import COUNTS, IMPOSSIBLE, NUMBERS
 from tests.faults.judge import RECORDS
 
 PAGE = RECORDS.with_suffix(".md")
+BY_HAND = RECORDS / "by-hand.json"
+BY_HAND_HEAD = """
+
+## The document's own lines
+
+The same faults, met by what the document types: parallel-ssh and `docker kill $(docker ps -q)` ({peer}, at {commit}),
+by `python -m tests.faults.by_hand`. Those oracles judge it that need no report. Seconds are of the lines, and behind
+them those of Raydock's row, which may be of another task.
+
+| row | fault | typed | exit | s | violated |
+|---|---|---|---|---|---|
+"""
 FAMILIES = {
     "S": "Reaching nodes",
     "D": "Docker on nodes",
@@ -58,7 +70,21 @@ def page(found: Mapping[str, Mapping[str, Any]]) -> str:
     missing = [number for number in NUMBERS if number not in found]
     parts.append(f"\n## Not done\n\n{', '.join(number for number in missing if number not in IMPOSSIBLE) or 'None'}.\n")
     parts += [f"\n- {number}: {reason}" for number, reason in IMPOSSIBLE.items()]
-    return "".join(parts)
+    return "".join([*parts, *by_hand(found)])
+
+
+def by_hand(found: Mapping[str, Mapping[str, Any]], file: Path = BY_HAND) -> Iterator[str]:
+    """Write what came of the document's own lines, beside what came of Raydock."""
+    if not file.exists():
+        return
+    record = json.loads(file.read_text(encoding="utf-8"))
+    yield BY_HAND_HEAD.format(peer=record["peer"], commit=record["commit"])
+    for row in record["rows"]:
+        wrong = "; ".join(f"{name}: {said}" for name, said in row["wrong"].items()) or "none"
+        ours = found.get(row["row"])
+        seconds = f"{ours['seconds']:g}" if ours else "-"
+        title = ours["title"] if ours else ""
+        yield f"| {row['row']} | {title} | {row['task']} | {row['exit']} | {row['seconds']:g} ({seconds}) | {wrong} |\n"
 
 
 def line(record: Mapping[str, Any]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -11,6 +12,7 @@ from tests.faults.bench import Bench, FaultyHost
 from tests.faults.row import Fault, row
 
 ENGINE_FILES = "/var/lib/docker"
+INCOMING = "/var/lib/docker/tmp"
 REMOVE = "service docker stop; DEBIAN_FRONTEND=noninteractive apt-get remove -y docker.io; rm -f /var/run/docker.pid"
 
 
@@ -52,6 +54,14 @@ def without_docker(host: FaultyHost) -> Iterator[None]:
     yield
 
 
+HOLDS = """
+import fcntl, time
+file = open("/var/lib/dpkg/lock-frontend", "w")
+fcntl.lockf(file, fcntl.LOCK_EX)
+time.sleep(8)
+"""
+
+
 @row(
     "D1",
     "another package manager is at work",
@@ -63,12 +73,11 @@ def without_docker(host: FaultyHost) -> Iterator[None]:
 )
 def apt_is_locked(bench: Bench) -> Fault:
     with without_docker(bench.worker):
-        bench.worker.box.exec_run(["flock", "/var/lib/dpkg/lock-frontend", "sleep", "8"], detach=True)
+        bench.worker.box.exec_run(["python3", "-c", HOLDS], detach=True)
         done = yield
     bench.worker.start_engine()
     bench.has_decoys()
-    assert "lock-frontend" in done.err, done.err
-    assert "held by process" in done.err, done.err
+    assert re.search(r"waiting for the package manager's lock, held by pid \d+ \(python3\)", done.err), done.err
 
 
 @row(
@@ -210,9 +219,10 @@ def fill(file: Path) -> None:
 def read_only(bench: Bench) -> Fault:
     with bench.another_image("raydock-stub-heavy", heavy(1)):
         bench.invoke("publish", exit=0)
-        bench.worker.run("mount", "-o", "remount,ro", ENGINE_FILES)
+        bench.worker.shell(f"mount --bind {INCOMING} {INCOMING}")
+        bench.worker.run("mount", "-o", "remount,bind,ro", INCOMING)
         try:
             done = yield
         finally:
-            bench.worker.run("mount", "-o", "remount,rw", ENGINE_FILES)
+            bench.worker.run("umount", INCOMING)
     assert "read-only file system" in done.err

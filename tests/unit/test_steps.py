@@ -27,6 +27,7 @@ from deploy.steps.joining import Join, Ports, Probe, Settle, ShowRay
 from deploy.steps.manual import Commit, ShowLeft
 from deploy.steps.publishing import CheckLogin, CreateRepository, Push, ShowPublished, ShowRepository, Tag, moment
 from deploy.steps.setup import InstallDocker, JoinDockerGroup, MakeStateFolder, StartDocker
+from deploy.systems import APT_HOLDER
 from deploy.systems import ENGINE as HAS_ENGINE
 
 from .fakes import DIGEST, LOGIN, Cluster, FakeSite, Image, Row, bash, command_failed, containers, program, scope
@@ -196,7 +197,13 @@ SHELL: dict[str, Case] = {
     "install Docker": Case(
         InstallDocker(),
         without_docker,
-        ["cat /etc/os-release", "sudo true", f"{APT} install docker.io", "sudo sh -c 'command -v docker'"],
+        [
+            "cat /etc/os-release",
+            "sudo true",
+            shlex.join(("sudo", "sh", "-c", APT_HOLDER)),
+            f"{APT} install docker.io",
+            "sudo sh -c 'command -v docker'",
+        ],
     ),
     "start Docker": Case(
         StartDocker(),
@@ -235,6 +242,14 @@ def test_the_action_runs(case: Case) -> None:
     one.commands.clear()
     case.step.apply(one)
     assert one.commands == case.calls
+
+
+def test_who_has_the_lock_is_told_before_it_is_waited_for() -> None:
+    one = site()
+    without_docker(one)
+    one.answers[shlex.join(("sh", "-c", APT_HOLDER))] = "77 (unattended-upgr)\n"
+    InstallDocker().apply(one)
+    assert one.said == ["waiting for the package manager's lock, held by pid 77 (unattended-upgr)"]
 
 
 def test_old_package_lists_are_fetched_before_a_second_try() -> None:
