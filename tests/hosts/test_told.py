@@ -38,11 +38,12 @@ def system(host: PracticeHost, name: str) -> Iterator[None]:
 
 # Ends what Ray has each program kept by.
 KEEPER = """
-import os, signal, time
+import contextlib, os, signal, time
 from pathlib import Path
 for found in Path("/proc").glob("[0-9]*/cmdline"):
-    if b"ray::JobSupervisor" in found.read_bytes():
-        os.kill(int(found.parent.name), signal.SIGKILL)
+    with contextlib.suppress(OSError):
+        if b"ray::JobSupervisor" in found.read_bytes():
+            os.kill(int(found.parent.name), signal.SIGKILL)
 time.sleep(60)
 """
 
