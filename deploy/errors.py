@@ -78,6 +78,7 @@ CODES: Mapping[str, Kind] = MappingProxyType(
         "API_TOO_OLD": Kind.FAILED,
         "HARDENING_REFUSED": Kind.FAILED,
         "NAME_CONFLICT": Kind.FAILED,
+        "SAME_MACHINE": Kind.FAILED,
         "SPEC_CHANGED": Kind.FAILED,
         "CONTAINER_NOT_FOUND": Kind.FAILED,
         "CONTAINER_RUNS": Kind.FAILED,

@@ -165,6 +165,10 @@ class Host(ABC):
         """Give the site of another node of this run."""
         return self._run.host(node)
 
+    def first_at(self, address: str) -> Node:
+        """Give the node that was first found at an address for Ray in this run."""
+        return self._run.first_at(address, self.node)
+
     def pause(self, seconds: float) -> None:
         """Let time pass between two looks at something; what halts the run ends it."""
         self._run.pause(seconds)

@@ -94,6 +94,7 @@ class Run:
         # Set once nobody waits any more for steps that are still at work.
         self.left = threading.Event()
         self._hosts: dict[Node, Host] = {}
+        self._addresses: dict[str, Node] = {}
         self._shared: dict[str, Shared] = {}
         self._lock = threading.Lock()
 
@@ -208,6 +209,12 @@ class Run:
     def leave(self) -> None:
         """Have nobody wait any more for the steps that are still at work."""
         self.left.set()
+
+    def first_at(self, address: str, node: Node) -> Node:
+        """Give the node that was first found at an address for Ray; the head is there before all others."""
+        head = self.scope.inventory.head
+        with self._lock:
+            return self._addresses.setdefault(address, head if address == self.found("head_address") else node)
 
     def found(self, name: str) -> Any:
         """Give a shared value if it was found out; None if not."""

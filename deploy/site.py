@@ -261,6 +261,9 @@ class Site(Protocol):
     def resolve(self, late: Any) -> Any:
         """Give a late value as it was found, of its own type."""
 
+    def first_at(self, address: str) -> Node:
+        """Give the node that was first found at an address for Ray in this run: this one, or another name of it."""
+
     def reconnect(self) -> None:
         """Have the next command run in a new session."""
 

@@ -211,7 +211,7 @@ class HeadRuns(Step):
 
 @dataclass(frozen=True)
 class FindAddress(Step):
-    """Find the node's address for Ray on its own connection, before the head is asked about it."""
+    """Find the node's address for Ray on its own connection, before the head is asked about it; it is nobody else's."""
 
     changes: ClassVar[bool] = False
     told: ClassVar[bool] = False
@@ -227,7 +227,11 @@ class FindAddress(Step):
         return f"echo address {quoted(self.address)}"
 
     def done(self, site: Site) -> bool:
-        site.note(address=site.value(self.address))
+        address = site.value(self.address)
+        site.note(address=address)
+        if (other := site.first_at(address)) != site.node:
+            error = f"{other.name} and it lead to one machine: {address} is the address of both"
+            raise Failure("SAME_MACHINE", error, "Take one of the two out of the list")
         return True
 
     def apply(self, site: Site) -> None:

@@ -16,7 +16,9 @@ NUMBERS = [
     for name in ([f"{letter}{number}", "S11b"] if (letter, number) == ("S", 11) else [f"{letter}{number}"])
 ]
 # What cannot be brought about on one machine without a network of its own: the reason. It counts as not done.
-IMPOSSIBLE: dict[str, str] = {}
+IMPOSSIBLE: dict[str, str] = {
+    "D12": "the engines here take each version that the SDK speaks; tests/hosts/test_engine.py has a stand-in",
+}
 
 
 def rows() -> dict[str, Row]:

@@ -359,3 +359,30 @@ def restarts_between_steps(bench: Bench) -> Fault:
             yield
         bench.comes_back(bench.worker)
         bench.invoke("cluster.stop", exit=0)
+
+
+@row(
+    "S19",
+    "two names lead to one machine",
+    task=("cluster.start",),
+    running=False,
+    exit=3,
+    code="SAME_MACHINE",
+    told_of="nobody",
+    bench="B",
+    within=20,
+)
+def two_names(bench: Bench) -> Fault:
+    worker, second = bench.worker, bench.worker.address.rpartition(".")[0] + ".77"
+    worker.run("ip", "addr", "add", f"{second}/24", "dev", "eth0")
+    lines = bench.workers_file.read_text()
+    bench.workers_file.write_text(f"{lines}ubuntu@{second}\n")
+    try:
+        with known_hosts(bench, f"{bench.known_hosts.read_text()}{second} {host_key(worker)}\n"):
+            done = yield
+    finally:
+        bench.workers_file.write_text(lines)
+        worker.run("ip", "addr", "del", f"{second}/24", "dev", "eth0")
+    told = {done.node(name)["code"] for name in (worker.node, second)}
+    assert told == {None, "SAME_MACHINE"}
+    assert len(bench.sight(worker).ours) == 1

@@ -389,6 +389,9 @@ class FakeSite:
             self.fail(failure)
         return changed
 
+    def first_at(self, address: str) -> Node:
+        return self._cluster.addresses.setdefault(address, self.node)
+
     def reconnect(self) -> None:
         self.sessions += 1
 
@@ -425,6 +428,7 @@ class Cluster:
     def __init__(self, of: Scope) -> None:
         self.registry = FakeRegistry()
         self.sites = {node.name: FakeSite(node, self) for node in of.inventory.nodes}
+        self.addresses: dict[str, Node] = {}
 
     @property
     def head(self) -> FakeSite:
@@ -433,6 +437,7 @@ class Cluster:
     def perform(self, plan: Plan) -> list[str]:
         """Perform a plan as a new run, one chain after the other, and give what it changed: `node: what was done`."""
         changed = []
+        self.addresses.clear()
         for one in self.sites.values():
             one.forget()
         for stage in plan.stages:

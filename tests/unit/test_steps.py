@@ -20,7 +20,7 @@ from deploy.probes import PROBED_PATH
 from deploy.ray import TOKEN_PATH, Container
 from deploy.steps.building import CA_BUNDLE, REVISION_LABEL, Build, HaveBase, MakeRoot
 from deploy.steps.clearing import ClearName
-from deploy.steps.cluster import AwaitGcs, FreePorts, HeadRuns, ReachGcs
+from deploy.steps.cluster import AwaitGcs, FindAddress, FreePorts, HeadRuns, ReachGcs
 from deploy.steps.containers import Create, LayToken, ShowContainer, StartContainer, StopContainers
 from deploy.steps.images import FindRay, FitsEngine, FitsHead, Login, Pull
 from deploy.steps.joining import Join, Ports, Probe, Settle, ShowRay
@@ -1193,6 +1193,15 @@ def test_no_token_is_told() -> None:
     SHOW.apply(made.head)
     assert 'another"' not in repr(made.sites["two"].failure)
     assert "one" not in str(made.sites["two"].failure).split()
+
+
+def test_two_names_of_one_machine_are_told_and_the_first_one_stays() -> None:
+    made = cluster()
+    for name in ("one", "two"):
+        made.sites[name].perform([FindAddress("10.0.0.2")])
+    assert failures(made) == {"two": "SAME_MACHINE"}
+    assert made.sites["two"].failure
+    assert made.sites["two"].failure.error == "one and it lead to one machine: 10.0.0.2 is the address of both"
 
 
 @pytest.mark.usefixtures("clock")
