@@ -127,10 +127,13 @@ def actions(host: Any, since: int) -> set[str] | None:
 
 
 def commit() -> str:
-    """Name what is checked out."""
-    return subprocess.run(
-        ["git", "describe", "--always", "--dirty"], cwd=TOP, capture_output=True, text=True, check=True
-    ).stdout.strip()
+    """Name what is checked out, and whether it was changed since; the records that a run writes are no change."""
+
+    def git(*words: str) -> str:
+        return subprocess.run(["git", *words], cwd=TOP, capture_output=True, text=True, check=True).stdout.strip()
+
+    changed = git("status", "--porcelain", "--untracked-files=no", "--", ".", ":!docs/faults", ":!docs/faults.md")
+    return git("rev-parse", "--short", "HEAD") + ("-dirty" if changed else "")
 
 
 def keep(record: dict[str, Any], folder: Path = RECORDS) -> None:
