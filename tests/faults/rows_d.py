@@ -212,7 +212,7 @@ def fill(file: Path) -> None:
     task=("cluster.pull",),
     running=False,
     exit=3,
-    code="DOCKER_FAILED",
+    code="PULL_FAILED",
     bench="B",
     within=30,
     converge=("cluster.pull",),
