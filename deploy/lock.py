@@ -28,6 +28,7 @@ LETTING_GO = 3.0  # seconds for it to end
 MOMENT = 2.0  # seconds in which a holder has said who it is for
 RETRY = 1.0  # seconds between two tries, where somebody waits for it
 BUSY, NO_FILE = 75, 73
+NO_FLOCK = "flock is not installed"
 
 Start = Callable[[str], Talk]
 
@@ -89,6 +90,7 @@ def holder(cluster: str, word: str, silence: float) -> str:
     held = f"""\
 d={folder}
 umask 002
+command -v flock >/dev/null || {{ echo {NO_FLOCK} >&2; exit {NO_FILE}; }}
 [ -d "$d" ] || install -d -m 2770 -g docker "$d" 2>/dev/null || install -d -m 2770 "$d" || exit {NO_FILE}
 [ -e "$d/lock" ] || : >>"$d/lock" || exit {NO_FILE}
 exec 9<"$d/lock" || exit {NO_FILE}
@@ -120,7 +122,7 @@ def who_holds(host: Talker, cluster: str) -> Held | None:
     """Give who has the lock; None where nobody has."""
     folder = shlex.quote(state_folder(cluster))
     # Whoever may not look needs no lock to be told so: taking it says what to do.
-    line = f'd={folder}; exec 9<"$d/lock" && {{ flock -n 9 || {{ {SHOWN}; }}; }}'
+    line = f'd={folder}; command -v flock >/dev/null && exec 9<"$d/lock" && {{ flock -n 9 || {{ {SHOWN}; }}; }}'
     talk = host.talk(shlex.join(["sh", "-c", line]))
     said = b""
     while piece := talk.receive(ANSWER):
@@ -280,6 +282,8 @@ def no_place(code: int | None, errors: str, cluster: str) -> Failure:
         return Failure(
             "SUDO_PASSWORD_NEEDED", "the lock's folder is not there, and sudo asks", f"On the head: {by_hand}"
         )
+    if NO_FLOCK in errors:
+        by_hand = "sudo apt-get install util-linux"
     said = errors or f"it ended with {code}"
     return Failure("LOCK_FAILED", f"the lock cannot be taken: {said}", f"On the head: {by_hand}")
 

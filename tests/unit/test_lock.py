@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shlex
+import shutil
 import subprocess
 import threading
 import time
@@ -268,10 +269,19 @@ def test_a_folder_that_cannot_be_had_is_told_with_the_line_to_type(here: Here, m
     assert failure.problem.cure == "On the head: sudo install -d -m 2770 -g docker /proc/blue"
 
 
-def test_a_head_without_flock_is_told(here: Here, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_head_without_flock_is_told_and_not_taken_for_a_busy_one(
+    here: Here, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    programs = tmp_path / "bin"
+    programs.mkdir()
+    for name in ("sh", "id", "install", "date", "timeout", "head", "dd", "cat", "rm"):
+        (programs / name).symlink_to(str(shutil.which(name)))
     plain = here.talk
-    monkeypatch.setattr(here, "talk", lambda command: plain(f"flock() {{ return 9; }}; PATH=/nonexistent; {command}"))
-    assert refused(lock(here, ALICE)).code == "LOCK_FAILED"
+    monkeypatch.setattr(here, "talk", lambda command: plain(f"PATH={programs}; export PATH; {command}"))
+    failure = refused(lock(here, ALICE))
+    assert (failure.code, failure.error) == ("LOCK_FAILED", "the lock cannot be taken: flock is not installed")
+    assert failure.cure == "On the head: sudo apt-get install util-linux"
+    assert who_holds(here, "blue") is None
 
 
 @pytest.mark.parametrize(
