@@ -165,6 +165,10 @@ class Host(ABC):
         """Give the site of another node of this run."""
         return self._run.host(node)
 
+    def anew(self, late: Any, former: Any) -> Any:
+        """Give a value that all nodes share, found out again unless another node did since it was `former`."""
+        return self._run.anew(late, former, self)
+
     def first_at(self, address: str) -> Node:
         """Give the node that was first found at an address for Ray in this run."""
         return self._run.first_at(address, self.node)

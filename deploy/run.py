@@ -141,6 +141,13 @@ class Run:
                 raise
             raise Failure("HEAD_FAILED", f"the head failed ({broken.code}), and has what this node needs") from failure
 
+    def anew(self, late: Late[Any], former: Any, asking: Host) -> Any:
+        """Give a value that all nodes share, found out again unless another node did since it was `former`."""
+        with self._lock:
+            if (cell := self._shared.get(late.name)) and cell.known() is former:
+                del self._shared[late.name]
+        return self.shared(late, asking)
+
     def _await_head(self) -> None:
         end = time.monotonic() + GATE_DEADLINE
         while not self.head_ready.wait(LOOK):

@@ -264,6 +264,9 @@ class Site(Protocol):
     def first_at(self, address: str) -> Node:
         """Give the node that was first found at an address for Ray in this run: this one, or another name of it."""
 
+    def anew(self, late: Any, former: Any) -> Any:
+        """Give a value that all nodes share, found out again, unless somebody did since it was `former`."""
+
     def reconnect(self) -> None:
         """Have the next command run in a new session."""
 

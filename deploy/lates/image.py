@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from deploy.errors import Failure
 from deploy.image import ImageRef
-from deploy.lates.registry import RegistryLogin, docker_cli, logged_in, login_needed, registry_password, repository_uri
+from deploy.lates.registry import RegistryLogin, docker_cli, logged_in, registry_password, repository_uri, with_login
 from deploy.plan import Late, Place, Word, phrase, quoted
 from deploy.ray import container_name
 
@@ -44,8 +44,7 @@ def given_image(settings: Settings, image: str) -> Late[str]:
     def resolve(site: Site) -> str:
         if "@" in image:
             return image
-        with login_needed(site, login):
-            return by_digest(site, image, site.resolve(login) if login else None)
+        return with_login(site, login, lambda held: by_digest(site, image, held))
 
     return Late("image", shell, resolve, Place.HEAD, needs=(login,) if login else ())
 
@@ -74,8 +73,7 @@ def published_image(settings: Settings) -> Late[str]:
     latest = phrase(uri, ":latest")
 
     def resolve(site: Site) -> str:
-        with login_needed(site, login):
-            return by_digest(site, site.value(latest), site.resolve(login))
+        return with_login(site, login, lambda held: by_digest(site, site.value(latest), held))
 
     return Late("image", published_shell(latest, uri, login), resolve, Place.HEAD, needs=(login,))
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterator
-from contextlib import contextmanager
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from deploy.errors import Failure
 from deploy.image import ImageRef
@@ -14,7 +14,10 @@ from deploy.plan import Late, Place, Word, quoted
 
 if TYPE_CHECKING:
     from deploy.settings import Settings
-    from deploy.site import Site
+    from deploy.site import Credentials, Site
+
+T = TypeVar("T")
+NEARLY_OVER = 600  # seconds before its end in which a login is asked for anew
 
 
 def repository_uri(settings: Settings) -> Word:
@@ -89,15 +92,35 @@ def login_line(login: RegistryLogin, question: str = "") -> str:
     return f"{question}{words.removesuffix(' && ') or ':'}"
 
 
-@contextmanager
-def login_needed(site: Site, login: RegistryLogin | None) -> Iterator[None]:
-    """Have a refusal in the block, which brings this login, tell the next move that the registry knows."""
+def with_login(site: Site, login: RegistryLogin | None, use: Callable[[Credentials | None], T]) -> T:
+    """Do something with a login, or without where none is needed.
+
+    One of AWS's that ends soon, or is refused, is asked for anew, once for all nodes; what is refused then as well tells
+    the next move that the registry knows.
+    """
+    if login is None:
+        return use(None)
+    held = site.resolve(login)
+    # One that Docker's configuration keeps would be the same again.
+    if held and login.shell:
+        held = held if lasts(held) else site.anew(login, held)
+        try:
+            return use(held)
+        except Failure as failure:
+            if failure.code != "REGISTRY_AUTH":
+                raise
+            held = site.anew(login, held)
     try:
-        yield
+        return use(held)
     except Failure as failure:
-        if failure.code != "REGISTRY_AUTH" or login is None or not site.registry.cure:
+        if failure.code != "REGISTRY_AUTH" or not site.registry.cure:
             raise
         raise Failure(failure.code, failure.error, site.registry.cure) from failure
+
+
+def lasts(held: Credentials) -> bool:
+    """Tell whether a login has a while to go, as far as anybody tells."""
+    return held.expires is None or held.expires > time.time() + NEARLY_OVER
 
 
 def docker_cli(login: RegistryLogin | None) -> str:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from deploy.errors import Failure
-from deploy.lates.registry import RegistryLogin, docker_cli, login_line, login_needed
+from deploy.lates.registry import RegistryLogin, docker_cli, login_line, with_login
 from deploy.plan import Late, Step, Word, quoted
 
 if TYPE_CHECKING:
@@ -63,9 +63,8 @@ class Pull(Step):
         return site.docker.has(site.value(self.image))
 
     def apply(self, site: Site) -> None:
-        with login_needed(site, self.credentials):
-            credentials = site.resolve(self.credentials) if self.credentials else None
-            site.docker.pull(site.value(self.image), credentials, site.say)
+        image = site.value(self.image)
+        with_login(site, self.credentials, lambda held: site.docker.pull(image, held, site.say))
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from deploy.errors import Failure
 from deploy.image import ImageRef
-from deploy.lates.registry import RegistryLogin, docker_cli, login_line, login_needed, region_option
+from deploy.lates.registry import RegistryLogin, docker_cli, login_line, region_option, with_login
 from deploy.plan import Place, Step, Word, quoted
 from deploy.steps.building import REVISION_LABEL
 
@@ -144,8 +144,8 @@ class CheckLogin(Step):
         if login is None:
             site.made(login=None)
             return True
-        with login_needed(site, self.credentials):
-            site.docker.login(login)
+        with_login(site, self.credentials, lambda held: site.docker.login(held) if held else None)
+        login = site.resolve(self.credentials)
         site.made(login={"registry": login.registry, "user": login.user, "expires": moment(login.expires)})
         return True
 
@@ -184,8 +184,7 @@ class Push(Step):
         """Ask the registry, through the engine, whether its digest of the tag is one of this image's."""
         repository = site.value(self.repository)
         name = f"{repository}:{site.value(self.tag)}"
-        with login_needed(site, self.credentials):
-            digest = site.docker.published(name, site.resolve(self.credentials))
+        digest = with_login(site, self.credentials, lambda held: site.docker.published(name, held))
         return digest is not None and f"{listed(repository)}@{digest}" in site.docker.image_digests(name)
 
     def apply(self, site: Site) -> None:
@@ -195,8 +194,7 @@ class Push(Step):
             raise Failure(
                 "IMAGE_NOT_FOUND", f"the head's engine has no {repository}:{tag}", "Tag it: invoke publish.tag"
             )
-        with login_needed(site, self.credentials):
-            site.docker.push(repository, tag, site.resolve(self.credentials), site.say)
+        with_login(site, self.credentials, lambda held: site.docker.push(repository, tag, held, site.say))
 
 
 @dataclass(frozen=True)

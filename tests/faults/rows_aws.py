@@ -1,7 +1,9 @@
-"""I15 to I19: AWS that has another repository than ours, is busy, refuses, or has another time."""
+"""I4, I15 to I19: AWS that has another repository than ours, is busy, refuses, or has another time."""
 
 from __future__ import annotations
 
+import base64
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
@@ -10,7 +12,7 @@ from typing import Any
 import boto3
 
 from deploy.practice.layout import REGION
-from tests.faults.aws_proxy import AwsProxy, aws_proxy, broken, denied, throttled
+from tests.faults.aws_proxy import Answer, AwsProxy, aws_proxy, broken, denied, throttled
 from tests.faults.bench import STUB_CLUSTER, Bench
 from tests.faults.row import Fault, row
 
@@ -112,3 +114,18 @@ def over_already(bench: Bench) -> Fault:
         done = yield
         assert aws.asked.count("GetAuthorizationToken") == 1
     assert done.err.count("AWS says that its login ended at 2015-01-01") == 1
+
+
+@row(
+    "I4",
+    "a login that the registry does not take any more",
+    converge=("cluster.pull",),
+    **{**ASKED, "task": ("cluster.pull",), "running": False},
+)
+def login_has_ended(bench: Bench) -> Fault:
+    ended = base64.b64encode(b"AWS:one-that-has-ended").decode()
+    token = json.dumps({"authorizationData": [{"authorizationToken": ended, "proxyEndpoint": "https://registry.test"}]})
+    with before_aws(bench) as aws:
+        aws.answers("GetAuthorizationToken", Answer(200, body=token.encode()))
+        yield
+        assert aws.asked.count("GetAuthorizationToken") == 2

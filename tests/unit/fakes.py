@@ -389,6 +389,11 @@ class FakeSite:
             self.fail(failure)
         return changed
 
+    def anew(self, late: Any, former: Any) -> Any:
+        asked = self if late.at is Place.NODE else self._cluster.head
+        assert asked._values.pop(late.name) is former
+        return self.resolve(late)
+
     def first_at(self, address: str) -> Node:
         return self._cluster.addresses.setdefault(address, self.node)
 

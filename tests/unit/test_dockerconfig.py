@@ -18,7 +18,7 @@ from deploy.dockerconfig import configured_login
 from deploy.engine.images import header
 from deploy.errors import Failure
 from deploy.lates import registry_password
-from deploy.lates.registry import login_needed
+from deploy.lates.registry import with_login
 from deploy.plans.cluster import pull
 from deploy.plans.image import publish_image
 from deploy.script import script
@@ -171,12 +171,16 @@ def test_a_token_goes_to_the_engine_as_one() -> None:
 def test_the_registry_knows_the_next_move(code: str, known: str, cure: str) -> None:
     one = Cluster(scope()).sites["head"]
     one.registry.cure = known
-    login = registry_password(settings())
-    with pytest.raises(Failure) as caught, login_needed(one, login):
+    login = registry_password(settings(repository_uri=f"{HOST}/app"))
+
+    def use(_: Credentials | None) -> None:
         raise Failure(code, "denied", "The engine's")
+
+    with pytest.raises(Failure) as caught:
+        with_login(one, login, use)
     assert caught.value.cure == cure
-    with pytest.raises(Failure, match="The engine's"), login_needed(one, None):
-        raise Failure(code, "denied", "The engine's")
+    with pytest.raises(Failure, match="The engine's"):
+        with_login(one, None, use)
 
 
 def called(text: str) -> list[str]:

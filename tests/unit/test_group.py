@@ -397,6 +397,28 @@ def test_what_a_node_has_is_found_on_each() -> None:
     assert sorted(seen) == ["of headof head", "of oneof one", "of twoof two"]
 
 
+def test_what_many_find_stale_is_found_again_once() -> None:
+    run, _ = run_of("one\ntwo")
+    asked: list[object] = []
+
+    def ask(_: Any) -> object:
+        asked.append(object())
+        return asked[-1]
+
+    login = Late("login", "", ask, Place.OPERATOR)
+    both = threading.Barrier(2)
+
+    def refused(host: Any) -> None:
+        first = host.resolve(login)
+        both.wait(5)
+        assert host.anew(login, first) is asked[1]
+
+    use = Do(refused)
+    HostGroup(run).perform(plan(dict.fromkeys(run.scope.inventory.nodes[1:], (use,))))
+    assert len(asked) == 2
+    assert [outcome.problem for outcome in run.outcomes.values()] == [None] * 3
+
+
 def test_a_value_that_cannot_be_found_is_looked_for_once_and_fails_whoever_needs_it() -> None:
     run, _ = run_of("one\ntwo")
     head, one, two = run.scope.inventory.nodes

@@ -6,6 +6,7 @@ import hashlib
 import re
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,8 +17,11 @@ import pytest
 from deploy import lates
 from deploy.errors import Failure
 from deploy.lates.ray import ASK
+from deploy.lates.registry import RegistryLogin, with_login
 from deploy.plan import Late, Place, quoted
 from deploy.plan import lates as all_lates
+from deploy.secret import Secret
+from deploy.site import Credentials
 
 from .fakes import DIGEST, LOGIN, TOP, Cluster, FakeSite, Image, bash, command_failed, program, scope, settings, site_of
 
@@ -543,6 +547,46 @@ class TestTheRegistry:
         late = lates.registry_password(settings())
         assert (late.shell, late.at) == ("aws ecr get-login-password", Place.OPERATOR)
         assert site_of().resolve(late) is LOGIN
+
+    REFUSED: dict[str, tuple[list[str], int, str | None]] = {
+        "the first one": (["one"], 2, None),
+        "each": (["one", "two"], 2, "REGISTRY_AUTH"),
+        "none": ([], 1, None),
+    }
+
+    @pytest.mark.parametrize(("refused", "asked", "code"), REFUSED.values(), ids=REFUSED)
+    def test_a_login_that_is_refused_is_asked_for_anew_once(
+        self, refused: list[str], asked: int, code: str | None
+    ) -> None:
+        logins = iter(("one", "two"))
+        made: list[str] = []
+
+        def login(_: Any) -> Credentials:
+            made.append(next(logins))
+            return Credentials("AWS", Secret(made[-1]), "registry.test")
+
+        def use(held: Credentials | None) -> None:
+            assert held
+            if held.password.reveal() in refused:
+                raise Failure("REGISTRY_AUTH", "denied")
+
+        late = RegistryLogin("registry_password", "aws", login, Place.OPERATOR, host="registry.test")
+        told = None
+        try:
+            with_login(site_of(), late, use)
+        except Failure as failure:
+            told = failure.code
+        assert (len(made), told) == (asked, code)
+
+    def test_a_login_that_ends_within_minutes_is_not_used(self) -> None:
+        ends = iter((time.time() + 300, time.time() + 36_000))
+        used: list[Credentials | None] = []
+        late = RegistryLogin(
+            "registry_password", "aws", lambda _: Credentials("AWS", Secret("x"), "r.test", next(ends)), Place.OPERATOR
+        )
+        with_login(site_of(), late, used.append)
+        assert [one.expires for one in used if one and one.expires and one.expires > time.time() + 600] != []
+        assert len(used) == 1
 
 
 def test_who_acts_is_told_by_name() -> None:
