@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from deploy.practice.layout import ACCOUNT
 from tests.faults.bench import Bench
 from tests.faults.row import Fault, row
 
@@ -258,3 +259,31 @@ def password_in_a_url(bench: Bench) -> Fault:
     with bench.settings(MY_PROJECT_URL=f"https://somebody:{secret}@git.example.com/app.git"):
         done = yield
     assert "MY_PROJECT_URL" in done.err
+
+
+@row(
+    "I7",
+    "somebody moves the tag while nodes start",
+    task=("cluster.start",),
+    running=False,
+    bench="B",
+    within=40,
+)
+def moved_tag(bench: Bench) -> Fault:
+    name, host = "raydock-stub-moved", registry_of(bench)
+    with bench.another_image(name, "RUN touch /opt/moved"):
+        pass  # it is there now, and the settings are as before
+    tag = f"{host}/{bench.values['REPOSITORY_NAME']}:latest"
+    login = f"echo {ACCOUNT}-auth-token | docker login -u AWS --password-stdin {host}"
+    move = f"export DOCKER_CONFIG=$(mktemp -d); {login} && docker tag {name} {tag} && docker push -q {tag}"
+
+    def head_runs() -> bool:
+        return bench.container(bench.head) in bench.head.containers(running=True)
+
+    with bench.settings(CONTAINER_ENV="STUB_LATE=4"):
+        with bench.meanwhile(head_runs, lambda: bench.head.shell(f"{move}; rm -r $DOCKER_CONFIG")):
+            yield
+        images = {host.containers()[bench.container(host)]["Config"]["Labels"]["raydock.image"] for host in bench.hosts}
+        assert len(images) == 1
+        bench.invoke("cluster.stop", exit=0)
+    bench.invoke("publish", exit=0)
