@@ -3,7 +3,7 @@
 from deploy.lates.image import image_tag, wanted_image
 from deploy.lates.node import GPUS, NUM_WORKERS, SHM_SIZE, head_address, node_address
 from deploy.lates.operator import BY, NOW
-from deploy.lates.ray import former, heads_image, heads_versions, ray_version, versions
+from deploy.lates.ray import former, heads_versions, ray_version, versions
 from deploy.lates.registry import RegistryLogin, registry_password, repository_uri
 from deploy.lates.token import run_id, token
 
@@ -16,7 +16,6 @@ __all__ = [
     "SHM_SIZE",
     "former",
     "head_address",
-    "heads_image",
     "heads_versions",
     "image_tag",
     "node_address",

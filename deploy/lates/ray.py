@@ -80,31 +80,28 @@ def asked_of(site: Site, image: str) -> str:
     return told
 
 
-def versions(image: Late[str]) -> Late[str]:
-    """Give the versions of Ray and of Python in an image, as a node's engine has it."""
-    return Late("versions", ask_shell(quoted(image)), lambda site: asked_of(site, site.value(image)), needs=(image,))
-
-
-def heads_image(head: str) -> Late[str]:
-    """Give the image that the running head was started with; nothing where none runs, or it does not tell."""
-    fields = '{{if .State.Running}}{{index .Config.Labels "raydock.image"}}{{end}}'
+def heads_versions(head: str, image: Late[str]) -> Late[str]:
+    """Give the versions of Ray and of Python that the running head has; nothing where it was started with this image."""
+    fields = '{{index .Config.Labels "raydock.image"}}'
+    same = f"[ \"$(docker inspect -f '{fields}' {head})\" = {quoted(image)} ]"
 
     def resolve(site: Site) -> str:
         found = site.docker.find(head)
-        return found.labels.get("raydock.image", "") if found and found.running else ""
+        other = found is not None and found.labels.get("raydock.image") != site.value(image)
+        return asked_of(site, found.image_id) if found and other else ""
 
-    return Late("heads_image", f"docker inspect -f '{fields}' {head}", resolve, Place.HEAD)
+    ask = ask_shell(f"\"$(docker inspect -f '{{{{.Image}}}}' {head})\"")
+    return Late("heads_versions", f"{same} || {ask}", resolve, Place.HEAD, needs=(image,))
 
 
-def heads_versions(head: str) -> Late[str]:
-    """Give the versions of Ray and of Python that the head runs."""
+def versions(image: Late[str], heads: Late[str]) -> Late[str]:
+    """Give the versions of Ray and of Python in an image, as a node's engine has it; nothing where the head's is the same."""
 
     def resolve(site: Site) -> str:
-        found = site.docker.find(head)
-        return asked_of(site, found.image_id) if found else ""
+        return asked_of(site, site.value(image)) if site.value(heads) else ""
 
-    image = f"\"$(docker inspect -f '{{{{.Image}}}}' {head})\""
-    return Late("heads_versions", ask_shell(image), resolve, Place.HEAD)
+    ask = f'[ -z "${heads.name}" ] || {ask_shell(quoted(image))}'
+    return Late("versions", ask, resolve, needs=(image, heads))
 
 
 def former(head: str) -> Late[frozenset[str]]:

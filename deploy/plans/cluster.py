@@ -101,7 +101,8 @@ def start_head(scope: Scope) -> Plan:
 def fits_head(scope: Scope) -> tuple[Step, ...]:
     """Give the step by which a worker's image is one for a head that runs already."""
     image, head = wanted_image(scope), scope.container("head")
-    return (FitsHead(image, lates.heads_image(head), lates.versions(image), lates.heads_versions(head)),)
+    heads = lates.heads_versions(head, image)
+    return (FitsHead(image, lates.versions(image, heads), heads),)
 
 
 def start_on_workers(scope: Scope, fits: tuple[Step, ...] = ()) -> Plan:

@@ -323,14 +323,9 @@ def started(face: Face) -> None:
     as_the_run(face.scope, steps)
 
 
-# Another name of the head's own image: then both are asked what they have.
-OTHER = fixed("image", "raydock-parity-other")
-
-
-def under_another_name(face: Face) -> None:
-    """Have a running head, and its image under another name."""
-    started(face)
-    face.host.docker("tag", face.digest, "raydock-parity-other")
+def fits_head(face: Face) -> images.FitsHead:
+    heads = lates.heads_versions(NAME, image_late(face))
+    return images.FitsHead(image_late(face), lates.versions(image_late(face), heads), heads)
 
 
 def alive(face: Face) -> None:
@@ -404,10 +399,8 @@ CASES: dict[type[Step], Case] = {
     ),
     images.FitsEngine: Case(lambda face: images.FitsEngine(image_late(face))),
     # What runs says it: without a head each would run the image.
-    images.FitsHead: Case(
-        lambda _: images.FitsHead(OTHER, lates.heads_image(NAME), lates.versions(OTHER), lates.heads_versions(NAME)),
-        under_another_name,
-    ),
+    # Where the head runs another image both are asked what they have, each in a container of its own.
+    images.FitsHead: Case(fits_head, started),
     images.FindRay: Case(
         lambda face: images.FindRay(lates.ray_version(face.scope.settings, image_late(face))), started
     ),

@@ -449,6 +449,24 @@ class TestTheVersionOfRay:
         site.docker.hold("raydock-ray-head", state, **labels)
         assert site.value(late) == "2.60.0"
 
+    HEADS: dict[str, tuple[str, str]] = {"the same image": ("a", ""), "another": ("b", "2.60.0 3.12.3")}
+
+    @pytest.mark.parametrize(("runs", "told"), HEADS.values(), ids=HEADS)
+    def test_the_heads_versions_are_asked_for_where_it_runs_another_image(
+        self, runs: str, told: str, tmp_path: Path
+    ) -> None:
+        image = Late("image", "echo a", lambda _: "a")
+        heads = lates.heads_versions("raydock-ray-head", image)
+        mine = lates.versions(image, heads)
+        site = site_of()
+        site.docker.output = "2.60.0 3.12.3\n"
+        site.docker.hold("raydock-ray-head", raydock_image=runs)
+        assert (site.value(heads), site.value(mine)) == (told, told)
+        assert len(site.docker.calls) == (2 if told else 0)
+        path = program(tmp_path / "bin", "docker", f'[ "$1" = run ] && echo 2.60.0 3.12.3 || echo {runs}')
+        assert bash(heads.shell, path, image="a") == told
+        assert bash(mine.shell, path, image="a", heads_versions=told) == told
+
     INSTALLED: dict[str, tuple[dict[str, str], str]] = {
         "by pip": (
             {"bin/ray": "#!{python}\n", "ray-2.60.0.dist-info/METADATA": "Name: ray\nVersion: 2.60.0\n"},
