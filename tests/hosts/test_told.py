@@ -38,20 +38,12 @@ def system(host: PracticeHost, name: str) -> Iterator[None]:
 
 # Ends what Ray has each program kept by.
 KEEPER = """
-<<<<<<< HEAD
 import contextlib, os, signal, time
 from pathlib import Path
 for found in Path("/proc").glob("[0-9]*/cmdline"):
     with contextlib.suppress(OSError):
         if b"ray::JobSupervisor" in found.read_bytes():
             os.kill(int(found.parent.name), signal.SIGKILL)
-=======
-import os, signal, time
-from pathlib import Path
-for found in Path("/proc").glob("[0-9]*/cmdline"):
-    if b"ray::JobSupervisor" in found.read_bytes():
-        os.kill(int(found.parent.name), signal.SIGKILL)
->>>>>>> c329a8f (End what keeps a program, and not what began it)
 time.sleep(60)
 """
 
