@@ -158,7 +158,9 @@ def message_helps(trial: Trial) -> Iterator[str]:
             yield f"an error without code or cause: {error}"
     if trial.row.code and trial.row.code not in trial.done.err:
         yield f"{trial.row.code} does not show on the screen"
-    if trial.row.exit and not re.search(r"^  → |^again: |; again: |: invoke ", trial.done.err, re.MULTILINE):
+    if trial.row.exit and not re.search(
+        r"^  → |^again: |; again: |: (ENVIRONMENT=\S+ )?invoke ", trial.done.err, re.MULTILINE
+    ):
         yield "no next action shows on the screen"
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import shlex
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -227,30 +226,3 @@ def read_only(bench: Bench) -> Fault:
         finally:
             bench.worker.run("umount", INCOMING)
     assert "read-only file system" in done.err
-
-
-RUNC = """#!/bin/sh
-case " $* " in *" create "*) echo "cannot set no_new_privileges: invalid argument" >&2; exit 1;; esac
-exec /root/runc "$@"
-"""
-
-
-@row(
-    "D13",
-    "one engine's runtime cannot harden a container",
-    task=("cluster.start",),
-    running=False,
-    exit=3,
-    code="HARDENING_REFUSED",
-    bench="B",
-    within=30,
-)
-def cannot_harden(bench: Bench) -> Fault:
-    place = bench.worker.shell("command -v runc").strip()
-    bench.worker.shell(f"mv {place} /root/runc && printf %s {shlex.quote(RUNC)} > {place} && chmod 755 {place}")
-    try:
-        done = yield
-    finally:
-        bench.worker.shell(f"mv /root/runc {place}")
-    assert "no_new_privileges" in done.err
-    assert done.node(bench.worker.node)["container"] != "running"

@@ -189,6 +189,7 @@ def test_each_code_is_raised_somewhere_and_not_only_compared_with() -> None:
 
 # What no test brings about by a task: why not. `tests/unit` has each of them nevertheless.
 NOT_BROUGHT_ABOUT = {
+    "HARDENING_REFUSED": "wants an engine that cannot drop capabilities, and the engines here can",
     "APT_LOCKED": "apt itself waits for two minutes before it says so; a lock that is let go in time is D1",
     "JOB_STILL_RUNS": "Ray kills what does not end three seconds after it was asked to",
     "PUSH_FAILED": "the engine repeats for a minute what a registry refuses; a way to it that is lost is I8",
