@@ -7,11 +7,12 @@ import threading
 import time
 from abc import ABC, abstractmethod
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import paramiko
 from fabric import Connection
 
+from deploy.at_once import at_once
 from deploy.channel import docker_local, docker_over, http_local, http_over
 from deploy.commands import Result, run_command, run_here, sudo_refused
 from deploy.engine import Engine
@@ -24,12 +25,16 @@ from deploy.ssh import CHANNEL_TIMEOUT, Dialled, close_connection, connection_to
 from deploy.talk import ChannelTalk, ChildTalk, Talk
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
     import requests
 
     from deploy.git import Git
     from deploy.inventory import Node
     from deploy.progress import News
     from deploy.run import Run
+
+T = TypeVar("T")
 
 SUDO_DEADLINE = 30  # seconds
 SESSION_PAUSES = (0.1, 0.4, 1.5)  # seconds
@@ -172,6 +177,10 @@ class Host(ABC):
     def first_at(self, address: str) -> Node:
         """Give the node that was first found at an address for Ray in this run."""
         return self._run.first_at(address, self.node)
+
+    def at_once(self, do: Callable[[T], object], items: Iterable[T]) -> None:
+        """Do the same to several, as many at a time as the run has nodes at work."""
+        at_once(do, items, self._run.settings.concurrency)
 
     def pause(self, seconds: float) -> None:
         """Let time pass between two looks at something; what halts the run ends it."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from deploy.progress import News, Say
     from deploy.ray import Container
     from deploy.secret import Secret
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -272,6 +274,9 @@ class Site(Protocol):
 
     def peer(self, node: Node) -> Site:
         """Give the site of another node of this run."""
+
+    def at_once(self, do: Callable[[T], object], items: Iterable[T]) -> None:
+        """Do the same to several, some at a time; the first failure is raised once all have ended."""
 
     def pause(self, seconds: float) -> None:
         """Let time pass between two looks at something; what halts the run ends it with a Failure."""

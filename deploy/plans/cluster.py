@@ -135,8 +135,10 @@ def watch(scope: Scope) -> tuple[Step, ...]:
     """Give the steps that wait for the started nodes to be alive, and run a task on each."""
     nodes = addresses(scope, (scope.inventory.head, *scope.workers))
     head, worker = scope.container("head"), scope.container("worker")
+    # Nobody is left whom Ray could tell that a node goes.
+    undo = StopContainers(scope.settings.cluster_name, "worker", grace=0)
     return (
-        Join(head, worker, nodes, ports(scope), lates.former(head)),
+        Join(head, worker, nodes, ports(scope), undo, lates.former(head)),
         Probe(head, worker, nodes, ports(scope)),
         Settle(head, worker, nodes, ports(scope)),
     )

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from docker import DockerClient
 
+from deploy.at_once import at_once
 from deploy.practice import engine, root
-from deploy.practice.at_once import at_once
 from deploy.practice.files import CONF
 from deploy.practice.say import Say
 

@@ -8,9 +8,9 @@ from ipaddress import IPv4Network
 
 from docker import DockerClient
 
+from deploy.at_once import at_once
 from deploy.errors import Failure, Mistake
 from deploy.practice import containers, engine, files, images, layout, ready, repository
-from deploy.practice.at_once import at_once
 from deploy.practice.ready import ANEW
 from deploy.practice.say import Say
 

@@ -8,9 +8,9 @@ import time
 
 from docker import DockerClient
 
+from deploy.at_once import at_once
 from deploy.errors import Failure
 from deploy.practice import containers
-from deploy.practice.at_once import at_once
 from deploy.practice.layout import Container
 
 PATIENCE = 90

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from deploy.errors import Failure
 from deploy.ray import RAY, TOKEN_PATH
-from deploy.steps.cluster import port_open
+from deploy.steps.cluster import port_open, ports_shut
 from deploy.steps.containers import LOG_TAIL, exited, note_container
 
 if TYPE_CHECKING:
@@ -19,42 +19,57 @@ SEE = "See what it says: docker logs {} there"
 
 
 @dataclass(frozen=True)
-class Absence:
-    """A node whose container was started, and that Ray does not have alive."""
+class HeadsView:
+    """What the head shows, looked at once for all nodes that are absent."""
 
-    head: Site
+    labels: Mapping[str, str]
+    token: bytes | None
+    rows: Sequence[RayNode]
+    # The addresses at whose port nothing answers the head.
+    unreached: frozenset[str]
+
+
+def heads_view(head: Site, name: str, places: Sequence[tuple[str, int]] = ()) -> HeadsView:
+    """Look at the head's container, at Ray's list, and at the ports of nodes from there."""
+    found = head.docker.find(name)
+    return HeadsView(
+        found.labels if found else {},
+        head.docker.get_file(name, TOKEN_PATH),
+        head.ray.nodes(),
+        frozenset(ports_shut(head, places)) if places else frozenset(),
+    )
+
+
+@dataclass(frozen=True)
+class Absence:
+    """A node whose container runs, and that Ray does not have alive."""
+
+    head: HeadsView
     peer: Site
     # Its address for Ray, and the port at which its Ray shows itself.
     address: str
     port: int
-    # The containers' names.
-    heads: str
-    own: str
-
-    @property
-    def container(self) -> Found | None:
-        """Its container."""
-        return self.peer.docker.find(self.own)
+    container: Found
 
     def label(self, key: str) -> tuple[str, str]:
         """Give a label of its container, and of the head's."""
-        mine, heads = self.container, self.head.docker.find(self.heads)
-        return (mine.labels.get(key, "") if mine else ""), (heads.labels.get(key, "") if heads else "")
+        return self.container.labels.get(key, ""), self.head.labels.get(key, "")
 
     @property
     def rows(self) -> list[RayNode]:
         """The lives of it that Ray knows."""
-        return [row for row in self.head.ray.nodes() if row.address == self.address]
+        return [row for row in self.head.rows if row.address == self.address]
 
 
-def check_running(peer: Site, name: str) -> None:
-    """Have a node's container run; `NOT_RUNNING` or `RAY_EXITED` where it does not."""
+def check_running(peer: Site, name: str) -> Found:
+    """Give a node's running container; `NOT_RUNNING` or `RAY_EXITED` where it does not run."""
     found = peer.docker.find(name)
     if found is None:
         note_container(peer, None)
         raise Failure("NOT_RUNNING", f"its container {name} is gone", "Start it again: invoke cluster.start")
     if not found.running:
         raise exited(peer, found)
+    return found
 
 
 def another_version(absence: Absence) -> Failure | None:
@@ -68,18 +83,16 @@ def another_version(absence: Absence) -> Failure | None:
 
 def another_token(absence: Absence) -> Failure | None:
     """A worker with another token asks for ever, and never joins. No token is shown."""
-    mine = absence.peer.docker.get_file(absence.own, TOKEN_PATH)
-    heads = absence.head.docker.get_file(absence.heads, TOKEN_PATH)
-    if mine == heads:
+    if absence.peer.docker.get_file(absence.container.name, TOKEN_PATH) == absence.head.token:
         return None
-    error = f"the token in {absence.own} is another than the head's, which lets nobody in with it"
+    error = f"the token in {absence.container.name} is another than the head's, which lets nobody in with it"
     return Failure("TOKEN_MISMATCH", error, START.format(node=absence.peer.node.name))
 
 
 def another_address(absence: Absence) -> Failure | None:
     """Ray has it under an address that it was not started with: an argument of the operator's says so."""
     own = set(absence.peer.run("hostname", "-I").split())
-    taken = sorted({row.address for row in absence.head.ray.nodes() if row.alive} & own)
+    taken = sorted({row.address for row in absence.head.rows if row.alive} & own)
     if not taken or absence.address in taken:
         return None
     error = f"Ray has it as {taken[0]}, and it was started for {absence.address}"
@@ -97,7 +110,7 @@ def no_way_to_the_head(absence: Absence) -> Failure | None:
 
 def no_way_from_the_head(absence: Absence) -> Failure | None:
     """The head does not get through to the worker."""
-    if port_open(absence.head, absence.address, absence.port):
+    if absence.address not in absence.head.unreached:
         return None
     error = f"the head cannot reach {absence.address}:{absence.port}, where its Ray listens"
     return Failure("RAY_NOT_JOINED", error, "Open Ray's ports from the head to it, see docs/ports.md")
@@ -106,13 +119,15 @@ def no_way_from_the_head(absence: Absence) -> Failure | None:
 def in_rays_words(absence: Absence) -> Failure:
     """What Ray says of it, or else the last that it wrote itself."""
     rows = absence.rows
-    lines = absence.peer.docker.logs(absence.own, LOG_TAIL)
+    lines = absence.peer.docker.logs(absence.container.name, LOG_TAIL)
     absence.peer.note(log_tail=list(lines))
     said = next((row.why for row in reversed(rows) if row.why), "") or (lines[-1] if lines else "it wrote nothing")
     error = f"its container runs, and Ray {'has it dead' if rows else 'does not know it'}: {said}"
     again = absence.peer.node.role == "worker"
     return Failure(
-        "RAY_NOT_JOINED", error, START.format(node=absence.peer.node.name) if again else SEE.format(absence.own)
+        "RAY_NOT_JOINED",
+        error,
+        START.format(node=absence.peer.node.name) if again else SEE.format(absence.container.name),
     )
 
 

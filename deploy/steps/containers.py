@@ -127,6 +127,7 @@ class StopContainers(Step):
 
     cluster: str
     role: str
+    grace: int = STOP_GRACE  # seconds to end in
 
     @property
     def title(self) -> str:
@@ -135,7 +136,7 @@ class StopContainers(Step):
     @property
     def shell(self) -> str:
         ours = f"docker ps -aq --filter label=raydock.cluster={self.cluster} --filter label=raydock.role={self.role}"
-        return f'[ -z "$({ours})" ] || {{ docker stop -t {STOP_GRACE} $({ours}) && docker rm $({ours}); }} >/dev/null'
+        return f'[ -z "$({ours})" ] || {{ docker stop -t {self.grace} $({ours}) && docker rm $({ours}); }} >/dev/null'
 
     def ours(self, site: Site) -> tuple[Found, ...]:
         """Give the containers that bear both labels; the engine's filter is not taken at its word."""
@@ -152,7 +153,7 @@ class StopContainers(Step):
     def apply(self, site: Site) -> None:
         for one in self.ours(site):
             if one.running:
-                site.docker.stop(one.id, STOP_GRACE)
+                site.docker.stop(one.id, self.grace)
             site.docker.remove(one.id)
         note_container(site, None)
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 import json
 import shlex
 import time
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
@@ -14,9 +13,9 @@ from deploy.errors import Failure
 from deploy.plan import Late, Step, Word, run_only
 from deploy.probes import ALIVE, ATTENDED, PROBE, PROBED_PATH
 from deploy.ray import RAY, is_mute, mute_shell
-from deploy.steps.absence import Absence, cause, check_running, lasting_cause, without_answer
-from deploy.steps.cluster import port_open
-from deploy.steps.containers import note_container
+from deploy.steps.absence import Absence, cause, check_running, heads_view, lasting_cause, without_answer
+from deploy.steps.cluster import port_open, ports_shut
+from deploy.steps.containers import StopContainers
 
 if TYPE_CHECKING:
     from deploy.inventory import Node
@@ -26,14 +25,14 @@ JOIN_DEADLINE = 90  # seconds from the workers' start to their being alive
 PROBE_DEADLINE = 60  # seconds for a task on every node; those that do not answer have 20 of them
 POLL = 0.25  # seconds between two looks at Ray's node list
 SETTLE = 3  # seconds for which a node that joined has to stay
-# Prints those of its addresses, each followed by a port, that do not answer.
-SILENT = 'while [ $# -gt 0 ]; do (timeout 3 bash -c "</dev/tcp/$1/$2" 2>/dev/null || echo "$1") & shift 2; done; wait'
 LOOK = 2.0  # seconds between two looks at the containers of nodes that are not alive yet
-AT_ONCE = 16  # nodes
 SLOW = 8.0  # seconds after which it is asked whether a node can join at all
 
 
 IsAlive = Callable[["Site", str], bool]
+Absent = Sequence[tuple["Site", str]]
+Judge = Callable[[Absence], Failure | None]
+ENDED = ("RAY_EXITED", "NOT_RUNNING")
 
 
 class Ports(NamedTuple):
@@ -41,6 +40,54 @@ class Ports(NamedTuple):
 
     head: int
     worker: int
+
+
+class Names(NamedTuple):
+    """What the cluster's containers are called, and the ports of the nodes."""
+
+    head: str
+    worker: str
+    ports: Ports
+
+    def container(self, node: Node) -> str:
+        """Give the name of the cluster's container on a node."""
+        return self.head if node.role == "head" else self.worker
+
+    def port(self, node: Node) -> int:
+        """Give the port at which a node's Ray shows itself."""
+        return self.ports.head if node.role == "head" else self.ports.worker
+
+
+def judged(site: Site, names: Names, absent: Absent, judge: Judge | None, *, from_head: bool = False) -> set[str]:
+    """See whether nodes run, and have a judge, if there is one, say of each that does why it is not there.
+
+    Args:
+        site: the head.
+        names: of the containers, and the ports.
+        absent: the nodes, each with its address for Ray.
+        judge: gives a node's failure, or none; a container that does not run is one by itself.
+        from_head: whether the judge wants to know which of them the head reaches, which may take seconds.
+
+    Returns:
+        The roles of those whose containers have ended.
+    """
+    places = [(address, names.port(peer.node)) for peer, address in absent if from_head and peer.node.role == "worker"]
+    head = heads_view(site, names.head, places) if judge else None
+    ended: set[str] = set()
+
+    def see(one: tuple[Site, str]) -> None:
+        peer, address = one
+        try:
+            container = check_running(peer, names.container(peer.node))
+            if judge and head and (why := judge(Absence(head, peer, address, names.port(peer.node), container))):
+                raise why
+        except Failure as failure:
+            peer.fail(failure)
+            if failure.code in ENDED:
+                ended.add(peer.node.role)
+
+    site.at_once(see, absent)
+    return ended
 
 
 def missing(site: Site, nodes: tuple[tuple[Node, Word], ...], is_alive: IsAlive) -> list[tuple[Site, str]]:
@@ -110,7 +157,14 @@ class Join(Step):
     worker: str
     nodes: tuple[tuple[Node, Word], ...] = run_only()
     ports: Ports = run_only()
+    # What takes a worker back that was started for a head that ended.
+    undo: StopContainers = run_only()
     former: Late[frozenset[str]] | None = run_only(default=None)
+
+    @property
+    def names(self) -> Names:
+        """The containers' names, and the nodes' ports."""
+        return Names(self.head, self.worker, self.ports)
 
     @property
     def title(self) -> str:
@@ -143,59 +197,48 @@ class Join(Step):
 
     def runs(self, peer: Site, address: str) -> bool:
         """Tell whether a node's container runs and its port is open; a container that does not run is a failure."""
-        check_running(peer, self.container(peer.node))
+        check_running(peer, self.names.container(peer.node))
         return by_port(self.ports)(peer, address)
-
-    def container(self, node: Node) -> str:
-        """Give the name of the cluster's container on a node."""
-        return self.head if node.role == "head" else self.worker
 
     def apply(self, site: Site) -> None:
         """Watch the list; a node whose container ends, or that has not joined in time, fails with its cause."""
         begun = time.monotonic()
-        look = begun + LOOK
+        look, judged = begun + LOOK, False
         version = mute(site, self.head)
-        asked: set[str] = set()
         while absent := self.missing(site, version):
             now = time.monotonic()
-            late = now > begun + JOIN_DEADLINE
-            if late or now > look:
-                for peer, address in absent:
-                    slow = now > begun + SLOW and address not in asked
-                    self.look(site, peer, address, late=late, slow=slow, mute=bool(version))
-                    asked |= {address} if slow else set()
-                look = now + LOOK
+            if now > begun + JOIN_DEADLINE:
+                self.give_up(site, absent, version)
+            elif now > look:
+                slow = now > begun + SLOW and not judged and not version
+                self.look(site, absent, lasting_cause if slow else None)
+                judged = judged or slow
+                look = time.monotonic() + LOOK
             site.pause(POLL)
 
-    def look(self, site: Site, peer: Site, address: str, *, late: bool, slow: bool, mute: bool) -> None:
-        """See why a node is not there: each time whether it runs, once whether it can join at all, at last all else."""
-        name = self.container(peer.node)
-        port = getattr(self.ports, peer.node.role)
-        absence = Absence(site, peer, address, port, self.head, name)
-        try:
-            check_running(peer, name)
-            if late:
-                raise shut(port) if mute else cause(absence)
-            if slow and (failure := lasting_cause(absence)):
-                raise failure
-        except Failure as failure:
-            peer.fail(failure)
-            if peer.node.role == "head" and failure.code in ("RAY_EXITED", "NOT_RUNNING"):
-                self.take_back(site)
+    def give_up(self, site: Site, absent: Absent, version: str) -> None:
+        """Give each node that has not come its cause; of an old Ray's nothing but its port can be seen."""
+        if not version:
+            self.look(site, absent, cause, from_head=True)
+            return
+        self.look(site, absent, None)
+        for peer, _ in absent:
+            peer.fail(shut(self.names.port(peer.node)))
+
+    def look(self, site: Site, absent: Absent, judge: Judge | None, *, from_head: bool = False) -> None:
+        """See whether the nodes that are absent run, and what a judge says of each that does."""
+        if "head" in judged(site, self.names, absent, judge, from_head=from_head):
+            self.take_back(site)
 
     def take_back(self, site: Site) -> None:
         """Remove what this run started on workers, which no head will ever have."""
-        left = [peer for peer in map(site.peer, self.watched) if peer.node.role == "worker" and peer.started]
-        with ThreadPoolExecutor(AT_ONCE) as pool:
-            list(pool.map(self.remove, (peer for peer in left if peer.standing)))
+        peers = [peer for peer in map(site.peer, self.watched) if peer.node.role == "worker" and peer.started]
+        site.at_once(self.remove, [peer for peer in peers if peer.standing])
 
     def remove(self, peer: Site) -> None:
         """Remove a worker's container, and fail with the head's end."""
         try:
-            # Nobody is left whom Ray could tell that the node goes.
-            peer.docker.stop(self.worker, 0)
-            peer.docker.remove(self.worker)
-            note_container(peer, None)
+            self.undo.apply(peer)
             error = "the head's container ended while the workers were started; the one started here was removed"
             raise Failure("HEAD_LOST", error, "Mend the head, then: invoke cluster.start")
         except Failure as failure:
@@ -258,19 +301,11 @@ class Probe(Step):
         silent = addresses_in(output) if code == 0 else None
         if silent is None:
             raise Failure("HEAD_FAILED", f"the probe task ended with {code}: {output.strip()[-300:]}")
-        for node, address in self.nodes:
-            peer = site.peer(node)
-            if peer.standing and (where := peer.value(address)) in silent:
-                self.look(site, peer, where)
-
-    def look(self, site: Site, peer: Site, address: str) -> None:
-        """See why no task came back: Ray has a node alive for some time after its end."""
-        name = self.head if peer.node.role == "head" else self.worker
-        try:
-            check_running(peer, name)
-            raise without_answer(Absence(site, peer, address, getattr(self.ports, peer.node.role), self.head, name))
-        except Failure as failure:
-            peer.fail(failure)
+        asked = [(site.peer(node), address) for node, address in self.nodes if site.peer(node).standing]
+        mute_ones = [(peer, where) for peer, address in asked if (where := peer.value(address)) in silent]
+        if mute_ones:
+            # Ray has a node alive for some time after its end.
+            judged(site, Names(self.head, self.worker, self.ports), mute_ones, without_answer, from_head=True)
 
 
 @dataclass(frozen=True)
@@ -311,14 +346,10 @@ class Settle(Step):
         # Ray counts for some time who was killed: its port does not answer any more.
         standing = [(site.peer(node), address) for node, address in self.nodes if site.peer(node).standing]
         places = [(peer, peer.value(address)) for peer, address in standing]
-        silent = self.silent(site, [(address, getattr(self.ports, peer.node.role)) for peer, address in places])
+        silent = ports_shut(site, [(address, getattr(self.ports, peer.node.role)) for peer, address in places])
         for peer, address in places:
             if address in silent:
                 self.look(peer)
-
-    def silent(self, site: Site, places: list[tuple[str, int]]) -> set[str]:
-        """Give the addresses whose port does not answer the head; all are asked at once."""
-        return set(site.run("bash", "-c", SILENT, "bash", *(str(word) for place in places for word in place)).split())
 
     def look(self, peer: Site, why: str = "") -> None:
         """Say why a node is gone: its container knows best. One that runs may have its port shut to the head alone."""
@@ -384,9 +415,5 @@ class ShowRay(Step):
 
     def apply(self, site: Site) -> None:
         """Give each that is not alive its one cause."""
-        for peer, address in missing(site, self.nodes, by_rays_list(site)):
-            name = self.head if peer.node.role == "head" else self.worker
-            try:
-                raise cause(Absence(site, peer, address, getattr(self.ports, peer.node.role), self.head, name))
-            except Failure as failure:
-                peer.fail(failure)
+        absent = missing(site, self.nodes, by_rays_list(site))
+        judged(site, Names(self.head, self.worker, self.ports), absent, cause, from_head=True)

@@ -39,6 +39,7 @@ from tests.hosts.typist import aws_keys
 NAME, CLUSTER = "raydock-parity-head", "parity"
 TOKEN = "70" * 32
 PORTS = joining.Ports(head=6379, worker=8076)
+UNDO = containers.StopContainers("nobody", "worker", grace=0)
 # What a host shows beside its containers: who may speak to its engine, what is installed, what lies there.
 FILES = "; ".join(
     (
@@ -331,7 +332,7 @@ def fits_head(face: Face) -> images.FitsHead:
 def alive(face: Face) -> None:
     """Have a Ray that has its node alive."""
     started(face)
-    as_the_run(face.scope, (joins.AwaitGcs(NAME, "127.0.0.2", 6379), joining.Join(NAME, "", face.alone, PORTS)))
+    as_the_run(face.scope, (joins.AwaitGcs(NAME, "127.0.0.2", 6379), joining.Join(NAME, "", face.alone, PORTS, UNDO)))
 
 
 def stale(face: Face) -> None:
@@ -438,7 +439,7 @@ CASES: dict[type[Step], Case] = {
     joins.AwaitGcs: Case(lambda _: joins.AwaitGcs(NAME, "127.0.0.2", 6379), started),
     joins.ReachGcs: Case(lambda _: joins.ReachGcs("127.0.0.2", 22)),
     joining.Join: Case(
-        lambda face: joining.Join(NAME, "", face.alone, PORTS),
+        lambda face: joining.Join(NAME, "", face.alone, PORTS, UNDO),
         started,
         after=lambda _: (joins.AwaitGcs(NAME, "127.0.0.2", 6379),),
     ),

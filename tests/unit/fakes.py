@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from deploy.errors import Failure
 from deploy.git import Git
@@ -27,6 +27,8 @@ TOP = Path(__file__).resolve().parents[2]
 DIGEST = f"sha256:{'d1' * 32}"
 IMAGE_ID = f"sha256:{'1d' * 32}"
 LOGIN = Credentials("AWS", Secret("hunter2-registry"), "registry.test")
+
+T = TypeVar("T")
 
 
 def settings(**values: Any) -> Settings:
@@ -402,6 +404,10 @@ class FakeSite:
 
     def peer(self, node: Node) -> FakeSite:
         return self._cluster.sites[node.name]
+
+    def at_once(self, do: Callable[[T], object], items: Iterable[T]) -> None:
+        for item in items:
+            do(item)
 
     def pause(self, seconds: float) -> None:
         time.sleep(seconds)

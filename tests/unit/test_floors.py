@@ -39,6 +39,7 @@ FLOORS = (
     | {
         "aws",
         "interruption",
+        "at_once",
         "outlet",
         "windows",
         "talk",
@@ -181,7 +182,7 @@ def test_the_pure_floors_need_python_alone() -> None:
     assert foreign == []
 
 
-@pytest.mark.parametrize("library", ["subprocess", "socket", "ssl", "http", "asyncio", "threading"])
+@pytest.mark.parametrize("library", ["subprocess", "socket", "ssl", "http", "asyncio", "threading", "concurrent"])
 def test_the_pure_floors_reach_nothing(library: str) -> None:
     assert [found.by for found in IMPORTS if place(found.by) in PURE and found.name.split(".")[0] == library] == []
 

@@ -880,7 +880,8 @@ ADDRESS: Late[str] = Late("address", "", lambda _: "never asked")
 NODES: tuple[tuple[Node, Word], ...] = ((HEAD, ADDRESS), (ONE, ADDRESS), (TWO, ADDRESS))
 PORTS = Ports(head=6379, worker=8076)
 FORMER = former("raydock-ray-head")
-JOIN = Join("raydock-ray-head", "raydock-ray-worker", NODES, PORTS)
+UNDO = StopContainers("ray", "worker", grace=0)
+JOIN = Join("raydock-ray-head", "raydock-ray-worker", NODES, PORTS, UNDO)
 PROBE = Probe("raydock-ray-head", "raydock-ray-worker", NODES, PORTS)
 SETTLE = Settle("raydock-ray-head", "raydock-ray-worker", NODES, PORTS)
 SHOW = ShowRay("raydock-ray-head", NODES, PORTS, "raydock-ray-worker")
@@ -917,7 +918,7 @@ def test_a_worker_that_was_started_again_is_not_alive_by_its_former_life(clock: 
     two = made.sites["two"]
     StartContainer("raydock-ray-worker", FORMER).apply(two)
     two.docker.hold("raydock-ray-worker", "running")
-    join = Join("raydock-ray-head", "raydock-ray-worker", NODES, PORTS, FORMER)
+    join = Join("raydock-ray-head", "raydock-ray-worker", NODES, PORTS, UNDO, FORMER)
     assert not join.done(made.head)
     clock.then.append((9, lambda: setattr(made.head.ray, "lists", [(*ALL, Row("10.0.0.3", node_id="d"))])))
     join.apply(made.head)
@@ -1150,7 +1151,7 @@ def head_out_of_reach(made: Cluster) -> None:
 
 
 def out_of_the_heads_reach(made: Cluster) -> None:
-    made.head.answers["timeout 3 bash"] = command_failed("no")
+    made.head.answers["bash -c"] = "10.0.0.3\n"
 
 
 def under_another_address(made: Cluster) -> None:
@@ -1206,12 +1207,14 @@ def test_with_the_head_goes_what_this_run_started() -> None:
     made = running()
     one, two = made.sites["one"], made.sites["two"]
     one.note(started=True)
+    one.docker.hold("raydock-ray-worker", raydock_cluster="ray", raydock_role="worker")
+    one.docker.hold("raydock-other-worker", raydock_cluster="other", raydock_role="worker")
     made.head.docker.hold("raydock-ray-head", "exited")
     JOIN.apply(made.head)
     assert {name: code for name, code in failures(made).items() if name != "two"} == {
         "head": "RAY_EXITED", "one": "HEAD_LOST",
     }  # fmt: skip
-    assert ("raydock-ray-worker" in one.docker.held, "raydock-ray-worker" in two.docker.held) == (False, True)
+    assert (list(one.docker.held), list(two.docker.held)) == (["raydock-other-worker"], ["raydock-ray-worker"])
     assert one.facts["container"] == "absent"
 
 
