@@ -123,7 +123,8 @@ def asked_ports(labels: Mapping[str, str]) -> set[int]:
         wanted = json.loads(labels.get("raydock.asked", ""))
     except ValueError:
         return set()
-    return {value for key, value in wanted.items() if key.endswith("_port")} if isinstance(wanted, dict) else set()
+    ports = (value for key, value in wanted.items() if key.endswith("_port")) if isinstance(wanted, dict) else ()
+    return {port for port in ports if isinstance(port, int)}
 
 
 @dataclass(frozen=True)
@@ -167,7 +168,9 @@ class FreePorts(Step):
         """Name who listens on the first of the ports, where we may know."""
         try:
             said = site.run("ss", "-Hltnp", f"sport = :{taken[0].ports[0]}", root=True)
-        except Failure:
+        except Failure as failure:
+            if failure.code != "COMMAND_FAILED":
+                raise
             return "something else"
         found = _LISTENER.search(said)
         return f"{found[1]} (pid {found[2]})" if found else "something else"
@@ -182,7 +185,7 @@ class FreePorts(Step):
         if other := self.other(site, taken):
             raise Failure(
                 "FOREIGN_CLUSTER",
-                f"{other.name} of the cluster {other.labels['raydock.cluster']} listens on {', '.join(map(str, taken))}",
+                f"{other.name} of the cluster {other.labels.get('raydock.cluster', '?')} listens on {', '.join(map(str, taken))}",
                 "Give this cluster ports of its own, see docs/ports.md; or stop that one with its own settings",
             )
         raise Failure(

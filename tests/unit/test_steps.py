@@ -20,7 +20,7 @@ from deploy.probes import PROBED_PATH
 from deploy.ray import TOKEN_PATH, Container
 from deploy.steps.building import CA_BUNDLE, REVISION_LABEL, Build, HaveBase, MakeRoot
 from deploy.steps.clearing import ClearName
-from deploy.steps.cluster import AwaitGcs, FindAddress, FreePorts, HeadRuns, ReachGcs
+from deploy.steps.cluster import AwaitGcs, FindAddress, FreePorts, HeadRuns, ReachGcs, asked_ports
 from deploy.steps.containers import Create, LayToken, ShowContainer, StartContainer, StopContainers
 from deploy.steps.images import FindRay, FitsEngine, FitsHead, Login, Pull
 from deploy.steps.joining import Join, Ports, Probe, Settle, ShowRay
@@ -96,6 +96,20 @@ def another_cluster(one: FakeSite) -> None:
 
 LISTENING = 'LISTEN 0 511 0.0.0.0:6379 0.0.0.0:* users:(("redis-server",pid=77,fd=6))\n'
 ASKED = '{"redis_port": 6379, "role": "head"}'
+
+
+LABELS: dict[str, tuple[dict[str, str], set[int]]] = {
+    "ours": ({"raydock.asked": '{"redis_port": 1, "dashboard_port": 2, "role": "head"}'}, {1, 2}),
+    "none": ({}, set()),
+    "no JSON": ({"raydock.asked": "{"}, set()),
+    "another shape": ({"raydock.asked": "[1]"}, set()),
+    "ports of another shape": ({"raydock.asked": '{"redis_port": [1], "dashboard_port": 2}'}, {2}),
+}
+
+
+@pytest.mark.parametrize(("labels", "ports"), LABELS.values(), ids=LABELS)
+def test_the_label_of_a_container_may_be_anybodys(labels: dict[str, str], ports: set[int]) -> None:
+    assert asked_ports(labels) == ports
 
 
 def fits(mine: str, heads: str) -> FitsHead:
