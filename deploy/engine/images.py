@@ -103,7 +103,7 @@ class Images(Calls):
         with told(f"pull {image}", REGISTRY, otherwise="PULL_FAILED"):
             progress = Progress(say)
             params, headers = {"fromImage": repository, "tag": tag}, header(image, credentials)
-            stalled = partial(self.stalled, image)
+            stalled = partial(self.stalled, image, progress)
             for record in self.lines("images/create", params=params, headers=headers, on_silence=stalled):
                 if error := error_of(record):
                     raise failure(f"pull {image}", scrubbed(error, credentials), REGISTRY, otherwise="PULL_FAILED")
@@ -112,9 +112,11 @@ class Images(Calls):
             progress.tell()
         self._check_pulled(image, tag if tag.startswith("sha256:") else digest)
 
-    def stalled(self, image: str) -> None:
+    def stalled(self, image: str, progress: Progress) -> None:
         """Give up a pull of which nothing comes: a living engine would wait for the registry for ever."""
         self.alive()
+        if progress.at_work:
+            return
         error = f"pull {image}: nothing came from the registry for {calls.QUIET:g} s"
         raise Failure("PULL_FAILED", error, "Check the way from the node to the registry; what came is kept")
 

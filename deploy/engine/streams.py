@@ -25,6 +25,8 @@ TAIL = 30  # lines of a failing step
 DONE = frozenset({"Pull complete", "Already exists", "Pushed", "Layer already exists"})
 BYTES = frozenset({"Downloading", "Pushing"})
 FETCHED = frozenset({"Download complete", "Verifying Checksum"})
+# What the engine does by itself with a layer that has come; that a slow disk makes it silent is no stall.
+AT_WORK = frozenset({"Extracting", "Verifying Checksum"})
 LAYER = re.compile(r"[0-9a-f]{12}")
 ESCAPES = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]")
 STEP = re.compile(r"Step (\d+/\d+) : (.*)")
@@ -70,10 +72,13 @@ class Progress:
         self._bytes: dict[str, tuple[int, int]] = {}
         self._next = 0.0
         self._said: Amount | None = None
+        # Whether the last that was told is the engine's own work.
+        self.at_work = False
 
     def see(self, record: Mapping[str, Any]) -> None:
         """Take a record in, and say how far it is, if that was not said just now."""
         layer, status = str(record.get("id", "")), str(record.get("status", ""))
+        self.at_work = status in AT_WORK
         if not LAYER.fullmatch(layer):
             return
         self._done[layer] = status in DONE or status.startswith("Mounted from")

@@ -636,6 +636,19 @@ def test_a_pull_into_which_nothing_comes_is_given_up_though_the_engine_lives(
     assert (wrong.code, engine.asked.count("/_ping")) == ("PULL_FAILED", 1)
 
 
+def test_a_pull_whose_engine_unpacks_in_silence_goes_on(
+    stub: Callable[..., tuple[Stub, str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("deploy.engine.calls.QUIET", 0.3)
+    monkeypatch.setattr("deploy.engine.calls.PING", 0.5)
+    first = '{"status":"Extracting","id":"0123456789ab"}\n'
+    begun = answer(f"{len(first):x}\r\n{first}\r\n", "Transfer-Encoding: chunked")
+    engine, host = stub(version=VERSION, _ping=answer("OK"), create=begun)
+    threading.Timer(1.5, lambda: setattr(engine, "silent", True)).start()
+    wrong = refusal(Engine(docker_local(host)).pull, "r.example/x:y", None, quiet)
+    assert (wrong.code, engine.asked.count("/_ping") >= 3) == ("DOCKER_TIMEOUT", True)
+
+
 def test_a_pull_that_ends_without_the_image_is_no_success(stub: Callable[..., tuple[Stub, str]]) -> None:
     none = answer('{"message":"No such image"}').replace(b"200 OK", b"404 Not Found")
     _, host = stub(version=VERSION, create=answer('{"status":"Done"}\n'), json=none)
