@@ -43,7 +43,7 @@ DNF = Packages(("dnf", "-y", "install"), "DNF_FAILED")
 APT_HOLDER = r"""
 inode=$(stat -c %i /var/lib/dpkg/lock-frontend 2>/dev/null) || exit 0
 while read -r _ _ _ _ pid file _; do
-  [ "${file##*:}" != "$inode" ] || echo "$pid ($(cat "/proc/$pid/comm" 2>/dev/null))"
+  [ "${file##*:}" != "$inode" ] || { echo "$pid ($(cat "/proc/$pid/comm" 2>/dev/null))"; exit; }
 done </proc/locks
 """.strip()
 APT_GET = Packages((*APT, "install"), "APT_FAILED", (*APT, "update"), ("Could not get lock", "APT_LOCKED"), APT_HOLDER)

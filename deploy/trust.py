@@ -133,9 +133,10 @@ def _record(path: Path, shown: Sequence[Shown]) -> None:
     try:
         write_whole(path, text)
     except OSError as error:
-        code = "DISK_FULL" if error.errno in (errno.ENOSPC, errno.EDQUOT) else "CONFIG"
-        cure = "Make room there (df -h), or set SSH_KNOWN_HOSTS to a file elsewhere; it is as it was"
-        raise Failure(code, f"cannot be written: {error.strerror}", cure, place=str(path)) from error
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        cure = f"{'Make room there (df -h)' if full else 'Mend that'}, or set SSH_KNOWN_HOSTS to a file elsewhere"
+        said = f"cannot be written, and is as it was: {error.strerror}"
+        raise Failure("DISK_FULL" if full else "CONFIG", said, cure, place=str(path)) from error
 
 
 def _is_about(line: str, one: Shown) -> bool:
