@@ -68,6 +68,10 @@ class FaultyHost(PracticeHost):
         """Have connections to a port refused."""
         return self.rule("INPUT", "-p", "tcp", "--dport", str(port), "-j", "REJECT", "--reject-with", "tcp-reset")
 
+    def is_refused(self, port: int) -> Any:
+        """Have its own connections to a port of others refused."""
+        return self.rule("OUTPUT", "-p", "tcp", "--dport", str(port), "-j", "REJECT", "--reject-with", "tcp-reset")
+
     @contextmanager
     def cut_off(self) -> Iterator[None]:
         """Have nothing come in or go out, but for loopback."""

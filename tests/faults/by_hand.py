@@ -3,6 +3,9 @@
 They are typed as the document has them, with parallel-ssh and `docker kill $(docker ps -q)`; only the flags of
 `ray start` are today's, and the address and key of each host are given. The oracles that can judge what has no report
 do so: O1, O2, O3 by the exit code alone, O4 and O7. What comes of it stands in docs/faults/by-hand.json.
+
+It wants parallel-ssh, and practice hosts with a base image: `invoke sandbox.up`, then
+`ENVIRONMENT=sandbox invoke cluster.install build.base`.
 """
 
 from __future__ import annotations
@@ -76,7 +79,7 @@ class ByHand:
         )
 
     def type(self, task: str) -> tuple[int, float]:
-        """Type it, and give its exit code, None-like 124 where it never ends, and its seconds."""
+        """Type it, and give its exit code, 124 where it never ends, and its seconds."""
         begun = time.monotonic()
         argv = ["timeout", str(LONGEST), "bash", "-c", self.line(task)]
         quiet = subprocess.DEVNULL

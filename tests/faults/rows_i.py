@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
+
 from deploy.practice.layout import ACCOUNT
 from tests.faults.bench import Bench
 from tests.faults.row import Fault, row
+
+REGISTRY_PORT = 443
 
 
 @row(
@@ -21,7 +25,7 @@ def no_registry_for_one(bench: Bench) -> Fault:
     digest = bench.invoke("cluster.pull", "--json", exit=0).report["image"]
     runs = bench.worker.containers()[bench.container(bench.worker)]["Id"]
     bench.worker.docker("rmi", "--force", digest)
-    with bench.worker.rule("OUTPUT", "-p", "tcp", "--dport", "443", "-j", "REJECT", "--reject-with", "tcp-reset"):
+    with bench.worker.is_refused(REGISTRY_PORT):
         yield
     assert bench.worker.containers(running=True)[bench.container(bench.worker)]["Id"] == runs
 
@@ -135,7 +139,7 @@ def refused_login(bench: Bench) -> Fault:
 def stale_tag(bench: Bench) -> Fault:
     repository = forgets(bench).partition("@")[0]
     bench.worker.docker("tag", "decoy:1", f"{repository}:latest")
-    with bench.worker.rule("OUTPUT", "-p", "tcp", "--dport", "443", "-j", "REJECT", "--reject-with", "tcp-reset"):
+    with bench.worker.is_refused(REGISTRY_PORT):
         yield
     assert bench.container(bench.worker) not in bench.worker.containers()
     bench.worker.docker("rmi", f"{repository}:latest")
@@ -159,17 +163,15 @@ REPOSITORIES = "/var/lib/registry/docker/registry/v2/repositories"
 )
 def lost_in_a_push(bench: Bench) -> Fault:
     name = "raydock-stub-pushed"
-    cut = ("OUTPUT", "-p", "tcp", "--dport", "443", "-j", "REJECT", "--reject-with", "tcp-reset")
 
     def layer_comes() -> bool:
         return bench.services.attempt("bash", "-c", f"ls {REPOSITORIES}/{name}/_uploads/*/data").code == 0
 
     with bench.another_image(name, "RUN head -c 100000000 /dev/urandom > /opt/heavy"):
-        try:
-            with bench.meanwhile(layer_comes, lambda: bench.head.run("iptables", "-w", "-I", *cut)):
+        with ExitStack() as healing:
+            cut = bench.head.is_refused(REGISTRY_PORT)
+            with bench.meanwhile(layer_comes, lambda: healing.enter_context(cut)):
                 yield
-        finally:
-            bench.head.run("iptables", "-w", "-D", *cut)
         bench.invoke("publish", exit=0)
 
 
