@@ -9,11 +9,12 @@ from deploy.plan import Chain, Late, Plan, Stage, Step, Word, phrase
 from deploy.plans.scope import Scope, on_all, on_head
 from deploy.ports import listening
 from deploy.ray import NodeValues, ray_container
+from deploy.steps.absence import Ports
 from deploy.steps.clearing import ClearName, Compare
 from deploy.steps.cluster import AwaitGcs, FindAddress, FreePorts, HeadRuns, ReachGcs
 from deploy.steps.containers import Create, LayToken, ShowContainer, StartContainer, StopContainers
 from deploy.steps.images import FindRay, FitsEngine, FitsHead, Login, Pull
-from deploy.steps.joining import Join, Ports, Probe, Settle, ShowRay
+from deploy.steps.joining import Join, Probe, Settle, ShowRay
 from deploy.steps.setup import InstallDocker, JoinDockerGroup, MakeStateFolder, StartDocker
 
 if TYPE_CHECKING:

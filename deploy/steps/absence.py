@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from deploy.errors import Failure
 from deploy.ray import RAY, TOKEN_PATH
@@ -12,10 +12,35 @@ from deploy.steps.cluster import port_open, ports_shut
 from deploy.steps.containers import LOG_TAIL, exited, note_container
 
 if TYPE_CHECKING:
+    from deploy.inventory import Node
     from deploy.site import Found, RayNode, Site
 
 START = "Start it again: invoke cluster.stop cluster.start --only {node}"
+ENDED = ("RAY_EXITED", "NOT_RUNNING")
 SEE = "See what it says: docker logs {} there"
+
+
+class Ports(NamedTuple):
+    """The port at which a node of each role shows that its Ray is there."""
+
+    head: int
+    worker: int
+
+
+class Names(NamedTuple):
+    """What the cluster's containers are called, and the ports of the nodes."""
+
+    head: str
+    worker: str
+    ports: Ports
+
+    def container(self, node: Node) -> str:
+        """Give the name of the cluster's container on a node."""
+        return self.head if node.role == "head" else self.worker
+
+    def port(self, node: Node) -> int:
+        """Give the port at which a node's Ray shows itself."""
+        return self.ports.head if node.role == "head" else self.ports.worker
 
 
 @dataclass(frozen=True)
@@ -131,11 +156,13 @@ def in_rays_words(absence: Absence) -> Failure:
     )
 
 
-Look = Callable[[Absence], Failure | None]
+# Gives a node's failure, or none.
+Judge = Callable[[Absence], Failure | None]
+Absent = Sequence[tuple["Site", str]]
 
 # What time does not mend, and what it may; each in the order in which one explains the next.
-LASTING: tuple[Look, ...] = (another_version, another_token)
-PASSING: tuple[Look, ...] = (another_address, no_way_to_the_head, no_way_from_the_head)
+LASTING: tuple[Judge, ...] = (another_version, another_token)
+PASSING: tuple[Judge, ...] = (another_address, no_way_to_the_head, no_way_from_the_head)
 
 
 def lasting_cause(absence: Absence) -> Failure | None:
@@ -164,3 +191,41 @@ def without_answer(absence: Absence) -> Failure:
         f"Ray has it alive, and a task did not come back from it within 20 s{f': {shut.error}' if shut else ''}",
         "Open Ray's worker ports between it and the head (10002-19999 and those of its agents)",
     )
+
+
+def shut(port: int) -> Failure:
+    """Give the failure of a node of an old Ray, of which nothing but its port can be seen."""
+    error = f"its container runs, and its port {port} is not open"
+    return Failure("RAY_NOT_JOINED", error, "See its output: docker logs there")
+
+
+def judged(site: Site, names: Names, absent: Absent, judge: Judge | None, *, from_head: bool = False) -> set[str]:
+    """See whether nodes run, and have a judge, if there is one, say of each that does why it is not there.
+
+    Args:
+        site: the head.
+        names: of the containers, and the ports.
+        absent: the nodes, each with its address for Ray.
+        judge: gives a node's failure, or none; a container that does not run is one by itself.
+        from_head: whether the judge wants to know which of them the head reaches, which may take seconds.
+
+    Returns:
+        The roles of those whose containers have ended.
+    """
+    places = [(address, names.port(peer.node)) for peer, address in absent if from_head and peer.node.role == "worker"]
+    head = heads_view(site, names.head, places) if judge else None
+    ended: set[str] = set()
+
+    def see(one: tuple[Site, str]) -> None:
+        peer, address = one
+        try:
+            container = check_running(peer, names.container(peer.node))
+            if judge and head and (why := judge(Absence(head, peer, address, names.port(peer.node), container))):
+                raise why
+        except Failure as failure:
+            peer.fail(failure)
+            if failure.code in ENDED:
+                ended.add(peer.node.role)
+
+    site.at_once(see, absent)
+    return ended

@@ -5,15 +5,26 @@ from __future__ import annotations
 import json
 import shlex
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, NamedTuple
+from typing import TYPE_CHECKING, ClassVar
 
 from deploy.errors import Failure
 from deploy.plan import Late, Step, Word, run_only
 from deploy.probes import ALIVE, ATTENDED, PROBE, PROBED_PATH
 from deploy.ray import RAY, is_mute, mute_shell
-from deploy.steps.absence import Absence, cause, check_running, heads_view, lasting_cause, without_answer
+from deploy.steps.absence import (
+    Absent,
+    Judge,
+    Names,
+    Ports,
+    cause,
+    check_running,
+    judged,
+    lasting_cause,
+    shut,
+    without_answer,
+)
 from deploy.steps.cluster import port_open, ports_shut
 from deploy.steps.containers import StopContainers
 
@@ -30,64 +41,6 @@ SLOW = 8.0  # seconds after which it is asked whether a node can join at all
 
 
 IsAlive = Callable[["Site", str], bool]
-Absent = Sequence[tuple["Site", str]]
-Judge = Callable[[Absence], Failure | None]
-ENDED = ("RAY_EXITED", "NOT_RUNNING")
-
-
-class Ports(NamedTuple):
-    """The port at which a node of each role shows that its Ray is there."""
-
-    head: int
-    worker: int
-
-
-class Names(NamedTuple):
-    """What the cluster's containers are called, and the ports of the nodes."""
-
-    head: str
-    worker: str
-    ports: Ports
-
-    def container(self, node: Node) -> str:
-        """Give the name of the cluster's container on a node."""
-        return self.head if node.role == "head" else self.worker
-
-    def port(self, node: Node) -> int:
-        """Give the port at which a node's Ray shows itself."""
-        return self.ports.head if node.role == "head" else self.ports.worker
-
-
-def judged(site: Site, names: Names, absent: Absent, judge: Judge | None, *, from_head: bool = False) -> set[str]:
-    """See whether nodes run, and have a judge, if there is one, say of each that does why it is not there.
-
-    Args:
-        site: the head.
-        names: of the containers, and the ports.
-        absent: the nodes, each with its address for Ray.
-        judge: gives a node's failure, or none; a container that does not run is one by itself.
-        from_head: whether the judge wants to know which of them the head reaches, which may take seconds.
-
-    Returns:
-        The roles of those whose containers have ended.
-    """
-    places = [(address, names.port(peer.node)) for peer, address in absent if from_head and peer.node.role == "worker"]
-    head = heads_view(site, names.head, places) if judge else None
-    ended: set[str] = set()
-
-    def see(one: tuple[Site, str]) -> None:
-        peer, address = one
-        try:
-            container = check_running(peer, names.container(peer.node))
-            if judge and head and (why := judge(Absence(head, peer, address, names.port(peer.node), container))):
-                raise why
-        except Failure as failure:
-            peer.fail(failure)
-            if failure.code in ENDED:
-                ended.add(peer.node.role)
-
-    site.at_once(see, absent)
-    return ended
 
 
 def missing(site: Site, nodes: tuple[tuple[Node, Word], ...], is_alive: IsAlive) -> list[tuple[Site, str]]:
@@ -128,12 +81,6 @@ def by_rays_list(site: Site, former: frozenset[str] = frozenset()) -> IsAlive:
 def by_port(ports: Ports) -> IsAlive:
     """Give what a node's port says of it; that its container runs was seen, or will be."""
     return lambda peer, address: port_open(peer, address, getattr(ports, peer.node.role))
-
-
-def shut(port: int) -> Failure:
-    """Give the failure of a node of an old Ray, of which nothing but its port can be seen."""
-    error = f"its container runs, and its port {port} is not open"
-    return Failure("RAY_NOT_JOINED", error, "See its output: docker logs there")
 
 
 def mute(site: Site, head: str) -> str:

@@ -31,14 +31,14 @@ from deploy.run import Run
 from deploy.script import script
 from deploy.settings import read
 from deploy.show import Screen
-from deploy.steps import building, clearing, containers, images, joining, manual, publishing, setup
+from deploy.steps import absence, building, clearing, containers, images, joining, manual, publishing, setup
 from deploy.steps import cluster as joins
 from tests.hosts.observer import NO_ENGINE, TOP, PracticeHost, Sandbox, command
 from tests.hosts.typist import aws_keys
 
 NAME, CLUSTER = "raydock-parity-head", "parity"
 TOKEN = "70" * 32
-PORTS = joining.Ports(head=6379, worker=8076)
+PORTS = absence.Ports(head=6379, worker=8076)
 UNDO = containers.StopContainers("nobody", "worker", grace=0)
 # What a host shows beside its containers: who may speak to its engine, what is installed, what lies there.
 FILES = "; ".join(

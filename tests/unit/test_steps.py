@@ -18,12 +18,13 @@ from deploy.plan import Late, Place, Step, Word
 from deploy.ports import listening
 from deploy.probes import PROBED_PATH
 from deploy.ray import TOKEN_PATH, Container
+from deploy.steps.absence import Ports
 from deploy.steps.building import CA_BUNDLE, REVISION_LABEL, Build, HaveBase, MakeRoot
 from deploy.steps.clearing import ClearName
 from deploy.steps.cluster import AwaitGcs, FindAddress, FreePorts, HeadRuns, ReachGcs, asked_ports
 from deploy.steps.containers import Create, LayToken, ShowContainer, StartContainer, StopContainers
 from deploy.steps.images import FindRay, FitsEngine, FitsHead, Login, Pull
-from deploy.steps.joining import Join, Ports, Probe, Settle, ShowRay
+from deploy.steps.joining import Join, Probe, Settle, ShowRay
 from deploy.steps.manual import Commit, ShowLeft
 from deploy.steps.publishing import CheckLogin, CreateRepository, Push, ShowPublished, ShowRepository, Tag, moment
 from deploy.steps.setup import InstallDocker, JoinDockerGroup, MakeStateFolder, StartDocker
