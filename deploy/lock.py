@@ -16,8 +16,10 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Protocol
 
+from deploy.audit import CUT_OFF, NOTE, STOLEN
 from deploy.durations import say_duration
 from deploy.errors import Failure
+from deploy.grammar import plain
 from deploy.talk import Talk
 
 BEAT = 5.0  # seconds between two lines to the holder
@@ -80,18 +82,23 @@ def state_folder(cluster: str) -> str:
 SHOWN = 'printf "%s,%s " "$(date +%s)" "$(date -r "$d/lock.who" +%s 2>/dev/null)"; cat "$d/lock.who"'
 
 
+# The folder, made for the group where there is one.
+MADE = '[ -d "$d" ] || install -d -m 2770 -g docker "$d" 2>/dev/null || install -d -m 2770 "$d"'
+# What a holder does with what it is sent: a last word goes into the audit, and all else back.
+HEARD = 'case $line in *"$brace"*) told=1; note "$brace${line#*"$brace"}";; *) printf \'%s\\n\' "$line";; esac'
+
+
 def holder(cluster: str, word: str, silence: float) -> str:
     """Write the holder, for any `sh`; after `word` it says whether it has the lock.
 
-    It is root's where the folder is not ours yet: to make it, or since the group is too new for this session.
+    A line with a brace is for the audit; where none came by its end, it writes that the task was cut off.
     """
-    folder = shlex.quote(state_folder(cluster))
     # What a killed holder left we may not be allowed to write into, only to remove.
     held = f"""\
-d={folder}
-umask 002
+{NOTE}
+brace='{{'
 command -v flock >/dev/null || {{ echo {NO_FLOCK} >&2; exit {NO_FILE}; }}
-[ -d "$d" ] || install -d -m 2770 -g docker "$d" 2>/dev/null || install -d -m 2770 "$d" || exit {NO_FILE}
+{MADE} || exit {NO_FILE}
 [ -e "$d/lock" ] || : >>"$d/lock" || exit {NO_FILE}
 exec 9<"$d/lock" || exit {NO_FILE}
 flock -n 9 || {{ echo {word} busy; {SHOWN}; exit {BUSY}; }}
@@ -99,21 +106,38 @@ rm -f "$d/lock.who"
 who=$(timeout {silence:g} head -n 1 9<&-) && [ -n "$who" ] || exit {NO_FILE}
 printf '%s %s\\n' "$$" "$who" >"$d/lock.who" || exit {NO_FILE}
 echo {word} held
-while line=$(timeout {silence:g} dd bs=64 count=1 2>/dev/null 9<&-) && [ -n "$line" ]; do printf '%s\\n' "$line"; done
+while line=$(timeout {silence:g} dd bs=4096 count=1 2>/dev/null 9<&-) && [ -n "$line" ]; do {HEARD}; done
+[ -n "$told" ] || note "${{who%?}}"{shlex.quote(CUT_OFF)}
 rm -f "$d/lock.who"
 """
+    return in_folder(cluster, held)
+
+
+def auditor(cluster: str) -> str:
+    """Write what takes one line for the audit, for any `sh`."""
+    return in_folder(cluster, f'{NOTE}\n{MADE} || exit {NO_FILE}\nline=$(timeout {ANSWER:g} head -n 1) && note "$line"')
+
+
+def in_folder(cluster: str, lines: str) -> str:
+    """Write lines of `sh` for the folder, `$d`; they are root's where it is not ours yet.
+
+    That is to make it, or since the group is too new for this session.
+    """
+    folder = shlex.quote(state_folder(cluster))
     choose = f'd={folder}; if [ -w "$d" ] || [ "$(id -u)" = 0 ]; then exec sh -c "$0"; else exec sudo -n sh -c "$0"; fi'
     # In one line: csh takes none between quotes.
-    return shlex.join(["sh", "-c", choose, "; ".join(held.splitlines())])
+    return shlex.join(["sh", "-c", choose, "; ".join([f"d={folder}", "umask 002", *lines.splitlines()])])
 
 
 def ending(cluster: str, pid: str) -> str:
     """Write what ends a holder by its number; nothing where it has ended, though another may have the lock by now."""
+    taken = f'note "${{who%?}}"{shlex.quote(STOLEN)}'
     end = (
+        f'd={shlex.quote(state_folder(cluster))}; {NOTE}; who=$(cut -d " " -f 2- "$d/lock.who" 2>/dev/null); '
         # The number may be somebody else's by now.
         f'tr "\\0" " " <"/proc/"{shlex.quote(pid)}/cmdline 2>/dev/null | '
         f"grep -qF {shlex.quote(state_folder(cluster))} || exit 0; "
-        f"kill {shlex.quote(pid)} 2>/dev/null || sudo -n kill {shlex.quote(pid)}"
+        f"{{ kill {shlex.quote(pid)} 2>/dev/null || sudo -n kill {shlex.quote(pid)}; }} && {taken}"
     )
     return shlex.join(["sh", "-c", end])
 
@@ -129,6 +153,15 @@ def who_holds(host: Talker, cluster: str) -> Held | None:
         said += piece
     talk.end(LETTING_GO)
     return held_by(said.decode(errors="replace")) if said else None
+
+
+def note_in_audit(host: Talker, cluster: str, line: str) -> str:
+    """Have a line in the audit of a task that needs no lock; give why it cannot be written, nothing where it is."""
+    talk = host.talk(auditor(cluster))
+    with contextlib.suppress(OSError, EOFError):
+        talk.send(line.encode() + b"\n")
+    code, errors = talk.end(LETTING_GO)
+    return errors or f"it ended with {code}" if code or code is None else ""
 
 
 def end_holder(host: Talker, cluster: str, held: Held) -> None:
@@ -186,11 +219,17 @@ class Lock:
             "See what runs (invoke cluster.status), then run the task again",
         )
 
-    def release(self) -> None:
-        """Let go, and see that it is free for whoever comes next."""
+    def release(self, last_word: str = "") -> None:
+        """Let go, and see that it is free for whoever comes next.
+
+        Args:
+            last_word: the line for the audit.
+        """
         talk, self._talk = self._talk, None
         self._over.set()
         if talk:
+            with contextlib.suppress(OSError, EOFError):
+                talk.send(last_word.encode() + b"\n" if last_word else b"")
             talk.end(LETTING_GO)
 
     def _try(self) -> Held | None:
@@ -258,11 +297,6 @@ def held_by(said: str) -> Held:
     except (ValueError, TypeError, KeyError):
         return Held(Owner("", "a task", time.time()))
     return Held(owner, line, max(0, read - began))
-
-
-def plain(text: str) -> str:
-    """Give what somebody else wrote, short, and without what could move a terminal."""
-    return "".join(letter if letter.isprintable() else "?" for letter in text[:80])
 
 
 def locked(held: Held) -> Failure:

@@ -62,4 +62,4 @@ def test_who_shares_the_engine_shares_the_lock(carol: PracticeHost, invoke: Invo
     invoke("cluster.stop")
     time.sleep(0.5)
     assert "lock" not in carol.shell("ps -eo args= | grep '/raydock/' | grep -v grep || true")
-    assert carol.shell("ls /var/lib/raydock/sandbox").split() == ["lock"]
+    assert carol.shell("ls /var/lib/raydock/sandbox").split() == ["audit", "lock"]

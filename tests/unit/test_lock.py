@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import pwd
 import shlex
 import shutil
 import subprocess
@@ -15,9 +16,10 @@ from pathlib import Path
 import pytest
 
 from deploy import lock as locks
+from deploy.audit import Entry, entries, line
 from deploy.durations import parse_duration, say_duration
 from deploy.errors import Failure
-from deploy.lock import Held, Lock, Owner, end_holder, held_by, holder, who_holds
+from deploy.lock import Held, Lock, Owner, end_holder, held_by, holder, note_in_audit, who_holds
 from deploy.talk import ChildTalk, Talk
 
 ALICE = Owner("alice@laptop", "cluster.start", 1_700_000_000.0)
@@ -98,7 +100,7 @@ def test_it_is_free_as_soon_as_it_was_let_go_and_nothing_is_left_of_it(here: Her
         assert owner_at_work(here) == owner
         one.release()
         assert owner_at_work(here) is None
-    assert [path.name for path in (tmp_path / "blue").iterdir()] == ["lock"]
+    assert sorted(path.name for path in (tmp_path / "blue").iterdir()) == ["audit", "lock"]
     assert one.lost() is None
 
 
@@ -298,6 +300,61 @@ def test_an_owner_moves_no_terminal() -> None:
     owner = held_by(f"2,1 12 {said}").owner
     assert owner.who == "?]0;x??a" + 72 * "b"
     assert owner.task == "t?"
+
+
+def audit_of(tmp_path: Path) -> list[Entry]:
+    return list(entries((tmp_path / "blue/audit").read_text()))
+
+
+def me() -> str:
+    return os.environ.get("SUDO_USER") or pwd.getpwuid(os.getuid()).pw_name
+
+
+def test_the_last_word_is_a_line_of_the_audit(here: Here, tmp_path: Path) -> None:
+    for task in ("cluster.start", "cluster.stop"):
+        one = lock(here, ALICE, beat=0.01)  # its lines and the last one may come together
+        one.take()
+        time.sleep(0.1)
+        one.release(line("alice@laptop", task, 1_700_000_000.0, [], "sha256:1d", interrupted=False))
+    found = audit_of(tmp_path)
+    assert [(one.task, one.outcome, one.login, one.image) for one in found] == [
+        ("cluster.start", "ok", me(), "sha256:1d"),
+        ("cluster.stop", "ok", me(), "sha256:1d"),
+    ]
+
+
+def test_a_task_that_ends_without_a_word_was_cut_off(here: Here, tmp_path: Path) -> None:
+    one = lock(here, ALICE)
+    one.take()
+    one.release()
+    (found,) = audit_of(tmp_path)
+    assert (found.who, found.task, found.when, found.outcome) == (ALICE.who, ALICE.task, ALICE.since, "cut off")
+
+
+def test_a_lock_that_was_stolen_is_in_the_audit(here: Here, tmp_path: Path) -> None:
+    first = lock(here, ALICE)
+    first.take()
+    held = who_holds(here, "blue")
+    assert held
+    end_holder(here, "blue", held)
+    assert [(one.task, one.outcome) for one in audit_of(tmp_path)] == [(ALICE.task, "stolen")]
+    first.release()
+
+
+@pytest.mark.parametrize("shell", ["sh", "bash"])
+def test_a_task_without_the_lock_is_in_the_audit(here: Here, tmp_path: Path, shell: str) -> None:
+    plain = here.talk
+    here.talk = lambda command: plain(f"exec {shell} -c {shlex.quote(command)}")  # type: ignore[method-assign]
+    said = line("bob@desk", "build.image", 1.0, [], "", interrupted=True)
+    assert note_in_audit(here, "blue", said) == ""
+    assert [(one.who, one.task, one.outcome) for one in audit_of(tmp_path)] == [
+        ("bob@desk", "build.image", "interrupted")
+    ]
+
+
+def test_an_audit_that_cannot_be_written_is_told(here: Here, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(locks, "state_folder", lambda cluster: f"/proc/{cluster}")
+    assert note_in_audit(here, "blue", "{}") != ""
 
 
 def test_ctrl_c_is_none_of_the_holders_business(here: Here) -> None:
