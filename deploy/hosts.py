@@ -60,8 +60,17 @@ class Host(ABC):
         """Run a line of shell that we go on talking with."""
 
     @abstractmethod
-    def http(self, port: int) -> requests.Session:
-        """Give HTTP to a port of the node's loopback."""
+    def http(self, address: str, port: int) -> requests.Session:
+        """Give HTTP to a port that the node reaches."""
+
+    @property
+    @abstractmethod
+    def is_open(self) -> bool:
+        """Whether it can be spoken to without connecting anew."""
+
+    @abstractmethod
+    def tunnel(self, address: str, port: int) -> paramiko.Channel:
+        """Give a way to a port that the node reaches; `RAY_API_FAILED` where nothing listens there."""
 
     @abstractmethod
     def close(self) -> None:
@@ -141,7 +150,7 @@ class Host(ABC):
         if not settings.allow_unauthenticated:
             kept = self.docker.get_file(container_name(settings.cluster_name, "head"), TOKEN_PATH)
             token = Secret(kept.decode("ascii", "replace").strip()) if kept else None
-        return RayApi(self.http(settings.dashboard_port), token, reconnect=self.regain)
+        return RayApi(self.http(*settings.dashboard), token, reconnect=self.regain)
 
     @property
     def registry(self) -> Any:
@@ -243,9 +252,18 @@ class LocalHost(Host):
         self.check_wanted()
         return Engine(docker_local(self._run.settings.docker_host))
 
-    def http(self, port: int) -> requests.Session:
-        """Give HTTP to a port of this machine's loopback."""
-        return http_local(port)
+    def http(self, address: str, port: int) -> requests.Session:
+        """Give HTTP to a port that this machine reaches."""
+        return http_local(address, port)
+
+    @property
+    def is_open(self) -> bool:
+        """Say yes."""
+        return True
+
+    def tunnel(self, address: str, port: int) -> paramiko.Channel:
+        """Refuse: what this machine reaches it reaches without us."""
+        raise AssertionError(f"no tunnel leads to this machine itself: {address}:{port}")
 
     def close(self) -> None:
         """Let the engine's client go."""
@@ -356,10 +374,29 @@ class SshHost(Host):
                 self._engine = Engine(docker_over(self.session))
             return self._engine
 
-    def http(self, port: int) -> requests.Session:
-        """Give HTTP to a port of the node's loopback, over channels of the connection."""
-        to, origin = ("127.0.0.1", port), ("127.0.0.1", 0)
-        return http_over(lambda: self._transport().open_channel("direct-tcpip", to, origin, timeout=CHANNEL_TIMEOUT))
+    def http(self, address: str, port: int) -> requests.Session:
+        """Give HTTP to a port that the node reaches, over channels of the connection."""
+        return http_over(lambda: self._to(address, port))
+
+    def _to(self, address: str, port: int) -> paramiko.Channel:
+        origin = ("127.0.0.1", 0)
+        return self._transport().open_channel("direct-tcpip", (address, port), origin, timeout=CHANNEL_TIMEOUT)
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the connection is there, and has not ended."""
+        transport = self._connection.client.get_transport() if self._connection else None
+        return bool(transport and transport.is_active())
+
+    def tunnel(self, address: str, port: int) -> paramiko.Channel:
+        """Give a channel to a port that the node reaches."""
+        try:
+            return self._to(address, port)
+        except paramiko.ChannelException as error:
+            said = f"nothing answers at {address}:{port} of the head: {error.text}"
+            raise Failure("RAY_API_FAILED", said, "See whether Ray runs: invoke cluster.status") from error
+        except (paramiko.SSHException, OSError, EOFError) as error:
+            raise self.lost("a tunnel", error) from error
 
     def reconnect(self) -> None:
         """Have the next command run in a new session."""

@@ -35,6 +35,14 @@ class Credentials:
 
 
 @dataclass(frozen=True)
+class Weight:
+    """What an image weighs in an engine: its bytes, and the layer that it stands on."""
+
+    size: int = 0
+    ground: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class Found:
     """A container as the engine shows it."""
 
@@ -77,6 +85,12 @@ class Docker(Protocol):
     def image_digests(self, image: str) -> Sequence[str]:
         """Give the `repository@sha256:…` under which registries know the image."""
 
+    def image_weight(self, image: str) -> Weight:
+        """Give what the image weighs here; nothing where it is absent."""
+
+    def shared_with(self, weight: Weight) -> int:
+        """Give how much of such an image the engine may have already, in bytes: what images on the same ground have."""
+
     def pull(self, image: str, credentials: Credentials | None, say: Say) -> None:
         """Pull the image, reading every line of the stream."""
 
@@ -100,6 +114,7 @@ class Docker(Protocol):
         say: Say,
         *,
         tree: Path | None = None,
+        idle: float = ...,
     ) -> str:
         """Build an image of a context of files (name: content), and of those in an archive, and give its id."""
 

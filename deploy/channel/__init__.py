@@ -85,9 +85,9 @@ def http_over(open_tunnel: Callable[[], paramiko.Channel], *, timeout: float = 3
     return session(WireAdapter(opener, timeout))
 
 
-def http_local(port: int, *, timeout: float = 30) -> requests.Session:
-    """Give a session whose `http://node` is a port of this machine's loopback."""
-    return session(WireAdapter(lambda: Wire(socket.create_connection(("127.0.0.1", port), timeout)), timeout))
+def http_local(address: str, port: int, *, timeout: float = 30) -> requests.Session:
+    """Give a session whose `http://node` is a port that this machine reaches."""
+    return session(WireAdapter(lambda: Wire(socket.create_connection((address, port), timeout)), timeout))
 
 
 def client(adapter: WireAdapter, timeout: float) -> docker.DockerClient:
