@@ -53,7 +53,7 @@ def _folder(settings: Settings) -> Iterator[Finding]:
 def _open_dashboard(settings: Settings) -> Iterator[Finding]:
     if settings.allow_unauthenticated and not ip_address(settings.dashboard_host).is_loopback:
         error = f"DASHBOARD_HOST={settings.dashboard_host} with ALLOW_UNAUTHENTICATED=yes lets everybody run code"
-        cure = "Leave DASHBOARD_HOST out, and reach it by ssh -L 8265:127.0.0.1:8265"
+        cure = "Leave DASHBOARD_HOST out, and reach it by invoke cluster.dashboard"
         yield ("ALLOW_UNAUTHENTICATED", "DASHBOARD_HOST"), error, cure
 
 

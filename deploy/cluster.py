@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from invoke.context import Context
 
 from deploy import plans
-from deploy.desk import dry, perform
+from deploy.desk import dry, perform, say
 from deploy.flags import Flags, flagged
 
 USUAL = ("only", "json", "verbose")
@@ -15,6 +18,24 @@ INSIDE = {
     "only": "NAME: in the container of this node, named as in workers.txt, instead of the head's",
     "json": "print one JSON document on stdout; the program's output goes to stderr",
 }
+
+
+def show_history(facts: Mapping[str, Any]) -> None:
+    """Print a line for each task."""
+    from deploy.show.jobs import listing
+
+    if found := facts.get("history"):
+        listing(("when", "who", "task", "outcome", "took", "what"), [history_row(one) for one in found])
+    else:
+        say("nothing was done to this cluster yet")
+
+
+def history_row(entry: Mapping[str, Any]) -> list[str]:
+    """Give the cells of a task that acted."""
+    took = "" if entry["seconds"] is None else f"{entry['seconds']:.1f} s"
+    wrong = f"{', '.join(entry['codes'])} on {', '.join(entry['nodes'])}" if entry["codes"] else ""
+    who = f"{entry['who']} as {entry['login']}"
+    return [entry["when"], who, entry["task"], entry["outcome"], took, wrong or entry["image"] or ""]
 
 
 @flagged(*ACTING)
@@ -80,6 +101,23 @@ def stop_head(c: Context, flags: Flags) -> None:
 def stop(c: Context, flags: Flags) -> None:
     """Stop this cluster's containers: the workers', then the head's."""
     perform(c, "cluster.stop", plans.stop, flags)
+
+
+@flagged("json", "port")
+def dashboard(c: Context, flags: Flags) -> None:
+    """Open Ray's dashboard at a port of this machine, through SSH, until Ctrl-C."""
+    from deploy.dashboard import show_dashboard
+
+    show_dashboard(c, flags)
+
+
+@flagged("json", "last")
+def history(c: Context, flags: Flags) -> None:
+    """Show who did what to the cluster, when, and what came of it.
+
+    From the audit on the head: a line for each task that acted, also for one that was cut off.
+    """
+    perform(c, "cluster.history", lambda scope: plans.history(scope, flags.lines), flags, show_history)
 
 
 @flagged("only", "yes", "json")

@@ -17,7 +17,7 @@ from invoke.exceptions import Exit
 
 from deploy.errors import INTERRUPTED, Failure, Mistake, RaydockError
 from deploy.flags import Flags
-from deploy.hints import again, next_command, typed
+from deploy.hints import again, next_command, typed, unlike_latest
 
 if TYPE_CHECKING:
     from deploy.hosts import Host
@@ -115,7 +115,7 @@ def run_plan(scope: Scope, plan: Plan, report: Report, flags: Flags) -> None:
 
     screen, patience = Screen(), flags.patience
     with screen.watch(verbose=flags.verbose) as watch:
-        run = Run(scope, watch)
+        run = Run(scope, watch, report.task)
         with heard(run, lambda line: screen.line(line, "bold")) as interruption:
             try:
                 HostGroup(run).perform(plan, lambda: run.lock(report.task, patience, forced=flags.force))
@@ -150,6 +150,8 @@ def first_lines(scope: Scope) -> None:
         screen.line(f"from the environment: {', '.join(settings.from_environment)}", "dim")
     for opening in settings.openings():
         screen.line(opening, "yellow")
+    if settings.capabilities:
+        screen.line(f"CAPABILITIES: containers keep {', '.join(settings.capabilities)}", "yellow")
     if scope.alone:
         screen.line("no workers.txt: one machine, the head alone", "dim")
 
@@ -168,7 +170,8 @@ def tell(report: Report, flags: Flags) -> None:
         if command:
             screen.line(f"{told}; again: {typed(command, environment)}".removeprefix("; "))
         raise Exit(code=report.exit)
-    if not flags.json and (command := next_command(report.task, sys.argv[1:])):
+    image = unlike_latest(report) if report.task.startswith("publish.") else ""
+    if not flags.json and (command := next_command(report.task, sys.argv[1:], image=image)):
         screen.line(f"next: {typed(command, environment)}", "dim")
 
 
@@ -240,6 +243,12 @@ class Head:
     def ray(self) -> RayApi:
         """Ray's API, with the token."""
         return self.host.ray
+
+    def note(self, task: str) -> None:
+        """Have the audit say that a task acts now; where it cannot be written, that is told."""
+        from deploy.run import note
+
+        note(self.host, self.settings.cluster_name, task)
 
 
 @contextmanager

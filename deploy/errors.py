@@ -91,6 +91,7 @@ CODES: Mapping[str, Kind] = MappingProxyType(
         "DIGEST_MISMATCH": Kind.FAILED,
         "PULL_FAILED": Kind.FAILED,
         "PUSH_FAILED": Kind.FAILED,
+        "TAG_IMMUTABLE": Kind.FAILED,
         "BUILD_FAILED": Kind.FAILED,
         "PROJECT_UNREACHABLE": Kind.FAILED,
         "BASE_IMAGE_ABSENT": Kind.FAILED,
@@ -99,6 +100,7 @@ CODES: Mapping[str, Kind] = MappingProxyType(
         "AWS_NO_REGION": Kind.FAILED,
         # Ray.
         "PORT_IN_USE": Kind.FAILED,
+        "RAY_OPEN": Kind.FAILED,
         "RAY_EXITED": Kind.FAILED,
         "GCS_UNREACHABLE": Kind.FAILED,
         "NOT_RUNNING": Kind.FAILED,

@@ -11,9 +11,10 @@ from typing import Any
 from invoke.context import Context
 from invoke.tasks import Task, task
 
+from deploy.audit import MOST, SHOWN
 from deploy.durations import parse_duration
 from deploy.errors import Problem
-from deploy.grammar import shown
+from deploy.grammar import shown, whole
 
 
 @dataclass(frozen=True)
@@ -30,22 +31,43 @@ class Flags:
     wait: str | None = None
     steal: bool = False
     force: bool = False
+    last: str | None = None
+    port: str | None = None
+
+    @property
+    def own_port(self) -> int | None:
+        """The port of this machine that was asked for; a `ValueError` if it is none."""
+        return None if self.port is None else CHECKED["port"][0](self.port)
+
+    @property
+    def lines(self) -> int:
+        """How many lines to show; a `ValueError` if it is no number of them."""
+        return SHOWN if self.last is None else CHECKED["last"][0](self.last)
 
     @property
     def patience(self) -> int:
         """Seconds to wait for somebody else's lock; a `ValueError` if nobody can say how many."""
-        return 0 if self.wait is None else parse_duration(self.wait)
+        return 0 if self.wait is None else CHECKED["wait"][0](self.wait)
 
     def problems(self) -> Iterator[Problem]:
         """Tell what is wrong with the flags that settings and inventory have no part in."""
         if self.image == "":
             yield Problem("USAGE", "names no image", "Leave it out, or say which", "--image")
-        try:
-            self.patience  # noqa: B018 - it is asked for what it refuses
-        except ValueError as wrong:
-            yield Problem("USAGE", f"{shown(self.wait or '')} {wrong}", "Say for instance --wait 5m", "--wait")
+        for name, (check, example) in CHECKED.items():
+            if (text := getattr(self, name)) is None:
+                continue
+            try:
+                check(text)
+            except ValueError as wrong:
+                yield Problem("USAGE", f"{shown(text)} {wrong}", f"Say for instance --{name} {example}", f"--{name}")
 
 
+# What a flag's text means, with an example.
+CHECKED: Mapping[str, tuple[Callable[[str], int], str]] = {
+    "wait": (parse_duration, "5m"),
+    "last": (lambda text: whole(text, 1, MOST), "50"),
+    "port": (lambda text: whole(text, 1, 65535), "9000"),
+}
 MEANING = {
     "only": "NAME[,NAME]: change only these nodes, named as in workers.txt; the head is `head`",
     "json": "print one JSON document on stdout, whatever happens",
@@ -56,6 +78,8 @@ MEANING = {
     "wait": "30s, 5m, 1h: wait so long for somebody else who is at work on the cluster",
     "steal": "end what somebody else is doing on the cluster; says who, and asks",
     "force": "where the head cannot be reached, stop the workers without its lock",
+    "last": f"show so many tasks, the newest last (default: {SHOWN})",
+    "port": "the port of this machine, instead of DASHBOARD_PORT",
     "container": "the container's id or name, as build.containers lists it",
 }
 DEFAULTS = {field.name: field.default for field in fields(Flags)}

@@ -30,6 +30,22 @@ def shown(text: str) -> str:
     return ascii(text if len(text) <= SHOWN else text[: SHOWN - 3] + "...")
 
 
+# Linux capabilities, by their bit in CapBnd; engine 20.10 knows none of the later ones.
+CAPABILITIES = (
+    *("CHOWN", "DAC_OVERRIDE", "DAC_READ_SEARCH", "FOWNER", "FSETID", "KILL", "SETGID", "SETUID", "SETPCAP"),
+    *("LINUX_IMMUTABLE", "NET_BIND_SERVICE", "NET_BROADCAST", "NET_ADMIN", "NET_RAW", "IPC_LOCK"),
+    *("IPC_OWNER", "SYS_MODULE", "SYS_RAWIO", "SYS_CHROOT", "SYS_PTRACE", "SYS_PACCT", "SYS_ADMIN"),
+    *("SYS_BOOT", "SYS_NICE", "SYS_RESOURCE", "SYS_TIME", "SYS_TTY_CONFIG", "MKNOD", "LEASE", "AUDIT_WRITE"),
+    *("AUDIT_CONTROL", "SETFCAP", "MAC_OVERRIDE", "MAC_ADMIN", "SYSLOG", "WAKE_ALARM", "BLOCK_SUSPEND"),
+    "AUDIT_READ",
+)
+
+
+def plain(text: str, longest: int = 80) -> str:
+    """Give what somebody else wrote, short, and without what could move a terminal."""
+    return "".join(letter if letter.isprintable() else "?" for letter in text[:longest])
+
+
 def nearest(word: str, known: Iterable[str]) -> str:
     """Give the move for an unknown word: the nearest known one, or the first of those there are."""
     words = list(known)

@@ -75,6 +75,7 @@ class HostGroup(Group):  # type: ignore[misc]  # Fabric has no types
             plan: what to do.
             lock: has the lock of the cluster, where the plan wants it.
         """
+        self._run.acts = plan.acts
         try:
             if plan.locked:
                 threading.Thread(target=self._lock, args=(lock,), daemon=True).start()
@@ -220,11 +221,11 @@ class HostGroup(Group):  # type: ignore[misc]  # Fabric has no types
         if step.told:
             self._run.watch.step(host.node, step.title)
         doing.begun = True
-        step.apply(host)
+        changed = step.apply(host) is not False and step.changes
         took = time.monotonic() - begun
-        if step.changes:
+        if changed:
             self._run.outcome(host.node).done.append(step.title)
-        if step.told and (step.changes or took > NOTED):
+        if step.told and (changed or took > NOTED):
             self._run.watch.did(host.node, step.title, took)
 
     def _fail(self, doing: Doing, failure: Failure | None) -> None:

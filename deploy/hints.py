@@ -41,11 +41,25 @@ COMMAND = re.compile(r"\binvoke (?=(build|publish|cluster|job|sandbox)\b)")
 LOOKING = frozenset({"cluster.status"})
 
 
-def next_command(task: str, words: Sequence[str]) -> str:
-    """Give what follows a task; nothing where it follows on the command line, of which these are the words, already."""
+def next_command(task: str, words: Sequence[str], *, image: str = "") -> str:
+    """Give what follows a task; nothing where it follows on the command line, of which these are the words, already.
+
+    Args:
+        task: the one that went well.
+        words: those of the command line.
+        image: the one to be run, where it is not what the settings say.
+    """
     names = {name: name for name in AFTER} | {short: name for name, short in SHORT.items()}
     said = [names[word] for word in words if word in names]
-    return f"invoke {AFTER[task]}" if task in AFTER and (not said or said[-1] == task) else ""
+    if task not in AFTER or (said and said[-1] != task):
+        return ""
+    following = f"invoke {AFTER[task]}"
+    return f"IMAGE={shlex.quote(image)} {following}" if image else following
+
+
+def unlike_latest(report: Report) -> str:
+    """Give the image that was published where `latest` stayed another; nothing where it is the same."""
+    return "" if "latest" in report.facts.get("tags", ("latest",)) else str(report.facts.get("uri") or "")
 
 
 def again(report: Report, *, only: str | None, image: str | None, container: str = "") -> tuple[str, str]:

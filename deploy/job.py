@@ -6,6 +6,7 @@ import shlex
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from invoke.context import Context
@@ -124,6 +125,7 @@ def _run(c: Context, course: JobCourse, file: str, folder: str, arguments: Seque
             api.submit(entrypoint(parcel.program, arguments), course.submitting, parcel.name)
             course.job_id, course.changed = course.submitting, True
             say(f"submitted {course.job_id}")
+            course.note()
             course.job = follow(api, course.job_id, write)
     course.exit = exit_code(course.job)
 
@@ -180,6 +182,7 @@ def _stop(c: Context, course: JobCourse, id: str) -> None:
             return
         course.asked_to_end = True
         course.job = stop(api, course.job_id, say)
+        course.note()
     course.changed = course.job.status == "STOPPED"
     say(f"{course.job_id} {ending(course.job)}")
 
@@ -208,6 +211,7 @@ def _api(c: Context, course: JobCourse) -> Iterator[RayApi]:
 
     with open_head(c) as head:
         course.cluster = head.settings.cluster_name
+        course.note = partial(head.note, course.task)
         yield head.ray
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -25,6 +25,8 @@ class JobCourse(Course):
     job_id: str = ""
     job: Job | None = None
     asked_to_end: bool = False
+    # Has the audit on the head say that this task acted.
+    note: Callable[[], None] = lambda: None
 
     def standing(self) -> list[str]:
         """Say what stands after a task that was broken off, or that ended with a code."""

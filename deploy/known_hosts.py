@@ -30,6 +30,7 @@ KEY_PARTS = {
     "ssh-rsa": 2,
     "ssh-dss": 4,
 }
+BEST = "ssh-ed25519"
 # The key's type is not always the name of the signature on the wire (RFC 8332).
 WIRE_NAMES = {"ssh-rsa": ("rsa-sha2-512", "rsa-sha2-256")}
 SAME_TYPE = {wire: key_type for key_type, wires in WIRE_NAMES.items() for wire in wires}
@@ -113,8 +114,13 @@ class KnownHosts:
         return tuple(key_type for key_type in KEY_PARTS if first.get(key_type) not in {None, *revoked})
 
     def algorithms(self, host: str, port: int) -> tuple[str, ...]:
-        """Give the host key algorithms to ask for first: those of the keys that are known."""
+        """Give the host key algorithms to ask for first: those of the keys that are known.
+
+        Where a key of the very first type is known, OpenSSH asks in its usual order, whatever else is known.
+        """
         types = self.key_types(host, port)
+        if BEST in types:
+            types = tuple(KEY_PARTS)
         return tuple(name for key_type in types for name in WIRE_NAMES.get(key_type, (key_type,)))
 
     def _verdict(self, name: str, key: bytes) -> Verdict:

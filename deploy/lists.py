@@ -44,6 +44,17 @@ def volumes(text: str) -> tuple[str, ...]:
     return words
 
 
+def capabilities(text: str) -> tuple[str, ...]:
+    """Give the capabilities that containers keep, each by its name, in order."""
+    words = _words(text)
+    for word in words:
+        if word not in grammar.CAPABILITIES:
+            near = grammar.nearest(word, sorted(grammar.CAPABILITIES))
+            raise ValueError(f"has {grammar.shown(word)}, which is no capability: {near}")
+    _check_once(list(words))
+    return tuple(sorted(words))
+
+
 def container_env(text: str) -> tuple[str, ...]:
     """Give the containers' variables, each as `NAME=VALUE`. No message repeats a value."""
     words = _words(text)

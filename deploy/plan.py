@@ -134,8 +134,8 @@ class Step(ABC):
         """Ask whether there is nothing to do."""
 
     @abstractmethod
-    def apply(self, site: Site) -> None:
-        """Do it; what goes wrong is a `Failure`."""
+    def apply(self, site: Site) -> bool | None:
+        """Do it; what goes wrong is a `Failure`. False says that nothing could be changed, and was told."""
 
 
 @dataclass(frozen=True)
@@ -161,6 +161,11 @@ class Plan:
     stages: tuple[Stage, ...]
     # Whether nobody else may act on the cluster meanwhile.
     locked: bool = False
+
+    @property
+    def acts(self) -> bool:
+        """Whether it has a step that changes something."""
+        return any(step.changes for stage in self.stages for chain in stage.chains for step in chain.steps)
 
     def alone(self) -> Plan:
         """Give this plan, with nobody else acting on the cluster meanwhile."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shlex
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any
@@ -58,6 +58,17 @@ DIALECTS: Mapping[str, Dialect] = {
 MUTE = "[01].*"
 
 
+# Versions that ask nobody for a token, and those of which it is known how to get in all the same.
+WITHOUT_TOKEN = ("[01].*", "2.[0-9].*", "2.[1-4][0-9].*", "2.5[01].*")
+WITH_HOLES = (*WITHOUT_TOKEN, "2.5[23].*")
+HOLES = "CVE-2023-48022, CVE-2025-62593, CVE-2026-27482"
+
+
+def is_of(version: str, patterns: Sequence[str]) -> bool:
+    """Tell whether a version is one of these; bash's `case` reads the patterns likewise, with a dot behind it."""
+    return any(fnmatchcase(f"{version}.", pattern) for pattern in patterns)
+
+
 def spoken(version: str) -> str:
     """Give the key of the dialect that a version of Ray speaks."""
     return next(versions for versions in DIALECTS if fnmatchcase(f"{version}.", versions))
@@ -88,6 +99,7 @@ class Container:
     shm_size: Word
     gpus: Word
     volumes: tuple[str, ...]
+    capabilities: tuple[str, ...]
     labels: tuple[tuple[str, Word], ...]
 
     @property
@@ -129,6 +141,8 @@ def asked(settings: Settings, node: Node) -> dict[str, Any]:
         "ray_start_args": list(settings.ray_start_args),
         "allow_unauthenticated": settings.allow_unauthenticated,
     }
+    if settings.capabilities:
+        wanted["capabilities"] = list(settings.capabilities)
     if node.role == "head":
         wanted |= {"dashboard_port": settings.dashboard_port, "dashboard_host": settings.dashboard_host}
     return wanted
@@ -213,6 +227,7 @@ def ray_container(settings: Settings, node: Node, found: NodeValues) -> Containe
         shm_size=sizes["shm_size"],
         gpus="" if sizes["gpus"] == "none" else sizes["gpus"],
         volumes=tuple(settings.volumes),
+        capabilities=tuple(settings.capabilities),
         labels=(
             ("raydock.head", found.head),
             ("raydock.run", found.run),
@@ -239,7 +254,8 @@ def create_line(container: Container) -> str:
     words: list[str] = ["docker create --name", quoted(container.name)]
     words += [f"--label {key}={quoted(value)}" for key, value in all_labels(container)]
     words += ["--network host", f"--shm-size {quoted(container.shm_size)}"]
-    words += ["--cap-drop ALL --security-opt no-new-privileges"]
+    words += ["--cap-drop ALL", *(f"--cap-add CAP_{name}" for name in container.capabilities)]
+    words += ["--security-opt no-new-privileges"]
     words += [f"--env {shlex.quote(f'{key}={value}')}" for key, value in container.environment]
     words += [f"--volume {shlex.quote(volume)}" for volume in container.volumes]
     if isinstance(gpus, Late):

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+from deploy import audit
 from deploy.aws import Waiting
 from deploy.commands import end_children
 from deploy.errors import Failure, Kind
@@ -17,7 +18,7 @@ from deploy.hostkeys import load_known_hosts
 from deploy.hosts import Host, LocalHost, SshHost
 from deploy.known_hosts import KnownHosts
 from deploy.lates.operator import user
-from deploy.lock import Lock, Owner
+from deploy.lock import Lock, Owner, note_in_audit
 from deploy.progress import Amount
 from deploy.registry import Registry, registry_of
 from deploy.report import Outcome
@@ -41,6 +42,22 @@ def without_head(failure: Failure) -> Failure:
         f"{failure.problem.error} ({failure.code}); it has the cluster's lock: nothing was done",
         "Is it up? To stop the workers without it: invoke cluster.stop --force",
     )
+
+
+def operator() -> str:
+    """Name who acts: `user@machine`."""
+    return f"{user()}@{os.uname().nodename}"
+
+
+def note(head: Host, cluster: str, task: str, line: str = "") -> None:
+    """Have a line in the audit: this one, or that the task acts now; that it cannot be written is told, and no more."""
+    try:
+        told = line or audit.line(operator(), task, time.time(), [], "", interrupted=False)
+        wrong = note_in_audit(head, cluster, told)
+    except Failure as failure:
+        wrong = failure.problem.error
+    if wrong:
+        head.say(f"the audit on the head has no line of this: {wrong}")
 
 
 class Shared:
@@ -73,9 +90,11 @@ class Shared:
 class Run:
     """The hosts of a run and what they share."""
 
-    def __init__(self, scope: Scope, watch: Watch) -> None:
-        """Nothing is contacted before a chain uses it."""
-        self.scope, self.settings = scope, scope.settings
+    def __init__(self, scope: Scope, watch: Watch, task: str = "") -> None:
+        """Nothing is contacted before a chain uses it; a run without a `task` has no line in the audit."""
+        self.scope, self.settings, self.task = scope, scope.settings, task
+        # Whether the plan has a step that changes something: such a task has a line in the audit.
+        self.acts = False
         self.outcomes = {node: Outcome(node) for node in scope.inventory.nodes}
         self.begun = time.monotonic()
         # Set while the head has nothing to do before values can be asked of it.
@@ -164,7 +183,7 @@ class Run:
             forced: whether to go on without, where the head cannot be reached.
         """
         head = self.host(self.scope.inventory.head)
-        owner = Owner(f"{user()}@{os.uname().nodename}", task, time.time())
+        owner = Owner(operator(), task, time.time())
         try:
             head.open()
             lock = Lock(head.talk, self.settings.cluster_name, owner)
@@ -228,9 +247,30 @@ class Run:
         cell = self._shared.get(name)
         return cell.known() if cell else None
 
+    def _last_word(self) -> str:
+        """Write the line for the audit; nothing where nothing acted. Who holds the lock waits for one."""
+        outcomes = list(self.outcomes.values())
+        if not (self.task and (self._lock_of_cluster or (self.acts and audit.acted(outcomes)))):
+            return ""
+        made = self.outcomes[self.scope.inventory.head].made
+        image = str(made.get("image") or self.found("image") or "").rpartition("@")[2]
+        since = time.time() - (time.monotonic() - self.begun)
+        interrupted = self.halted is not None and self.halted.code == "INTERRUPTED"
+        return audit.line(operator(), self.task, since, outcomes, image, interrupted=interrupted)
+
+    def _note(self, line: str) -> None:
+        """Have the line in the audit where nobody holds the lock; that it cannot be written is told, and no more."""
+        head = self._hosts.get(self.scope.inventory.head)
+        if head is None or not head.is_open or not line or self.is_cut:
+            return
+        note(head, self.settings.cluster_name, self.task, line)
+
     def close(self) -> None:
         """Let go of the lock, and close every connection; those of a run that was cut are closed, or closing."""
+        line = self._last_word()
         if self._lock_of_cluster:
-            self._lock_of_cluster.release()
+            self._lock_of_cluster.release(line)
+        else:
+            self._note(line)
         for host in () if self.is_cut else list(self._hosts.values()):
             host.close()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -13,6 +14,7 @@ from pydantic_core import PydanticUndefined
 
 from deploy import grammar, lists, sizes
 from deploy.clashes import clashes
+from deploy.durations import parse_duration
 from deploy.envfile import Entry, find_env, read_env
 from deploy.errors import Mistake, Problem, bounded
 from deploy.files import check_private, openings
@@ -43,6 +45,12 @@ def _head(text: str) -> str:
 def _app_tag(text: str) -> str:
     if ImageRef.parse(text).digest:
         raise ValueError("has a digest, and is a name for what is yet to be built")
+    return text
+
+
+def _duration(text: str) -> str:
+    if not parse_duration(text):
+        raise ValueError("is no time at all")
     return text
 
 
@@ -114,6 +122,7 @@ class Settings(Origin):
     my_project_ref: Annotated[str | None, _checked(grammar.GIT_REF)] = None
     my_project_source: Annotated[Literal["clone", "copy"], _checked(grammar.SOURCE)] = "clone"
     my_project_installation_script: Annotated[str | None, _checked(grammar.shell_line)] = None
+    build_idle: Annotated[str, _checked(_duration)] = "30m"
     app_tag: Annotated[str, _checked(_app_tag)] = "my-app"
     repository_name: Annotated[str, _checked(grammar.ECR_NAME)] = Field(
         default_factory=lambda values: ImageRef.parse(values["app_tag"]).path
@@ -137,6 +146,7 @@ class Settings(Origin):
     gpus: Annotated[str, _checked(grammar.GPUS)] = "auto"
     volumes: Annotated[Words, _checked(lists.volumes)] = ()
     container_env: Annotated[Words, _checked(lists.container_env)] = ()
+    capabilities: Annotated[Words, _checked(lists.capabilities)] = ()
     ray_start_args: Annotated[Words, _checked(lists.ray_start_args)] = ()
     dashboard_host: Annotated[str, _checked(grammar.listening)] = "127.0.0.1"
     allow_unauthenticated: Annotated[bool, _checked(grammar.yes_no)] = False
@@ -156,6 +166,12 @@ class Settings(Origin):
         if "workers_file" not in self.model_fields_set and not path.exists() and not path.is_symlink():
             return ()
         return read_workers(path, self.workers_file)
+
+    @property
+    def dashboard(self) -> tuple[str, int]:
+        """Where Ray's dashboard listens, as the head itself reaches it."""
+        everywhere = ip_address(self.dashboard_host).is_unspecified
+        return "127.0.0.1" if everywhere else self.dashboard_host, self.dashboard_port
 
     def openings(self) -> Iterator[str]:
         """Say which files of ours somebody else can change, or read though they have a secret."""

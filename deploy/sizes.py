@@ -21,6 +21,11 @@ def parse_size(text: str) -> int:
     return size
 
 
+def say_size(size: int) -> str:
+    """Say a size in bytes as disks are sold: `1.5 GB`, `640 MB`."""
+    return f"{size / 10**9:.1f} GB" if size >= 10**9 else f"{size // 10**6} MB"
+
+
 def shm_size(text: str) -> str:
     """Give a size of shared memory as it is written, if it is not less than Docker's own default."""
     if parse_size(text) < SMALLEST_SHM:

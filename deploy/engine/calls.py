@@ -68,15 +68,21 @@ class Calls:
 
     @contextmanager
     def stream(
-        self, *path: str, timeout: float = FIRST_LINE, on_silence: Callable[[], None] | None = None, **kwargs: Any
+        self,
+        *path: str,
+        timeout: float = FIRST_LINE,
+        on_silence: Callable[[], None] | None = None,
+        quiet: float | None = None,
+        **kwargs: Any,
     ) -> Iterator[requests.Response]:
         """Post, and give the response before its body has come.
 
-        Silence in it is borne while the engine answers, or as long as `on_silence` raises nothing.
+        Silence in it is borne while the engine answers, or as long as `on_silence` raises nothing; that is seen to each
+        time that nothing came for `quiet` seconds.
         """
         with closing(self.post(*path, timeout=timeout, stream=True, **kwargs)) as response:
             wire = wire_of(response)
-            wire.settimeout(QUIET)
+            wire.settimeout(QUIET if quiet is None else quiet)
             wire.on_silence = on_silence or self.alive
             yield response
 
@@ -87,9 +93,11 @@ class Calls:
         headers: Mapping[str, str],
         body: IO[bytes] | None = None,
         on_silence: Callable[[], None] | None = None,
+        quiet: float | None = None,
     ) -> Iterator[dict[str, Any]]:
         """Post, and give every JSON record of the answer as it comes."""
-        with self.stream(*path, params=params, headers=headers, data=body, on_silence=on_silence) as response:
+        how: dict[str, Any] = {"params": params, "headers": headers, "data": body}
+        with self.stream(*path, on_silence=on_silence, quiet=quiet, **how) as response:
             yield from records(response)
 
     @contextmanager

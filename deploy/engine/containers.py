@@ -258,6 +258,8 @@ def config(container: Container, words: Callable[[Word], str]) -> dict[str, Any]
             "RestartPolicy": {"Name": "no"},
             "ShmSize": parse_size(words(container.shm_size)),
             "CapDrop": ["ALL"],
+            # In whole, as the command line of today writes them too.
+            "CapAdd": [f"CAP_{name}" for name in container.capabilities] or None,
             "SecurityOpt": ["no-new-privileges"],
             "Binds": binds or None,
             "DeviceRequests": devices(words(container.gpus)),

@@ -39,6 +39,11 @@ REGISTRY = (
     Sign(r"x509:|\btls: ", "REGISTRY_TLS", "Put the registry's CA into /etc/docker/certs.d/REGISTRY/ca.crt"),
     Sign(r"http: server gave HTTP response to HTTPS client", "REGISTRY_TLS", "Have the registry speak TLS"),
     Sign(
+        r"immutable",
+        "TAG_IMMUTABLE",
+        "Publish another commit: its image has a tag of its own",
+    ),
+    Sign(
         r"no basic auth|unauthorized|(?<!permission )denied|authentication required|40[13] forbidden",
         "REGISTRY_AUTH",
         "Check the login for the registry",

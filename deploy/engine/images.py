@@ -5,12 +5,14 @@ from __future__ import annotations
 import base64
 import json
 import re
+import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from docker.errors import APIError, NotFound
 
+from deploy.durations import say_duration
 from deploy.engine import calls
 from deploy.engine.archive import context as packed_context
 from deploy.engine.calls import Calls
@@ -18,6 +20,7 @@ from deploy.engine.failures import ANY, BASE, IMAGE, REGISTRY, failure, scrubbed
 from deploy.engine.streams import BuildLog, Progress, error_of
 from deploy.errors import Failure
 from deploy.image import ImageRef
+from deploy.site import Weight
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -85,6 +88,18 @@ class Images(Calls):
         params = {"container": name, "repo": repository, "tag": tag, "changes": "\n".join(changes)}
         with told(f"commit {name}", IMAGE):
             self.post("commit", params=params, timeout=COMMIT_DEADLINE)
+
+    def image_weight(self, image: str) -> Weight:
+        """Give what the image weighs here; nothing where it is absent."""
+        found = self._image(image)
+        return Weight(int(found["Size"]), layers(found)[:1]) if found else Weight()
+
+    def shared_with(self, weight: Weight) -> int:
+        """Give how much of such an image the engine may have already, in bytes: what images on the same ground have."""
+        with told("list the images"):
+            listed = self.get("images", "json").json()
+        grounded = (int(one["Size"]) for one in listed if layers(self._image(one["Id"]) or {})[:1] == weight.ground)
+        return max(grounded, default=0)
 
     def image_platform(self, image: str) -> str:
         """Give what the image is for, as `linux/amd64`; nothing where it is absent."""
@@ -171,6 +186,7 @@ class Images(Calls):
         say: Say,
         *,
         tree: Path | None = None,
+        idle: float = 1800,
     ) -> str:
         """Build an image of a context and give its id. A step that fails is `BUILD_FAILED`, with its last lines.
 
@@ -180,13 +196,22 @@ class Images(Calls):
             options: those of the Docker SDK's `build`.
             say: who hears its output.
             tree: an archive of further files; the others are added to it.
+            idle: seconds for which a step may say nothing before it is given up.
         """
         params = {"t": tag, "rm": True, "forcerm": True}
         params |= {BUILD_OPTIONS[key][0]: BUILD_OPTIONS[key][1](value) for key, value in options.items()}
         headers = {"Content-Type": "application/x-tar"}
-        log, image = BuildLog(say), ""
+        log, image, heard = BuildLog(say), "", time.monotonic()
+
+        def still() -> None:
+            self.alive()
+            if time.monotonic() - heard >= idle:
+                raise build_failure(log, tag, f"it said nothing for {say_duration(int(idle))} (BUILD_IDLE)")
+
+        how: dict[str, Any] = {"params": params, "headers": headers, "on_silence": still}
         with packed_context(context, tree) as body, told(f"build {tag}", otherwise="BUILD_FAILED"):
-            for record in self.lines("build", params=params, headers=headers, body=body):
+            for record in self.lines("build", body=body, quiet=min(calls.QUIET, idle), **how):
+                heard = time.monotonic()
                 if error := error_of(record):
                     raise build_failure(log, tag, error)
                 log.see(record)
@@ -195,6 +220,11 @@ class Images(Calls):
         if not (built := image or self.image_id(tag)):
             raise Failure("BUILD_FAILED", f"build {tag}: the engine tells no image")
         return built
+
+
+def layers(found: Mapping[str, Any]) -> tuple[str, ...]:
+    """Give an image's layers by the digests of what is in them, the lowest first."""
+    return tuple((found.get("RootFS") or {}).get("Layers") or ())
 
 
 def build_failure(log: BuildLog, tag: str, error: str) -> Failure:

@@ -1,6 +1,6 @@
 """The values that are found out at contact: the image's digest, addresses, sizes, the token."""
 
-from deploy.lates.image import image_tag, wanted_image
+from deploy.lates.image import image_tag, wanted_image, weight_on_head
 from deploy.lates.node import GPUS, NUM_WORKERS, SHM_SIZE, head_address, node_address
 from deploy.lates.operator import BY, NOW
 from deploy.lates.ray import former, heads_versions, ray_version, versions
@@ -26,4 +26,5 @@ __all__ = [
     "token",
     "versions",
     "wanted_image",
+    "weight_on_head",
 ]

@@ -14,7 +14,7 @@ from deploy.ray import container_name
 
 if TYPE_CHECKING:
     from deploy.settings import Settings
-    from deploy.site import Credentials, Site
+    from deploy.site import Credentials, Site, Weight
 
 # A registry of AWS's, of all its partitions: whoever else has such a name before his own is not told a login of AWS's.
 ECR = re.compile(
@@ -110,6 +110,11 @@ def by_digest(site: Site, image: str, credentials: Credentials | None) -> str:
     if digest is None:
         raise Failure("IMAGE_NOT_FOUND", f"the registry has no {image}", "Publish it: invoke build publish")
     return f"{repository_of(image)}@{digest}"
+
+
+def weight_on_head(image: Late[str]) -> Late[Weight]:
+    """Give what an image weighs in the head's engine, where it most often was built; nothing where it is not there."""
+    return Late("weight", "", lambda site: site.docker.image_weight(site.value(image)), Place.HEAD)
 
 
 def repository_of(image: str) -> str:

@@ -2,6 +2,7 @@
 
 from deploy.plans.cluster import (
     compare,
+    history,
     install,
     pull,
     setup,
@@ -38,6 +39,7 @@ __all__ = [
     "build_image",
     "compare",
     "dockerfile",
+    "history",
     "install",
     "publish_image",
     "publish_login",

@@ -13,6 +13,7 @@ from deploy.steps.absence import Ports
 from deploy.steps.clearing import ClearName, Compare
 from deploy.steps.cluster import AwaitGcs, FindAddress, FreePorts, HeadRuns, ReachGcs
 from deploy.steps.containers import Create, LayToken, ShowContainer, StartContainer, StopContainers
+from deploy.steps.history import ShowHistory
 from deploy.steps.images import FindRay, FitsEngine, FitsHead, Login, Pull
 from deploy.steps.joining import Join, Probe, Settle, ShowRay
 from deploy.steps.setup import InstallDocker, JoinDockerGroup, MakeStateFolder, StartDocker
@@ -50,7 +51,8 @@ def have_image(scope: Scope) -> tuple[Step, ...]:
     """Give the steps by which a node has the wanted image, and one that runs there."""
     image = wanted_image(scope)
     login = next((late for late in image.needs if isinstance(late, lates.RegistryLogin)), None)
-    pulled = (Login(image, login), Pull(image, login)) if login else (Pull(image),)
+    weight = lates.weight_on_head(image)
+    pulled = (Login(image, login), Pull(image, login, weight)) if login else (Pull(image, weight=weight),)
     return (*pulled, FitsEngine(image))
 
 
@@ -62,6 +64,11 @@ def pull(scope: Scope) -> Plan:
 def setup(scope: Scope) -> Plan:
     """Install Docker and pull the image, everywhere at once."""
     return install(scope).along(pull(scope))
+
+
+def history(scope: Scope, lines: int) -> Plan:
+    """Show what was done to the cluster."""
+    return on_head(scope, ShowHistory(MakeStateFolder(scope.settings.cluster_name).path, lines))
 
 
 def node_values(scope: Scope, node: Node) -> NodeValues:
@@ -95,7 +102,11 @@ def start_head(scope: Scope) -> Plan:
     if not scope.head:
         return on_head(scope, HeadRuns(name))
     address = lates.head_address(scope.settings, alone=scope.alone)
-    steps = (*have_image(scope), FindRay(ray_version(scope)), *run_container(scope, head))
+    steps = (
+        *have_image(scope),
+        FindRay(ray_version(scope), scope.settings.allow_unauthenticated),
+        *run_container(scope, head),
+    )
     return on_head(scope, *steps, AwaitGcs(name, address, scope.settings.redis_port)).alone()
 
 

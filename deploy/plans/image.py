@@ -16,7 +16,7 @@ from deploy.plan import Late, Place, Plan, Word
 from deploy.plans.scope import Scope, on_head
 from deploy.steps.building import RECIPE_LABEL, Build, HaveBase, MakeRoot, recipe_of
 from deploy.steps.manual import LIST, Commit, ShowLeft
-from deploy.steps.publishing import CheckLogin, CreateRepository, Push, ShowPublished, ShowRepository, Tag
+from deploy.steps.publishing import CheckLogin, CreateRepository, Push, PushLatest, ShowPublished, ShowRepository, Tag
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
@@ -105,7 +105,7 @@ def build_image(scope: Scope) -> Plan:
     return on_head(
         scope,
         HaveBase(settings.base_image),
-        Build(settings.app_tag, text, wanted, project=project),
+        Build(settings.app_tag, text, wanted, project=project, idle=settings.build_idle),
     )
 
 
@@ -134,6 +134,7 @@ def build_base(scope: Scope) -> Plan:
             text,
             recipe("recipe", text, image_id("root_id", ROOT_IMAGE)),
             with_ca_bundle=True,
+            idle=settings.build_idle,
         ),
     )
 
@@ -179,7 +180,11 @@ def publish_push(scope: Scope) -> Plan:
     uri, short = lates.repository_uri(settings), lates.image_tag(settings.app_tag)
     login = lates.registry_password(settings)
     return on_head(
-        scope, CheckLogin(uri, login), Push(uri, short, login), Push(uri, "latest", login), ShowPublished(uri, short)
+        scope,
+        CheckLogin(uri, login),
+        Push(uri, short, login),
+        PushLatest(uri, "latest", login, short),
+        ShowPublished(uri, short),
     )
 
 

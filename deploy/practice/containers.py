@@ -16,17 +16,9 @@ from docker.errors import APIError, NotFound
 from docker.types import EndpointConfig, Ulimit
 
 from deploy.errors import Failure
+from deploy.grammar import CAPABILITIES
 from deploy.practice.layout import LABEL, NETWORK, PREFIX, SPEC_LABEL, Container, Found
 
-# By their bit in CapBnd; engine 20.10 knows none of the later ones.
-CAPABILITIES = (
-    *("CHOWN", "DAC_OVERRIDE", "DAC_READ_SEARCH", "FOWNER", "FSETID", "KILL", "SETGID", "SETUID", "SETPCAP"),
-    *("LINUX_IMMUTABLE", "NET_BIND_SERVICE", "NET_BROADCAST", "NET_ADMIN", "NET_RAW", "IPC_LOCK"),
-    *("IPC_OWNER", "SYS_MODULE", "SYS_RAWIO", "SYS_CHROOT", "SYS_PTRACE", "SYS_PACCT", "SYS_ADMIN"),
-    *("SYS_BOOT", "SYS_NICE", "SYS_RESOURCE", "SYS_TIME", "SYS_TTY_CONFIG", "MKNOD", "LEASE", "AUDIT_WRITE"),
-    *("AUDIT_CONTROL", "SETFCAP", "MAC_OVERRIDE", "MAC_ADMIN", "SYSLOG", "WAKE_ALARM", "BLOCK_SUSPEND"),
-    "AUDIT_READ",
-)
 # An engine may not raise a limit above its own, which we take to be no lower than ours.
 OPEN_FILES = min(65536, resource.getrlimit(resource.RLIMIT_NOFILE)[1])
 PORT_TAKEN = re.compile("port is already allocated|address already in use")

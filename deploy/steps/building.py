@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
+from deploy.durations import parse_duration
 from deploy.errors import Failure
 from deploy.lates.project import FOLDER
 from deploy.plan import Late, Step, Word, quoted
@@ -105,6 +106,8 @@ class Build(Step):
     recipe: Late[str]
     with_ca_bundle: bool = False
     project: Late[AbstractContextManager[Path]] | None = None
+    # For how long a step may say nothing.
+    idle: str = "30m"
 
     @property
     def title(self) -> str:
@@ -137,7 +140,7 @@ class Build(Step):
             context["ca-certificates.crt"] = site.run("cat", CA_BUNDLE).encode()
         options = {"labels": {RECIPE_LABEL: site.value(self.recipe)}}
         with site.resolve(self.project) if self.project else nullcontext() as tree:
-            site.docker.build(context, self.tag, options, site.say, tree=tree)
+            site.docker.build(context, self.tag, options, site.say, tree=tree, idle=parse_duration(self.idle))
         self.note(site)
 
     def note(self, site: Site) -> None:

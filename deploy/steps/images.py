@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import re
+import shlex
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from deploy.errors import Failure
 from deploy.lates.registry import RegistryLogin, docker_cli, login_line, with_login
-from deploy.plan import Late, Step, Word, quoted
+from deploy.plan import Late, Step, Word, quoted, run_only
+from deploy.ray import HOLES, WITH_HOLES, WITHOUT_TOKEN, is_of
+from deploy.sizes import say_size
 
 if TYPE_CHECKING:
-    from deploy.site import Site
+    from deploy.site import Site, Weight
 
 
 @dataclass(frozen=True)
@@ -40,6 +44,12 @@ class Login(Step):
         """Nothing: see `done`."""
 
 
+KNOWS_NONE = "knows no token: whoever reaches its ports runs code on every node"
+ALLOW = "Take Ray 2.52 or later; or, where nobody else reaches the nodes, set ALLOW_UNAUTHENTICATED=yes"
+# What an image may need beside its own size while it comes: its layers as they are sent.
+AMPLE = 2.5
+
+
 @dataclass(frozen=True)
 class Pull(Step):
     """Have the image on the node. Document: `docker pull <repository-uri>`."""
@@ -49,6 +59,7 @@ class Pull(Step):
 
     image: Word
     credentials: RegistryLogin | None = None
+    weight: Late[Weight] | None = run_only(None)
 
     @property
     def title(self) -> str:
@@ -63,8 +74,35 @@ class Pull(Step):
         return site.docker.has(site.value(self.image))
 
     def apply(self, site: Site) -> None:
+        if self.weight and (weight := site.resolve(self.weight)).size:
+            see_room(site, weight)
         image = site.value(self.image)
         with_login(site, self.credentials, lambda held: site.docker.pull(image, held, site.say))
+
+
+def see_room(site: Site, weight: Weight) -> None:
+    """See that the disk has room for an image; `DISK_FULL` where it cannot fit, a word where it may not."""
+    missing, root = weight.size - site.docker.shared_with(weight), str(site.docker.facts().get("DockerRootDir"))
+    if missing <= 0 or (free := free_at(site, root)) is None:
+        return
+    told = f"the image needs {say_size(missing)} in {root}, and {say_size(free)} are free"
+    if free < missing:
+        raise Failure("DISK_FULL", told, "Make room: docker system df")
+    if free < AMPLE * missing:
+        site.say(f"{told}: that may not do")
+
+
+def free_at(site: Site, folder: str) -> int | None:
+    """Give the bytes that are free on a folder's disk; None where the node does not tell, as of a folder not its own."""
+    try:
+        said = site.run("df", "-Pk", folder)
+    except Failure as failure:
+        if failure.code != "COMMAND_FAILED":
+            raise
+        return None
+    # Of POSIX's columns: the size, used, available, and the share that is used.
+    found = re.search(r"\s\d+\s+\d+\s+(\d+)\s+\d+%\s", said)
+    return int(found[1]) * 1024 if found else None
 
 
 @dataclass(frozen=True)
@@ -145,12 +183,14 @@ def in_words(versions: str) -> str:
 
 @dataclass(frozen=True)
 class FindRay(Step):
-    """Find the version of the image's Ray, before anything of the cluster is touched."""
+    """Find the version of the image's Ray, before anything of the cluster is touched, and see that it may run."""
 
     changes: ClassVar[bool] = False
     told: ClassVar[bool] = False
 
     version: Late[str]
+    # Whether the operator has said that Ray may run without a token.
+    open_to_all: bool = False
 
     @property
     def title(self) -> str:
@@ -158,11 +198,21 @@ class FindRay(Step):
 
     @property
     def shell(self) -> str:
-        return f"echo Ray {quoted(self.version)}"
+        version = quoted(self.version)
+        refused = f"({'|'.join(WITHOUT_TOKEN)}) echo {shlex.quote(f'it {KNOWS_NONE}. {ALLOW}')} >&2; exit 1 ;;"
+        warned = f"({'|'.join(WITH_HOLES)}) echo {shlex.quote(f'it has {HOLES}')} >&2 ;;"
+        cases = [warned] if self.open_to_all else [refused, warned]
+        return "\n".join((f"echo Ray {version}", f"case {version}. in", *(f"  {case}" for case in cases), "esac"))
 
     def done(self, site: Site) -> bool:
-        site.value(self.version)
+        """Ask for it; one that is open to all has to be allowed, and one with known holes is told."""
+        version = site.value(self.version)
+        if is_of(version, WITHOUT_TOKEN) and not self.open_to_all:
+            return False
+        if is_of(version, WITH_HOLES):
+            site.say(f"Ray {version} has {HOLES}: whoever reaches its ports may get in; Ray 2.54 has none of them")
         return True
 
     def apply(self, site: Site) -> None:
-        """Nothing: see `done`."""
+        """Refuse it: `RAY_OPEN`."""
+        raise Failure("RAY_OPEN", f"Ray {site.value(self.version)} {KNOWS_NONE}", ALLOW)

@@ -169,16 +169,29 @@ class Push(Step):
 
     @property
     def title(self) -> str:
-        return "push latest" if self.tag == "latest" else "push the image"
+        return "push the image"
+
+    @property
+    def name(self) -> str:
+        """The tag in whole, as bash reads it."""
+        return f"{quoted(self.repository)}:{quoted(self.tag)}"
+
+    @property
+    def question(self) -> str:
+        """Whether the registry has this image: its manifest names it by its id."""
+        return (
+            f"{docker_cli(self.credentials)} manifest inspect {self.name} 2>/dev/null | "
+            f"grep -qF \"$(docker image inspect -f '{{{{.Id}}}}' {self.name})\""
+        )
+
+    @property
+    def push(self) -> str:
+        """What pushes it."""
+        return f"{docker_cli(self.credentials)} push -q {self.name}"
 
     @property
     def shell(self) -> str:
-        name, docker = f"{quoted(self.repository)}:{quoted(self.tag)}", docker_cli(self.credentials)
-        # The manifest names the image by its id.
-        return (
-            f"{docker} manifest inspect {name} 2>/dev/null | "
-            f"grep -qF \"$(docker image inspect -f '{{{{.Id}}}}' {name})\" || {docker} push -q {name}"
-        )
+        return f"{self.question} || {self.push}"
 
     def done(self, site: Site) -> bool:
         """Ask the registry, through the engine, whether its digest of the tag is one of this image's."""
@@ -187,7 +200,7 @@ class Push(Step):
         digest = with_login(site, self.credentials, lambda held: site.docker.published(name, held))
         return digest is not None and f"{listed(repository)}@{digest}" in site.docker.image_digests(name)
 
-    def apply(self, site: Site) -> None:
+    def apply(self, site: Site) -> bool:
         """Push it; `IMAGE_NOT_FOUND` where the engine has no such tag."""
         repository, tag = site.value(self.repository), site.value(self.tag)
         if not site.docker.has(f"{repository}:{tag}"):
@@ -195,6 +208,54 @@ class Push(Step):
                 "IMAGE_NOT_FOUND", f"the head's engine has no {repository}:{tag}", "Tag it: invoke publish.tag"
             )
         with_login(site, self.credentials, lambda held: site.docker.push(repository, tag, held, site.say))
+        return True
+
+
+@dataclass(frozen=True)
+class PushLatest(Push):
+    """Have the registry hold the image as `latest`, too, where that may move. Document: `docker push <repository-uri>`.
+
+    Who keeps a registry in which no tag moves means it: there the image is published by its own tag alone.
+    """
+
+    # The tag that names the image by what it is.
+    own: Word
+
+    @property
+    def title(self) -> str:
+        return "push latest"
+
+    @property
+    def shell(self) -> str:
+        stays = f"latest may not move: set IMAGE={quoted(self.repository)}:{quoted(self.own)}"
+        return (
+            f'{self.question} || {{ said=$({self.push} 2>&1) && echo "$said"; }} || {{ echo "$said" >&2; '
+            f'case $said in *immutable*) echo "{stays}" >&2;; *) false;; esac; }}'
+        )
+
+    def done(self, site: Site) -> bool:
+        done = super().done(site)
+        if done:
+            self.note(site, "latest")
+        return done
+
+    def apply(self, site: Site) -> bool:
+        """Push it; where the registry's tags may not move, say under which name the image is to be run."""
+        try:
+            super().apply(site)
+        except Failure as failure:
+            if failure.code != "TAG_IMMUTABLE":
+                raise
+            name = f"{site.value(self.repository)}:{site.value(self.own)}"
+            site.say(f"latest stays what it was, for the registry lets no tag move: run this image with IMAGE={name}")
+            self.note(site)
+            return False
+        self.note(site, "latest")
+        return True
+
+    def note(self, site: Site, *also: str) -> None:
+        """Put the tags into the report."""
+        site.made(tags=[site.value(self.own), *also])
 
 
 @dataclass(frozen=True)
@@ -227,7 +288,6 @@ class ShowPublished(Step):
             image=known[0] if known else None,
             digest=digest,
             uri=name,
-            tags=[tag, "latest"],
             revision=site.docker.image_labels(name).get(REVISION_LABEL),
         )
         return True
