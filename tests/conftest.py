@@ -15,6 +15,7 @@ from tests.practice import (  # noqa: F401 - fixtures are found by their names h
     started,
     stopped,
 )
+from tests.project import private, project  # noqa: F401 - likewise
 
 
 def pytest_configure() -> None:

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from contextlib import closing, contextmanager, suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from docker import DockerClient
+from docker import APIClient, DockerClient
+from docker.errors import NotFound
 from docker.models.containers import Container as Box
 
 from deploy.settings import ENVIRONMENT_ONLY, KEYS
@@ -24,6 +27,9 @@ INVOKE = Path(sys.executable).with_name("invoke")
 READING = frozenset({"archive-path", "mount", "unmount"})
 # With the head behind SSH, the operator's side has no engine and needs none.
 NO_ENGINE = {"DOCKER_HOST": "unix:///nonexistent"}
+API = "1.41"  # of the hosts' engines
+PATIENCE = 5  # seconds for an engine to answer
+IMAGE_LINE = "{{.ID}} {{.Repository}}:{{.Tag}}"
 EVENT_SLACK = 0.3  # seconds until an engine has told what it did
 
 
@@ -118,29 +124,80 @@ class PracticeHost:
         """Run a line of bash."""
         return self.run("bash", "-c", line)
 
+    @property
+    def pid(self) -> int:
+        """The number of its first process on this machine."""
+        assert self.box.client
+        return int(self.box.client.api.inspect_container(self.box.id)["State"]["Pid"])
+
+    def look(self, *argv: str) -> Done:
+        """Run a command that starts nothing; root goes in by itself: an exec of the engine costs ten times as much."""
+        if os.geteuid():
+            return self.attempt(*argv)
+        enter = ["nsenter", "--target", str(self.pid), "--all", "--", "env", "-i", *self.box.attrs["Config"]["Env"]]
+        ran = subprocess.run([*enter, *argv], stdin=subprocess.DEVNULL, capture_output=True, check=False)
+        return Done(ran.returncode, ran.stdout.decode(errors="replace"), ran.stderr.decode(errors="replace"))
+
     def docker(self, *words: str) -> str:
         """Ask its engine by the engine's own command."""
-        return self.run("docker", *words).strip()
+        done = self.look("docker", *words)
+        assert done.code == 0, f"{self.name}: docker {words}: {done.err}{done.out}"
+        return done.out.strip()
+
+    @contextmanager
+    def engine(self) -> Iterator[APIClient]:
+        """Give its engine, by its own socket, which root sees from here."""
+        path = f"/proc/{self.pid}/root/run/docker.sock"
+        with socket.socket(socket.AF_UNIX) as there:  # the SDK does not close one that it cannot connect
+            there.connect(path)
+        with closing(APIClient(f"unix://{path}", version=API, timeout=PATIENCE)) as client:
+            yield client
 
     def containers(self, *, running: bool = False) -> dict[str, dict[str, Any]]:
         """Give what its engine shows of every container, by name."""
-        ids = self.docker("ps", "-q", "--no-trunc", *([] if running else ["-a"])).split()
-        shown = json.loads(self.docker("inspect", *ids)) if ids else []
+        if os.geteuid() == 0:
+            with self.engine() as client:
+                shown = list(inspected(client, running=running))
+        else:
+            ids = self.docker("ps", "-q", "--no-trunc", *([] if running else ["-a"])).split()
+            shown = json.loads(self.docker("inspect", *ids)) if ids else []
         return {one["Name"].removeprefix("/"): one for one in shown}
+
+    def images(self) -> tuple[str, ...]:
+        """Give each image of its engine: its id and a name, for each of its names."""
+        if os.geteuid() == 0:
+            with self.engine() as client:
+                names = ((one["Id"], one["RepoTags"] or ["<none>:<none>"]) for one in client.images(all=True))
+                return tuple(sorted(f"{image} {name}" for image, tags in names for name in tags))
+        return tuple(sorted(self.docker("images", "-a", "--no-trunc", "--format", IMAGE_LINE).splitlines()))
+
+    def events(self, since: int) -> list[dict[str, Any]]:
+        """Give what its engine told of itself since a time in nanoseconds."""
+        moments = [f"{moment // 10**9}.{moment % 10**9:09d}" for moment in (since, time.time_ns())]
+        if os.geteuid() == 0:
+            with self.engine() as client:
+                return list(client.events(since=moments[0], until=moments[1], decode=True))
+        told = self.docker("events", "--since", moments[0], "--until", moments[1], "--format", "{{json .}}")
+        return [json.loads(line) for line in told.splitlines()]
 
     def actions(self, since: int) -> set[str]:
         """Give what its engine did since a time in nanoseconds, apart from reading."""
-        moments = [f"{moment // 10**9}.{moment % 10**9:09d}" for moment in (since, time.time_ns())]
-        told = self.docker("events", "--since", moments[0], "--until", moments[1], "--format", "{{json .}}")
-        events = [json.loads(line) for line in told.splitlines()]
+        told = [event for event in self.events(since) if event["timeNano"] >= since]
         # An exec's tells its command line, too.
-        return {event["Action"].partition(":")[0] for event in events if event["timeNano"] >= since} - READING
+        return {event["Action"].partition(":")[0] for event in told} - READING
 
     def clear(self, *, but: str = "") -> None:
         """Remove every container, except those with a label."""
         kept = self.docker("ps", "-aq", "--filter", f"label={but}").split() if but else []
         if gone := set(self.docker("ps", "-aq").split()) - set(kept):
             self.docker("rm", "--force", "--volumes", *gone)
+
+
+def inspected(client: APIClient, *, running: bool) -> Iterator[dict[str, Any]]:
+    """Give what an engine shows of every container that has not gone meanwhile."""
+    for one in client.containers(all=not running):
+        with suppress(NotFound):
+            yield client.inspect_container(one["Id"])
 
 
 @dataclass(frozen=True)
@@ -155,6 +212,11 @@ class Sandbox:
         boxes = {str(box.name): box for box in client.containers.list(filters={"label": "raydock.sandbox"})}
         names = (name.removeprefix("raydock-sandbox-") for name in sorted(boxes))
         return cls(tuple(PracticeHost(name, boxes[f"raydock-sandbox-{name}"]) for name in names if name != "services"))
+
+    def part(self, number: int) -> Sandbox:
+        """Give three of the hosts as if they were all, the first as the head: beside them others may be at work."""
+        names, hosts = ("head", "worker-1", "worker-2"), self.hosts[3 * (number - 1) : 3 * number]
+        return Sandbox(tuple(replace(host, name=name) for name, host in zip(names, hosts, strict=True)))
 
     def __iter__(self) -> Iterator[PracticeHost]:
         return iter(self.hosts)

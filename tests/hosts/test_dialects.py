@@ -16,6 +16,7 @@ Environment = Callable[..., str]
 HEAD, WORKER = "raydock-sandbox-head", "raydock-sandbox-worker"
 ROOT = "raydock/python-root"
 ALONE = {"WORKERS_FILE": None, "REPOSITORY_URI": None}
+OLD = {"ALLOW_UNAUTHENTICATED": "yes"}  # no token was known then
 
 pytestmark = pytest.mark.timeout(180)
 
@@ -85,7 +86,7 @@ def told(done: Done) -> list[tuple[Any, ...]]:
 def test_a_ray_of_the_documents_time_is_started_with_the_documents_flags(
     invoke: Invoke, stopped: Sandbox, played: Callable[[str], str], environment: Environment
 ) -> None:
-    env = {"ENVIRONMENT": environment(APP_TAG=played("0.5.3"), REPOSITORY_NAME="raydock-played")}
+    env = {"ENVIRONMENT": environment(APP_TAG=played("0.5.3"), REPOSITORY_NAME="raydock-played", **OLD)}
     invoke("publish", env=env)
     started = invoke("cluster.start", "--json", env=env)
     assert told(started) == [("ok", "alive", None)] * 3
@@ -118,7 +119,7 @@ def test_a_ray_of_the_documents_time_is_started_with_the_documents_flags(
 def test_the_script_tells_an_old_ray_its_own_flags_too(
     invoke: Invoke, stopped: Sandbox, played: Callable[[str], str], environment: Environment
 ) -> None:
-    env = {"ENVIRONMENT": environment(IMAGE=played("0.7.7"), **ALONE)}
+    env = {"ENVIRONMENT": environment(IMAGE=played("0.7.7"), **ALONE, **OLD)}
     script = invoke("--dry", "cluster.start", env=env).out
     command(["bash", "-c", script], NO_ENGINE)
     (shown,) = stopped.head.containers(running=True).values()
@@ -134,6 +135,18 @@ def test_the_script_tells_an_old_ray_its_own_flags_too(
     command(["bash", "-c", invoke("--dry", "cluster.status", env=env).out], NO_ENGINE)
     # What runs says which Ray it is: the image is not asked again.
     assert stopped.actions(since) == {}
+
+
+def test_a_ray_that_knows_no_token_is_not_started_unless_the_operator_says_so(
+    invoke: Invoke, stopped: Sandbox, played: Callable[[str], str], environment: Environment
+) -> None:
+    env = {"ENVIRONMENT": environment(IMAGE=played("0.7.7"), **ALONE)}
+    refused = invoke("cluster.start", "--json", env=env, exit=1)
+    assert told(refused) == [("failed", "unknown", "RAY_OPEN")]
+    assert "ALLOW_UNAUTHENTICATED=yes" in refused.err
+    said = command(["bash", "-c", invoke("--dry", "cluster.start", env=env).out], NO_ENGINE, exit=1).err
+    assert "ALLOW_UNAUTHENTICATED=yes" in said
+    assert [host.containers() for host in stopped] == [{}, {}, {}]
 
 
 def foreign(host: PracticeHost) -> str:

@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,7 @@ from deploy.plan import Late, Word, parts_of
 from deploy.progress import Amount, News, Output
 from deploy.ray import Container, create_line
 from deploy.secret import Secret
-from deploy.site import Credentials
+from deploy.site import Credentials, Weight
 
 ROOT = Path(__file__).parents[2]
 RUN = ROOT / "conf/sandbox/run"
@@ -154,7 +155,7 @@ def container(**changed: Any) -> Container:
     wanted = Container(
         name="raydock-engine-test-created", cluster="engine-test", role="head", asked='{"role":"head","x":"a b"}',
         image=late, command=("sleep", "600", "it's"), environment=(("A", "1"), ("B", "two words")), shm_size="256M",
-        gpus="", volumes=(), labels=(("raydock.image", late), ("raydock-engine-test", "1")),
+        gpus="", volumes=(), capabilities=(), labels=(("raydock.image", late), ("raydock-engine-test", "1")),
     )  # fmt: skip
     return replace(wanted, **changed)
 
@@ -167,8 +168,9 @@ def container(**changed: Any) -> Container:
         {"gpus": "all"},
         {"gpus": "2"},
         {"volumes": ("/tmp:/data:ro", "/scratch")},  # noqa: S108
+        {"capabilities": ("IPC_LOCK", "SYS_PTRACE")},
     ],
-    ids=["plain", "shm-late", "all-gpus", "two-gpus", "volumes"],
+    ids=["plain", "shm-late", "all-gpus", "two-gpus", "volumes", "capabilities"],
 )
 def test_create_makes_what_the_line_of_the_script_makes(machine: Machine, changed: dict[str, Any]) -> None:
     asked = container(**changed)
@@ -317,6 +319,19 @@ def test_a_build_is_told_live_and_gives_the_images_id(machine: Machine) -> None:
     assert machine.engine.build(context, "raydock-engine-test/app:1", options | {"nocache": False}, quiet) == built
 
 
+def test_what_stands_on_the_same_ground_is_shared(machine: Machine) -> None:
+    engine, context = (
+        machine.engine,
+        {"Dockerfile": f"FROM {IMAGE}\nRUN head -c 5000000 /dev/urandom >/heavy\n".encode()},
+    )
+    small, heavy = engine.image_weight(IMAGE), "raydock-engine-test/heavy:1"
+    engine.build(context, heavy, {"labels": MARK}, quiet)
+    assert engine.image_weight(heavy) == Weight(small.size + 5_000_000, small.ground)
+    assert engine.shared_with(small) >= small.size + 5_000_000
+    assert engine.shared_with(Weight(1, ("sha256:none",))) == 0
+    assert engine.image_weight("raydock-engine-test/none:1") == Weight()
+
+
 def test_a_failing_step_tells_its_last_lines_and_leaves_no_container(machine: Machine) -> None:
     context = {"Dockerfile": f"FROM {IMAGE}\nLABEL raydock-engine-test=1\nRUN seq 50; exit 3\n".encode()}
     failed = refusal(machine.engine.build, context, "raydock-engine-test/app:2", {}, quiet)
@@ -325,6 +340,23 @@ def test_a_failing_step_tells_its_last_lines_and_leaves_no_container(machine: Ma
     assert first == "Step 3/3 : RUN seq 50; exit 3: returned a non-zero code: 3"
     assert tail == [str(n) for n in range(21, 51)]
     assert machine.engine.containers(MARK) == ()
+
+
+def test_a_step_of_a_build_that_says_nothing_for_long_is_given_up(machine: Machine) -> None:
+    context = {"Dockerfile": f"FROM {IMAGE}\nLABEL raydock-engine-test=1\nRUN echo waits && sleep 600\n".encode()}
+    build = partial(machine.engine.build, context, "raydock-engine-test/app:4", {"nocache": True}, quiet, idle=2)
+    failed = refusal(build)
+    assert failed.code == "BUILD_FAILED"
+    assert failed.error == ("Step 3/3 : RUN echo waits && sleep 600: it said nothing for 2 s (BUILD_IDLE)\nwaits")
+    end = time.monotonic() + 20  # the engine ends its container by itself
+    while machine.engine.containers(MARK) and time.monotonic() < end:
+        time.sleep(0.2)
+    assert machine.engine.containers(MARK) == ()
+
+
+def test_a_step_that_says_something_now_and_then_is_no_idle_one(machine: Machine) -> None:
+    context = {"Dockerfile": f"FROM {IMAGE}\nRUN for each in 1 2 3; do echo $each; sleep 1; done\n".encode()}
+    machine.engine.build(context, "raydock-engine-test/app:4", {"nocache": True, "labels": MARK}, quiet, idle=2)
 
 
 def test_a_base_image_that_cannot_be_had_is_a_matter_of_the_registry(machine: Machine) -> None:
@@ -673,6 +705,6 @@ def test_http_local_reaches_a_port_of_this_machine() -> None:
                 end.sendall(answer("hello"))
 
         threading.Thread(target=serve, daemon=True).start()
-        assert http_local(port).get("http://node/").text == "hello"
+        assert http_local("127.0.0.1", port).get("http://node/").text == "hello"
     with pytest.raises(requests.ConnectionError):
-        http_local(port).get("http://node/")
+        http_local("127.0.0.1", port).get("http://node/")

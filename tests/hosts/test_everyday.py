@@ -231,9 +231,12 @@ IN_ORDER = (
     "job.list",
     "job.logs",
     "job.stop ID",
+    "cluster.history --last 5",
     "cluster.stop",
 )
-NOT_HERE = {"sandbox.down": "it would take the practice hosts away", "cluster.shell": "it is for people alone"}
+NOT_HERE = {"sandbox.down": "it would take the practice hosts away", "cluster.shell": "it is for people alone"} | {
+    "cluster.dashboard": "it goes on until Ctrl-C"
+}
 
 
 def test_every_task_tells_programs_what_came_of_it(running: Sandbox, invoke: Invoke) -> None:  # noqa: ARG001

@@ -2,43 +2,28 @@
 
 from __future__ import annotations
 
-import base64
-import gzip
 import subprocess
-import tarfile
-import threading
 import time
 from collections.abc import Callable, Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from tests.hosts.observer import NO_ENGINE, Done, PracticeHost, Sandbox, command
-from tests.project import ALONE, Project
+from tests.project import TOKEN, Project, saved
 
 Invoke = Callable[..., Done]
 
 TAG, BASE, SERVED = "raydock-git-test", "raydock-git-test-base", "raydock-git-test.git"
 SERVICES = "raydock-sandbox-services"
 REVISION, SOURCE = "org.opencontainers.image.revision", "org.opencontainers.image.source"
-CANARY, TOKEN, IN_SCRIPT = "canary-in-a-file-7f3a", "planted-token-91bc", "canary-in-the-history-20e4"
+CANARY, IN_SCRIPT = "canary-in-a-file-7f3a", "canary-in-the-history-20e4"
 
 
 def push(project: Project) -> None:
     """Push to the practice hosts' git server, past the server's own door, which only reads."""
     there = f"ext::docker exec -i {SERVICES} %S /srv/git/{SERVED}"
     project.git("-c", "protocol.ext.allow=always", "push", "--quiet", there, "main")
-
-
-@pytest.fixture
-def project(tmp_path: Path) -> Project:
-    """A repository without a commit."""
-    made = Project(tmp_path / "project")
-    made.folder.mkdir()
-    made.git("init", "--quiet", "--initial-branch=main")
-    return made
 
 
 @pytest.fixture
@@ -116,65 +101,6 @@ def test_a_folder_is_copied_as_it_was_committed_and_belongs_to_the_images_user(
     assert sandbox.actions(since) == {}
 
 
-@pytest.fixture
-def private(project: Project) -> Iterator[str]:
-    """The URL of a git server on this machine that answers only to the token."""
-    secret = base64.b64encode(f"operator:{TOKEN}".encode()).decode()
-
-    class Smart(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            if self.headers["Authorization"] != f"Basic {secret}":
-                self.send_response(401)
-                self.send_header("WWW-Authenticate", 'Basic realm="private"')
-                self.send_header("Content-Length", "0")
-                self.end_headers()
-                return
-            path, _, query = self.path.partition("?")
-            environ = {
-                **ALONE,
-                "GIT_PROJECT_ROOT": str(project.folder.parent),
-                "GIT_HTTP_EXPORT_ALL": "1",
-                "PATH_INFO": path,
-                "QUERY_STRING": query,
-                "REQUEST_METHOD": self.command,
-                "CONTENT_TYPE": self.headers.get("Content-Type", ""),
-                "HTTP_CONTENT_ENCODING": self.headers.get("Content-Encoding", ""),
-                "GIT_PROTOCOL": self.headers.get("Git-Protocol", ""),
-            }
-            body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
-            done = subprocess.run(("git", "http-backend"), input=body, env=environ, capture_output=True, check=True)
-            head, _, answer = done.stdout.partition(b"\r\n\r\n")
-            lines = dict(line.split(": ", 1) for line in head.decode().split("\r\n"))
-            self.send_response(int(lines.pop("Status", "200 OK").split()[0]))
-            for name, value in {**lines, "Content-Length": str(len(answer))}.items():
-                self.send_header(name, value)
-            self.end_headers()
-            self.wfile.write(answer)
-
-        do_POST = do_GET  # noqa: N815 - as the server looks for it
-
-        def log_message(self, *_: Any) -> None:
-            """Say nothing."""
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Smart)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield f"http://127.0.0.1:{server.server_port}/project/.git"
-    server.shutdown()
-    server.server_close()
-
-
-def saved(head: PracticeHost, folder: Path) -> Iterator[tuple[str, bytes]]:
-    """Give all that `docker save` writes of the image, each part by its name, unpacked."""
-    archive = folder / "image.tar"
-    with archive.open("wb") as file:
-        subprocess.run(("docker", "exec", str(head.box.name), "docker", "save", TAG), stdout=file, check=True)
-    with tarfile.open(archive) as tar:
-        for member in tar:
-            if part := tar.extractfile(member):
-                found = part.read()
-                yield member.name, gzip.decompress(found) if found.startswith(b"\x1f\x8b") else found
-
-
 def test_a_private_project_is_copied_and_its_token_is_nowhere_in_the_image(
     invoke: Invoke, head: PracticeHost, project: Project, private: str, tmp_path: Path
 ) -> None:
@@ -191,7 +117,7 @@ def test_a_private_project_is_copied_and_its_token_is_nowhere_in_the_image(
     assert built.report["revision"] == commit
     assert (content(head), label(head, SOURCE)) == (CANARY, private)
     hits = dict.fromkeys((CANARY, IN_SCRIPT, TOKEN), 0)
-    for _, part in saved(head, tmp_path):
+    for _, part in saved(head, TAG, tmp_path):
         for word in hits:
             hits[word] += part.count(word.encode())
     assert hits[CANARY]

@@ -16,11 +16,7 @@ import paramiko
 import pexpect
 import pytest
 
-from deploy.errors import Failure
-from deploy.hostkeys import load_known_hosts
-from deploy.inventory import Node
-from deploy.settings import Settings
-from deploy.ssh import connection_to, open_connection
+from tests.faults.duel import by_openssh, by_raydock
 from tests.hosts.observer import INVOKE, TOP, Done, PracticeHost, Sandbox, operator
 
 Invoke = Callable[..., Done]
@@ -352,36 +348,6 @@ def keys(sandbox: Sandbox, other: Callable[..., str]) -> dict[str, str]:
     }
 
 
-def by_openssh(file: Path, port: int) -> str:
-    options = {"StrictHostKeyChecking": "yes", "UserKnownHostsFile": file, "GlobalKnownHostsFile": "/dev/null"}
-    options |= {"BatchMode": "yes", "IdentitiesOnly": "yes", "UpdateHostKeys": "no", "ConnectTimeout": 10}
-    flags = [f"-o{key}={value}" for key, value in options.items()]
-    argv = ["ssh", "-F/dev/null", *flags, "-i", RUN / "id_ed25519", "-p", str(port), "ubuntu@127.0.0.1", "true"]
-    ran = subprocess.run(argv, capture_output=True, text=True, timeout=30)
-    signs = {
-        "REVOKED HOST KEY DETECTED": "revoked",
-        "REMOTE HOST IDENTIFICATION HAS CHANGED": "changed",
-        "host key is known": "unknown",
-    }
-    refused = (verdict for sign, verdict in signs.items() if sign in ran.stderr)
-    return next(refused, ran.stderr if ran.returncode else "trusted")
-
-
-def by_raydock(file: Path, port: int) -> str:
-    settings = Settings(ssh_key=RUN / "id_ed25519", ssh_known_hosts=file)
-    node = Node("node", "127.0.0.1", role="worker", user="ubuntu", port=port)
-    connection = connection_to(node, settings, load_known_hosts(settings))
-    try:
-        open_connection(connection)
-    except Failure as failure:
-        # To OpenSSH a host of which only an authority is known is an unknown one.
-        return failure.code.removeprefix("HOST_KEY_").lower().replace("certificate", "unknown")
-    else:
-        return "trusted"
-    finally:
-        connection.close()
-
-
 @pytest.mark.parametrize("text", [pytest.param(text, id=case) for case, text in FILES.items()])
 def test_a_known_hosts_file_means_what_it_means_to_openssh(
     sandbox: Sandbox, keys: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str
@@ -389,7 +355,7 @@ def test_a_known_hosts_file_means_what_it_means_to_openssh(
     monkeypatch.setenv("HOME", str(tmp_path))
     file = tmp_path / "known_hosts"
     file.write_bytes(re.sub(r"[A-Z_]+", lambda word: keys.get(word[0], word[0]), text).encode())
-    port = sandbox.workers[0].port
-    verdict = by_openssh(file, port)
+    whom = (sandbox.workers[0].port, RUN / "id_ed25519", "ubuntu")
+    verdict = by_openssh(file, *whom)
     assert verdict in ("trusted", "unknown", "changed", "revoked")
-    assert by_raydock(file, port) == verdict
+    assert by_raydock(file, *whom) == verdict

@@ -31,7 +31,7 @@ from deploy.run import Run
 from deploy.script import script
 from deploy.settings import read
 from deploy.show import Screen
-from deploy.steps import absence, building, clearing, containers, images, joining, manual, publishing, setup
+from deploy.steps import absence, building, clearing, containers, history, images, joining, manual, publishing, setup
 from deploy.steps import cluster as joins
 from tests.hosts.observer import NO_ENGINE, TOP, PracticeHost, Sandbox, command
 from tests.hosts.typist import aws_keys
@@ -202,23 +202,32 @@ VARYING = ("org.opencontainers.image.created", "raydock.container")
 def seen(face: Face) -> dict[str, Any]:
     """Give all that a step may have changed on a host."""
     host = face.host
-    running = host.attempt("docker", "version", "-f", "{{.Server.Os}}")
+    running = host.look("docker", "version", "-f", "{{.Server.Os}}")
     names = ("*parity*", face.uri()) if running.code == 0 else ()
     tags = [tag for name in names for tag in tags_of(host, name)]
     shown = json.loads(host.docker("image", "inspect", *tags)) if tags else []
-    pulled = host.attempt("docker", "image", "inspect", face.digest).code
+    pulled = host.look("docker", "image", "inspect", face.digest).code
     found = host.containers() if running.code == 0 else {}
-    token = host.attempt("bash", "-c", f"docker cp {NAME}:/run/ray-token - | tar -tv --numeric-owner").out.split()[:3]
+    token = host.look("bash", "-c", f"docker cp {NAME}:/run/ray-token - | tar -tv --numeric-owner").out.split()[:3]
     return {
         "engine": running.out,
         "containers": {name: container_of(one) for name, one in found.items()},
         "images": {tag.replace("-bash:", "-run:"): image_of(one) for tag, one in zip(tags, shown, strict=True)},
         "the application's image": pulled,
-        "files": host.shell(f"({FILES}) 2>/dev/null || true"),
+        "files": host.look("bash", "-c", f"({FILES}) 2>/dev/null || true").out,
         "token": token,
-        "probed": host.attempt("docker", "exec", NAME, "test", "-e", PROBED_PATH).code,
+        "probed": host.look("docker", "exec", NAME, "test", "-e", PROBED_PATH).code,
         "published": registry_has(face),
+        "latest": has_latest(face),
     }
+
+
+def has_latest(face: Face) -> bool:
+    """Tell whether the registry itself has the tag."""
+    assert face.host.box.client
+    services = face.host.box.client.containers.get("raydock-sandbox-services")
+    place = f"/var/lib/registry/docker/registry/v2/repositories/{face.repository}/_manifests/tags/latest"
+    return bool(services.exec_run(["test", "-e", place]).exit_code == 0)
 
 
 def tags_of(host: PracticeHost, name: str) -> list[str]:
@@ -415,10 +424,16 @@ CASES: dict[type[Step], Case] = {
         lambda face: (small_image(face), face.host.docker("tag", "raydock-parity-app", f"{face.uri()}:one")),
         after=lambda face: (login(face),),
     ),
+    publishing.PushLatest: Case(
+        lambda face: publishing.PushLatest(face.uri(), "latest", lates.registry_password(face.scope.settings), "one"),
+        lambda face: (small_image(face), face.host.docker("tag", "raydock-parity-app", f"{face.uri()}:latest")),
+        after=lambda face: (login(face),),
+    ),
     publishing.ShowPublished: Case(
         lambda face: publishing.ShowPublished(face.uri(), "one"),
         lambda face: (small_image(face), face.host.docker("tag", "raydock-parity-app", f"{face.uri()}:one")),
     ),
+    history.ShowHistory: Case(lambda _: history.ShowHistory(f"/var/lib/raydock/{CLUSTER}", 5)),
     manual.ShowLeft: Case(lambda _: manual.ShowLeft(CLUSTER), shell_left),
     manual.Commit: Case(
         lambda _: manual.Commit("raydock-parity-left", CLUSTER, "raydock-parity-manual", lates.BY, lates.NOW),

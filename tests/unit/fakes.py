@@ -20,7 +20,7 @@ from deploy.progress import News, Say
 from deploy.ray import Container, all_labels
 from deploy.secret import Secret
 from deploy.settings import Settings
-from deploy.site import Credentials, Found, Site
+from deploy.site import Credentials, Found, Site, Weight
 from deploy.steps.containers import Create
 
 TOP = Path(__file__).resolve().parents[2]
@@ -104,6 +104,8 @@ class FakeDocker:
     contexts: list[Mapping[str, bytes]] = field(default_factory=list)
     trees: list[bytes] = field(default_factory=list)
     labels_given: list[Mapping[str, str]] = field(default_factory=list)
+    patience: list[float] = field(default_factory=list)
+    weights: dict[str, Weight] = field(default_factory=dict)
     differs: Sequence[str] = ()
     commands: dict[str, list[str]] = field(default_factory=dict)
     output: str = "2.60.0\n"
@@ -193,8 +195,10 @@ class FakeDocker:
         say: Say,
         *,
         tree: Path | None = None,
+        idle: float = 0,
     ) -> str:
         self._called("build", tag)
+        self.patience.append(idle)
         say(f"built {tag}")
         self.contexts.append(context)
         self.trees += [tree.read_bytes()] if tree else []
@@ -212,6 +216,12 @@ class FakeDocker:
         assert network == ("none" if entrypoint else "host")
         self._called("run_once", image, *argv)
         return self.output
+
+    def image_weight(self, image: str) -> Weight:
+        return self.weights.get(image, Weight())
+
+    def shared_with(self, weight: Weight) -> int:
+        return max((one.size for one in self.weights.values() if one.ground == weight.ground), default=0)
 
     def facts(self) -> Mapping[str, Any]:
         return self.info

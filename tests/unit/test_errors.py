@@ -192,7 +192,7 @@ NOT_BROUGHT_ABOUT = {
     "HARDENING_REFUSED": "wants an engine that cannot drop capabilities, and the engines here can",
     "APT_LOCKED": "apt itself waits for two minutes before it says so; a lock that is let go in time is D1",
     "JOB_STILL_RUNS": "Ray kills what does not end three seconds after it was asked to",
-    "PUSH_FAILED": "the engine repeats for a minute what a registry refuses; a way to it that is lost is I8",
+    "TAG_IMMUTABLE": "of `latest`, which I8 has, it is only told; of another tag it wants a commit built twice",
     "RAY_NOT_JOINED": "no other cause may be found, and a worker has a minute and a half to join",
 }
 BROUGHT_ABOUT = (*TOP.glob("tests/faults/rows_*.py"), *TOP.glob("tests/hosts/*.py"), TOP / "tests/unit/test_told.py")

@@ -34,6 +34,7 @@ FLOORS = (
         "script",
         "report",
         "hints",
+        "audit",
     },
     {"channel", "engine", "hostkeys", "ssh", "hosts", "commands", "group", "run", "registry", "dockerconfig", "ray_api"}
     | {
@@ -58,7 +59,7 @@ FLOORS = (
         "listing",
         "terminal",
     },
-    {"flags", "desk", "trust", "replace", "course", "jobs", "inside", "manual"},
+    {"flags", "desk", "trust", "replace", "course", "jobs", "inside", "manual", "dashboard"},
     {"build", "publish", "cluster", "job", "sandbox"},
 )
 PURE = FLOORS[0] | FLOORS[1]
@@ -76,7 +77,7 @@ DOORS = {
     "pydantic": {"settings"},
     "pydantic_core": {"settings"},
     "rich": {"show"},
-    "invoke": {"tasks", "desk", "flags", "commands", "inside", "manual", *FLOORS[4]},
+    "invoke": {"tasks", "desk", "flags", "commands", "inside", "manual", "dashboard", *FLOORS[4]},
 }
 
 # Who may read the environment: the desk, once a run; the practice hosts are no part of a run.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 import time
 from collections.abc import Callable
@@ -37,8 +38,15 @@ class FakeHost(Host):
     def command(self, argv: tuple[str, ...], timeout: float, *, live: bool = False, outlives: bool = False) -> Result:
         raise AssertionError((argv, timeout, live, outlives))
 
-    def http(self, port: int) -> Any:
-        raise AssertionError(port)
+    def http(self, address: str, port: int) -> Any:
+        raise AssertionError((address, port))
+
+    @property
+    def is_open(self) -> bool:
+        return True
+
+    def tunnel(self, address: str, port: int) -> Any:
+        raise AssertionError((address, port))
 
     def open(self) -> None:
         """Nothing: it is played."""
@@ -324,6 +332,27 @@ def test_nobody_waits_for_a_step_that_does_not_end_once_the_run_is_left() -> Non
     assert time.monotonic() - begun < 5
     assert errors(run) == {"head": "", "one": "interrupted during `hang`", "two": "interrupted before `break`"}
     never.set()
+
+
+class TellingLock:
+    """A lock that keeps what it was told at its end."""
+
+    told = ""
+
+    def lost(self) -> None:
+        """Say that it is held."""
+
+    def release(self, last_word: str) -> None:
+        self.told = last_word
+
+
+def test_whoever_had_the_lock_tells_the_audit_also_of_nothing_done() -> None:
+    run, _ = run_of("one")
+    lock = TellingLock()
+    run.task, run._lock_of_cluster = "cluster.stop", lock  # type: ignore[assignment]
+    run.halt(Failure("INTERRUPTED", "interrupted"))
+    run.close()
+    assert (json.loads(lock.told)["task"], json.loads(lock.told)["outcome"]) == ("cluster.stop", "interrupted")
 
 
 def test_a_bug_in_one_chain_is_raised_after_the_others_are_through() -> None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from deploy.errors import Failure
-from deploy.hints import again, next_command, typed
+from deploy.hints import again, next_command, typed, unlike_latest
 from deploy.report import Outcome, Report
 
 from .fakes import scope
@@ -70,6 +72,14 @@ NEXT = {
 @pytest.mark.parametrize(("task", "words", "command"), NEXT.values(), ids=NEXT)
 def test_the_next_command_where(task: str, words: list[str], command: str) -> None:
     assert next_command(task, words) == command
+
+
+def test_an_image_that_is_not_the_latest_is_named_in_what_follows() -> None:
+    command = "IMAGE=r.test/a:1d1d invoke cluster.setup cluster.start"
+    assert next_command("publish.image", [], image="r.test/a:1d1d") == command
+    published = Report("publish.image", facts={"tags": ["1d1d"], "uri": "r.test/a:1d1d"})
+    assert unlike_latest(published) == "r.test/a:1d1d"
+    assert unlike_latest(replace(published, facts={"tags": ["1d1d", "latest"], "uri": "r.test/a:1d1d"})) == ""
 
 
 def test_a_command_keeps_its_environment() -> None:

@@ -28,13 +28,17 @@ ROWS = [
 ]
 
 
+NOTED: list[str] = []
+
+
 @pytest.fixture
 def opened(monkeypatch: pytest.MonkeyPatch, api: RayApi) -> None:
     """Have the played head be the head of the cluster."""
+    NOTED.clear()
 
     @contextmanager
     def open_head(_: Context) -> Iterator[Any]:
-        yield SimpleNamespace(settings=SimpleNamespace(cluster_name="ray"), ray=api)
+        yield SimpleNamespace(settings=SimpleNamespace(cluster_name="ray"), ray=api, note=NOTED.append)
 
     monkeypatch.setattr("deploy.desk.open_head", open_head)
 
@@ -174,6 +178,7 @@ def test_a_job_is_stopped(played: Head, capsys: Screen) -> None:
     document = json.loads(printed.out)
     assert (document["job"], document["job_exit"], document["changed"]) == ("raydock-1", 143, True)
     assert printed.err.splitlines() == ["raydock-1 was asked to end, waiting up to 30 s", "raydock-1 was stopped"]
+    assert NOTED == ["job.stop"]
 
 
 def test_a_job_that_has_ended_is_not_stopped_again(played: Head, capsys: Screen) -> None:
@@ -184,6 +189,7 @@ def test_a_job_that_has_ended_is_not_stopped_again(played: Head, capsys: Screen)
     document = json.loads(printed.out)
     assert (document["job_exit"], document["changed"]) == (7, False)
     assert printed.err == "nothing to do: raydock-1 ended with exit code 7, before\n"
+    assert NOTED == []
 
 
 # --- what all of them have -------------------------------------------------------------------------------------

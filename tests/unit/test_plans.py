@@ -52,7 +52,7 @@ PLANS: dict[str, tuple[Planner, Scope, list[str]]] = {
     "publish.image": (
         plans.publish_image,
         scope(),
-        ["head: CreateRepository ShowRepository Tag Tag CheckLogin Push Push ShowPublished"],
+        ["head: CreateRepository ShowRepository Tag Tag CheckLogin Push PushLatest ShowPublished"],
     ),
     "publish.repository, of a registry of one's own": (
         plans.publish_repository,
@@ -61,13 +61,13 @@ PLANS: dict[str, tuple[Planner, Scope, list[str]]] = {
     ),
     "publish.tag": (plans.publish_tag, scope(), ["head: Tag Tag"]),
     "publish.login": (plans.publish_login, scope(), ["head: CheckLogin"]),
-    "publish.push": (plans.publish_push, scope(), ["head: CheckLogin Push Push ShowPublished"]),
+    "publish.push": (plans.publish_push, scope(), ["head: CheckLogin Push PushLatest ShowPublished"]),
     "build.containers": (plans.build_containers, scope(), ["head: ShowLeft"]),
     "build.commit": (lambda of: plans.build_commit(of, "c0ffee"), scope(), ["head: Commit"]),
     "publish.image, to a registry of one's own": (
         plans.publish_image,
         scope(repository_uri="registry.test/app"),
-        ["head: ShowRepository Tag Tag CheckLogin Push Push ShowPublished"],
+        ["head: ShowRepository Tag Tag CheckLogin Push PushLatest ShowPublished"],
     ),
     "cluster.install": (
         plans.install,

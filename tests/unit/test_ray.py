@@ -366,6 +366,14 @@ def test_the_line_that_creates_a_container_says_everything() -> None:
     )
 
 
+def test_capabilities_that_the_operator_names_are_kept_and_are_in_the_spec() -> None:
+    kept = container(capabilities="SYS_PTRACE IPC_LOCK")
+    words = "--cap-drop ALL --cap-add CAP_IPC_LOCK --cap-add CAP_SYS_PTRACE --security-opt no-new-privileges"
+    assert words in create_line(kept)
+    assert '"capabilities":["IPC_LOCK","SYS_PTRACE"]' in kept.asked
+    assert kept.spec != container().spec
+
+
 GPU_WORDS = {
     "auto, with some": ("auto", "all", "--gpus all"),
     "auto, without": ("auto", "", ""),

@@ -48,6 +48,8 @@ GOOD: dict[str, tuple[str, object]] = {
     "DASHBOARD_HOST": ("0.0.0.0", "0.0.0.0"),  # noqa: S104 (with a token, the operator's choice)
     "ALLOW_UNAUTHENTICATED": ("yes", True),
     "CONCURRENCY": ("1024", 1024),
+    "BUILD_IDLE": ("2h", "2h"),
+    "CAPABILITIES": ("SYS_PTRACE IPC_LOCK", ("IPC_LOCK", "SYS_PTRACE")),
 }
 
 # A value, and what is said of it after the key.
@@ -114,6 +116,10 @@ BAD = {
     ("RAY_START_ARGS", "head"): " has a word that is neither an option, as in --name=value, nor the value of one",
     ("DASHBOARD_HOST", "everybody"): "='everybody' is not an IP address",
     ("ALLOW_UNAUTHENTICATED", "true"): "='true' is not yes or no",
+    ("CAPABILITIES", "ALL"): "='ALL' has 'ALL', which is no capability: There are: AUDIT_CONTROL",
+    ("CAPABILITIES", "SYS_PTRACE SYS_PTRACE"): "='SYS_PTRACE SYS_PTRACE' has SYS_PTRACE twice",
+    ("BUILD_IDLE", "0s"): "='0s' is no time at all",
+    ("BUILD_IDLE", "2 hours"): "='2 hours' is not a duration such as 30s, 5m or 1h",
     ("CONCURRENCY", "1025"): "='1025' is not a whole number from 1 to 1024",
 }
 
@@ -270,7 +276,7 @@ CLASHES = {
     "an open dashboard without a token": (
         {"DASHBOARD_HOST": "0.0.0.0", "ALLOW_UNAUTHENTICATED": "yes"},  # noqa: S104 (refused)
         "environment DASHBOARD_HOST: DASHBOARD_HOST=0.0.0.0 with ALLOW_UNAUTHENTICATED=yes lets everybody run code. "
-        "Leave DASHBOARD_HOST out, and reach it by ssh -L 8265:127.0.0.1:8265",
+        "Leave DASHBOARD_HOST out, and reach it by invoke cluster.dashboard",
     ),
     "an engine elsewhere": (
         {"DOCKER_HOST": "tcp://10.0.0.5:2375"},

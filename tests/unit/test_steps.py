@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
+import subprocess
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,6 +19,7 @@ from deploy.plan import Late, Place, Step, Word
 from deploy.ports import listening
 from deploy.probes import PROBED_PATH
 from deploy.ray import TOKEN_PATH, Container
+from deploy.site import Weight
 from deploy.steps.absence import Ports
 from deploy.steps.building import CA_BUNDLE, REVISION_LABEL, Build, HaveBase, MakeRoot
 from deploy.steps.clearing import ClearName
@@ -26,7 +28,16 @@ from deploy.steps.containers import Create, LayToken, ShowContainer, StartContai
 from deploy.steps.images import FindRay, FitsEngine, FitsHead, Login, Pull
 from deploy.steps.joining import Join, Probe, Settle, ShowRay
 from deploy.steps.manual import Commit, ShowLeft
-from deploy.steps.publishing import CheckLogin, CreateRepository, Push, ShowPublished, ShowRepository, Tag, moment
+from deploy.steps.publishing import (
+    CheckLogin,
+    CreateRepository,
+    Push,
+    PushLatest,
+    ShowPublished,
+    ShowRepository,
+    Tag,
+    moment,
+)
 from deploy.steps.setup import InstallDocker, JoinDockerGroup, MakeStateFolder, StartDocker
 from deploy.systems import APT_HOLDER
 from deploy.systems import ENGINE as HAS_ENGINE
@@ -444,6 +455,55 @@ def test_a_pull_brings_its_own_login() -> None:
     assert one.docker.secrets == [LOGIN, None]
 
 
+DF = "Filesystem 1024-blocks Used Available Capacity Mounted on\n/dev/my disk 9000000 100000 {free} 80% /var\n"
+GROUND, OTHER_GROUND = (DIGEST,), (f"sha256:{'9' * 64}",)
+
+
+def pull_of(size: int, free: int, *there: Weight) -> tuple[Pull, FakeSite]:
+    """Give a pull of an image of so many MB, and a node with so many MB free that has other images."""
+    one = cluster().sites["one"]
+    one.docker.info["DockerRootDir"] = "/var/lib/docker"
+    one.docker.weights.update({f"there:{number}": weight for number, weight in enumerate(there)})
+    one.answers["df -Pk /var/lib/docker"] = DF.format(free=free * 1000)
+    weight = Late("weight", "", lambda _: Weight(size * 1_024_000, GROUND), Place.HEAD)
+    return Pull(IMAGE, weight=weight), one
+
+
+def test_an_image_that_cannot_fit_is_not_pulled() -> None:
+    step, one = pull_of(3000, 1000)
+    assert failed(step, one) == "DISK_FULL the image needs 3.1 GB in /var/lib/docker, and 1.0 GB are free"
+    assert one.docker.calls == []
+
+
+ROOM: dict[str, tuple[int, tuple[Weight, ...], str]] = {
+    "there is plenty": (8000, (), ""),
+    "it may not do": (4000, (), "the image needs 3.1 GB in /var/lib/docker, and 4.1 GB are free: that may not do"),
+    "the ground of it is there": (2000, (Weight(2500 * 1_024_000, GROUND),), ""),
+    "all of it may be there": (1, (Weight(3000 * 1_024_000, GROUND),), ""),
+    "what is there stands on another ground": (4000, (Weight(2500 * 1_024_000, OTHER_GROUND),), "that may not do"),
+}
+
+
+@pytest.mark.parametrize(("free", "there", "said"), ROOM.values(), ids=ROOM)
+def test_an_image_is_pulled_where(free: int, there: tuple[Weight, ...], said: str) -> None:
+    step, one = pull_of(3000, free, *there)
+    step.apply(one)
+    assert one.docker.calls == [("pull", IMAGE)]
+    told = [news for news in one.said if "free" in str(news)]
+    assert [said in str(news) for news in told] == ([True] if said else [])
+
+
+NO_ROOM_TOLD = {"nothing": "", "a failure": Failure("COMMAND_FAILED", "df: no such folder")}
+
+
+@pytest.mark.parametrize("answer", NO_ROOM_TOLD.values(), ids=NO_ROOM_TOLD)
+def test_a_node_that_does_not_tell_its_room_pulls_all_the_same(answer: str | Failure) -> None:
+    step, one = pull_of(3000, 1)
+    one.answers["df -Pk /var/lib/docker"] = answer
+    step.apply(one)
+    assert one.docker.calls == [("pull", IMAGE)]
+
+
 def test_the_lines_of_a_pull_are_told() -> None:
     one = site()
     Pull(IMAGE).apply(one)
@@ -638,9 +698,36 @@ def test_what_is_published_is_told_with_its_digest_its_tags_and_its_revision() -
         "image": f"{URI}@{DIGEST}",
         "digest": DIGEST,
         "uri": f"{URI}:abc",
-        "tags": ["abc", "latest"],
         "revision": "c0ffee",
     }
+
+
+PUSH_LATEST = PushLatest(URI, "latest", CREDENTIALS, "abc")
+
+
+def test_where_latest_may_move_the_image_has_both_tags() -> None:
+    one = site()
+    one.docker.images[f"{URI}:latest"] = Image(digests=(f"{URI}@{DIGEST}",))
+    assert not PUSH_LATEST.done(one)
+    PUSH_LATEST.apply(one)
+    assert PUSH_LATEST.done(one)
+    assert one.products["tags"] == ["abc", "latest"]
+
+
+def test_where_latest_may_not_move_it_is_told_how_to_run_the_image() -> None:
+    one = site()
+    one.docker.images[f"{URI}:latest"] = Image()
+    one.docker.broken["push"] = Failure("TAG_IMMUTABLE", "the tag is immutable")
+    assert PUSH_LATEST.apply(one) is False
+    assert one.products["tags"] == ["abc"]
+    assert f"IMAGE={URI}:abc" in str(one.said)
+
+
+def test_another_refusal_of_latest_is_a_failure() -> None:
+    one = site()
+    one.docker.images[f"{URI}:latest"] = Image()
+    one.docker.broken["push"] = Failure("PUSH_FAILED", "no")
+    assert failed(PUSH_LATEST, one) == "PUSH_FAILED no"
 
 
 # --- containers ------------------------------------------------------------------------------------------------
@@ -1430,7 +1517,6 @@ LINES: dict[str, tuple[Step, str]] = {
         "\"$(docker version -f '{{.Server.Os}}/{{.Server.Arch}}')\" ] || "
         "{ echo 'the image is for another architecture' >&2; exit 1; }",
     ),
-    "find Ray": (FindRay(Late("ray_version", "", lambda _: "", Place.HEAD)), 'echo Ray "$ray_version"'),
     "fit the head": (
         fits("", ""),
         '[ "$heads_versions" = "$versions" ] || { echo \'the head runs another Ray or Python\' >&2; exit 1; }',
@@ -1451,6 +1537,40 @@ def test_a_step_says_what_it_does(step: Step) -> None:
     assert step.title
     assert step.title[0].islower()
     assert step.shell
+
+
+# A version of Ray, and whether it may run where the operator has not said that it is open to all, and what is told.
+RAYS = {
+    "0.5.3": (False, True),
+    "1.13.0": (False, True),
+    "2.9.3": (False, True),
+    "2.49.1": (False, True),
+    "2.51.2": (False, True),
+    "2.52.0": (True, True),
+    "2.53.0rc1": (True, True),
+    "2.54.0": (True, False),
+    "2.60.0": (True, False),
+    "2.100.0": (True, False),
+    "3.0.0.dev0": (True, False),
+}
+
+
+@pytest.mark.parametrize(("version", "may", "holes"), [(version, *row) for version, row in RAYS.items()], ids=RAYS)
+def test_a_ray_without_a_token_wants_leave_and_holes_are_told(version: str, may: bool, holes: bool) -> None:
+    late = Late("ray_version", "", lambda _: version, Place.HEAD)
+    one = site()
+    one.know(ray_version=version)
+    assert FindRay(late).done(one) is may
+    if not may:
+        assert failed(FindRay(late), one).startswith("RAY_OPEN")
+    allowed = site()
+    allowed.know(ray_version=version)
+    assert FindRay(late, open_to_all=True).done(allowed)
+    assert ["CVE-2023-48022" in str(news) for news in allowed.said] == ([True] if holes else [])
+    for step, runs in ((FindRay(late), may), (FindRay(late, open_to_all=True), True)):
+        said = subprocess.run(["bash", "-ec", f"ray_version={version}\n{step.shell}"], capture_output=True, text=True)
+        assert (said.returncode == 0, said.stdout) == (runs, f"Ray {version}\n")
+        assert ("CVE" in said.stderr or "token" in said.stderr) is holes
 
 
 LOOKING = {Login, FitsEngine, FindRay, AwaitGcs, ReachGcs, FreePorts, HeadRuns, Join, Probe, Settle, ShowRay}
