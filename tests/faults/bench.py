@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import secrets
 import shlex
@@ -17,6 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
+from docker.errors import DockerException
 from dotenv import dotenv_values
 
 from tests.hosts.observer import INVOKE, NO_ENGINE, TOP, Done, PracticeHost, Sandbox, command, operator
@@ -52,13 +52,13 @@ class FaultyHost(PracticeHost):
 
     @contextmanager
     def rule(self, *words: str) -> Iterator[None]:
-        """Have a rule of iptables, before all others."""
-        chain, *rest = words
-        self.run("iptables", "-w", "-I", chain, *rest)
+        """Have a rule of iptables, before all others; `-t TABLE` may come first."""
+        table, (chain, *rest) = (words[:2], words[2:]) if words[0] == "-t" else ((), words)
+        assert self.look("iptables", "-w", *table, "-I", chain, *rest).code == 0
         try:
             yield
         finally:
-            self.run("iptables", "-w", "-D", chain, *rest)
+            assert self.look("iptables", "-w", *table, "-D", chain, *rest).code == 0
 
     def drops(self, port: int) -> Any:
         """Have what comes to a port vanish."""
@@ -107,7 +107,7 @@ class FaultyHost(PracticeHost):
         for _ in range(20):
             self.attempt("service", "docker", "start")
             for _ in range(10):
-                if self.attempt("bash", "-c", f"{ASK} version").code == 0:
+                if self.look("bash", "-c", f"{ASK} version").code == 0:
                     return
                 time.sleep(0.3)
         raise AssertionError(f"{self.name}: the engine does not start")
@@ -154,6 +154,7 @@ class Bench:
         self.values = {key: value for key, value in plain.items() if value is not None}
         self.values |= {
             "HEAD": f"ubuntu@{self.head.address}",
+            "HEAD_ADDRESS": self.head.address,
             "WORKERS_FILE": str(listed),
             "SSH_KNOWN_HOSTS": str(known),
             **self.differs,
@@ -243,7 +244,7 @@ class Bench:
     def lock_is_held(self) -> bool:
         """Tell whether somebody holds the cluster's lock."""
         file = f"/var/lib/raydock/{self.cluster}/lock"
-        return self.head.attempt("flock", "-n", file, "true").code != 0
+        return self.head.look("flock", "-n", file, "true").code != 0
 
     @contextmanager
     def meanwhile(self, when: Callable[[], bool], act: Callable[[], object]) -> Iterator[None]:
@@ -323,9 +324,6 @@ def image_of(host: PracticeHost) -> str:
 
 
 LOOK = """
-ids=$({ask} ps -aq --no-trunc) && containers=$([ -z "$ids" ] && echo '[]' || {ask} inspect $ids) || containers=null
-images=$({ask} images -a --no-trunc --format '{{{{.ID}}}} {{{{.Repository}}}}:{{{{.Tag}}}}' | sort) || images=
-printf '%s\\0%s\\0' "$containers" "$images"
 sha256sum {files} 2>/dev/null; printf '\\0'
 find {folders} -mindepth 1 2>/dev/null | sort; printf '\\0'
 ps -eo user:32=,pid=,args=; printf '\\0'
@@ -346,12 +344,15 @@ class Sight:
     @classmethod
     def of(cls, host: PracticeHost, cluster: str) -> Sight:
         """Look at a host, past SSH and past Raydock."""
-        said = host.attempt("bash", "-c", LOOK.format(ask=ASK, files=" ".join(FILES), folders=" ".join(FOLDERS))).out
-        containers, images, files, folders, processes, _ = said.split("\0")
-        shown = json.loads(containers)
+        said = host.look("bash", "-c", LOOK.format(files=" ".join(FILES), folders=" ".join(FOLDERS))).out
+        files, folders, processes, _ = said.split("\0")
+        try:
+            containers, images = host.containers(), host.images()
+        except (AssertionError, DockerException, OSError):
+            containers, images = None, ()
         return cls(
-            None if shown is None else {one["Name"].removeprefix("/"): one for one in shown},
-            tuple(images.splitlines()),
+            containers,
+            images,
             tuple(files.splitlines()),
             frozenset(folders.splitlines()),
             tuple(processes.splitlines()),
@@ -394,7 +395,9 @@ def stub_bench(sandbox: Sandbox, folder: Path) -> Iterator[Bench]:
     head = FaultyHost(sandbox.head.name, sandbox.head.box)
     files = "".join(f"printf %s {shlex.quote(path.read_text())} >{path.name}\n" for path in STUB.iterdir())
     head.shell(f"cd $(mktemp -d)\n{files}docker build -q -t {STUB_CLUSTER['APP_TAG']} . && rm -r $PWD")
-    with closing(Bench(sandbox, folder, "stub", STUB_CLUSTER)) as bench:
+    # Whose head is another host is beside others, and has an image of its own.
+    own = {} if str(head.box.name).endswith("-head") else {"REPOSITORY_NAME": f"raydock-stub-of-{head.box.name}"}
+    with closing(Bench(sandbox, folder, "stub", STUB_CLUSTER | own)) as bench:
         bench.invoke("publish", exit=0)
         bench.invoke("cluster.setup", exit=0)
         bench.has_decoys()

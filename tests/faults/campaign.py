@@ -50,6 +50,7 @@ record() { printf '%s\0' "$#" "$@" >>"$RECORD/$BASHPID"; }
 told() {
   case "$*" in
     'docker ps'* | 'ss '*) ;;
+    'grep '*) echo 2.60.0 ;;  # the end of every question for a version
     'docker inspect -f '* | 'docker image inspect -f '*) echo 1 ;;
     'docker inspect '* | 'docker image inspect '*) return 1 ;;
     *) echo 1 ;;

@@ -10,6 +10,7 @@ import pytest
 from tests.faults.bench import Bench, real_bench, stub_bench
 from tests.faults.bench_c import lacking, many_bench
 from tests.faults.row import Row
+from tests.faults.score import sandbox
 from tests.hosts.observer import Sandbox
 
 HERE = Path(__file__).resolve().parent
@@ -17,16 +18,25 @@ FRAME = 240  # seconds for what surrounds a row's own task
 
 
 @pytest.fixture(scope="session")
-def bench_a(practice_hosts: Sandbox, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
+def rows_hosts(request: pytest.FixtureRequest) -> Sandbox:
+    """The practice hosts; with `--part`, three of those that are up, beside which others may be at work."""
+    if part := request.config.option.part:
+        return sandbox(part)
+    found: Sandbox = request.getfixturevalue("practice_hosts")
+    return found
+
+
+@pytest.fixture(scope="session")
+def bench_a(rows_hosts: Sandbox, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
     """The practice hosts with Ray, and decoys on them."""
-    with real_bench(practice_hosts, tmp_path_factory.mktemp("bench-a")) as made:
+    with real_bench(rows_hosts, tmp_path_factory.mktemp("bench-a")) as made:
         yield made
 
 
 @pytest.fixture(scope="session")
-def bench_b(practice_hosts: Sandbox, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
+def bench_b(rows_hosts: Sandbox, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
     """The practice hosts with a stub of Ray."""
-    with stub_bench(practice_hosts, tmp_path_factory.mktemp("bench-b")) as made:
+    with stub_bench(rows_hosts, tmp_path_factory.mktemp("bench-b")) as made:
         yield made
 
 
@@ -48,6 +58,7 @@ def bench(row: Row, request: pytest.FixtureRequest) -> Bench:
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Add what only these tests know."""
+    parser.addoption("--part", type=int, help="the rows of bench B on three hosts alone, as the games have them")
     parser.addoption("--record", action="store_true", help="write docs/faults/ROW.json for each row")
     parser.addoption("--quick-rows", action="store_true", help="only the rows that every run of all tests has")
 

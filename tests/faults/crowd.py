@@ -8,7 +8,6 @@ operator did nobody else did anything. The seed says who types what, and replays
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import random
 import re
@@ -22,10 +21,9 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-import docker
-
 from tests.faults.bench import Bench, FaultyHost, stub_bench
-from tests.hosts.observer import EVENT_SLACK, INVOKE, NO_ENGINE, TOP, Sandbox, operator
+from tests.faults.score import Score, sandbox, with_part
+from tests.hosts.observer import EVENT_SLACK, INVOKE, NO_ENGINE, TOP, operator
 
 USERS = ("ubuntu", "other")
 LONGEST = 600  # seconds for one who waits for all others
@@ -109,11 +107,9 @@ def deeds(bench: Bench, since: int) -> list[Deed]:
     """Give all that was done to the cluster's containers since a time, on all hosts."""
 
     def on(host: FaultyHost) -> list[Deed]:
-        moments = [f"{moment // 10**9}.{moment % 10**9:09d}" for moment in (since, time.time_ns())]
-        line = ("events", "--since", moments[0], "--until", moments[1], "--filter", "type=container")
-        told = host.docker(*line, "--filter", f"label=raydock.cluster={bench.cluster}", "--format", "{{json .}}")
-        events = [json.loads(text) for text in told.splitlines()]
-        return [deed_of(event) for event in events if event["Action"] in DEEDS]
+        told = [event for event in host.events(since) if event["Type"] == "container" and event["Action"] in DEEDS]
+        ours = (event for event in told if event["Actor"]["Attributes"].get("raydock.cluster") == bench.cluster)
+        return [deed_of(event) for event in ours]
 
     return sorted((deed for found in bench.at_once(on) for deed in found), key=lambda deed: deed.nanoseconds)
 
@@ -180,11 +176,13 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=20)
     parser.add_argument("--seed", type=int, default=1, help="of the first round; the next ones count on")
     parser.add_argument("--seconds", type=float, default=float("inf"), help="no round begins after so many")
+    with_part(parser)
+    parser.add_argument("--record", action="store_true", help="write docs/faults/games/crowd-B.json")
     asked = parser.parse_args()
-    ends, failed = time.monotonic() + asked.seconds, 0
+    ends, score = time.monotonic() + asked.seconds, Score("crowd", "B", asked.part, asked.record)
     with (
         tempfile.TemporaryDirectory() as folder,
-        stub_bench(Sandbox.of(docker.from_env(version="auto")), Path(folder)) as bench,
+        stub_bench(sandbox(asked.part), Path(folder)) as bench,
     ):
         bench.at_once(has_other_user)
         for seed in range(asked.seed, asked.seed + asked.rounds):
@@ -192,11 +190,9 @@ def main() -> int:
                 break
             begun = time.monotonic()
             wrong, codes = play(bench, seed, asked.operators)
-            failed += bool(wrong)
             seconds = round(time.monotonic() - begun, 1)
-            print(json.dumps({"seed": seed, "seconds": seconds, "codes": codes, "wrong": wrong}), flush=True)
-    print(f"{asked.operators} operators from seed {asked.seed}: {failed} rounds with violations", file=sys.stderr)
-    return 1 if failed else 0
+            score.add(f"{asked.operators} operators at once", seed, wrong, seconds=seconds, codes=codes)
+    return score.code()
 
 
 if __name__ == "__main__":

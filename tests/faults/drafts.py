@@ -116,6 +116,8 @@ VALUES: dict[str, tuple[str, ...]] = {
     "DASHBOARD_HOST": ("127.0.0.1", "0.0.0.0"),  # noqa: S104 - a setting's value
     "ALLOW_UNAUTHENTICATED": ("yes", "no"),
     "CONCURRENCY": ("32",),
+    "BUILD_IDLE": ("30m", "90s"),
+    "CAPABILITIES": ("SYS_PTRACE",),
     "AWS_PROFILE": ("default", f"$({PAYLOAD})"),
     "AWS_ENDPOINT_URL": ("http://ecr.test:4566/?a='2'&b=$(x)",),
 }

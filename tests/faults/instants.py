@@ -1,6 +1,6 @@
 """Ends a task by a signal at random instants, and has it converge: `python -m tests.faults.instants --help`.
 
-Each round starts the stopped cluster and stops the running one, and ends either at an instant that the seed draws. What
+Each round starts the stopped cluster and stops the running one, and ends each at an instant that the seed draws. What
 a task that was ended in order then tells must be true, and come within 5 s. Typed once more, the task must reach the
 wanted state, and a third time change nothing; nothing foreign may have changed, and nothing of ours be left.
 """
@@ -19,16 +19,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import docker
-
 from tests.conftest import pytest_configure
 from tests.faults.bench import Bench
 from tests.faults.judge import MARK, run_again
 from tests.faults.nemesis import BENCHES, foreign
 from tests.faults.oracles import remains, state_of
-from tests.hosts.observer import INVOKE, NO_ENGINE, TOP, Sandbox, operator
+from tests.faults.score import Score, sandbox, with_part
+from tests.hosts.observer import INVOKE, NO_ENGINE, TOP, operator
 
 SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP", "SIGKILL")
+TASKS = ("cluster.start", "cluster.stop")
+OPPOSITE = {"cluster.start": "cluster.stop", "cluster.stop": "cluster.start"}
 IN_TIME = 5.0  # seconds from the signal to the end
 LONGEST = 240  # seconds for a task that nobody ends
 
@@ -93,7 +94,9 @@ def fire(bench: Bench, at: Shot, mark: str) -> Ended:
 
 def wrong_of(bench: Bench, at: Shot, ended: Ended) -> list[str]:
     """Give what is wrong with what a task told that was ended in order."""
-    wrong = ["a traceback: " + ended.err[-2000:]] if "Traceback" in ended.err else []
+    # Before Python reads our tasks its own traceback is all that there can be.
+    ours = "Traceback" in ended.err and any(f"{TOP}/{place}" in ended.err for place in ("deploy/", "tasks.py"))
+    wrong = ["a traceback: " + ended.err[-2000:]] if ours else []
     if at.name == "SIGKILL" or ended.seconds is None:
         return wrong
     if ended.seconds > IN_TIME:
@@ -148,30 +151,33 @@ def main() -> int:
     """Play as many rounds as are asked for, or as the time allows."""
     parser = argparse.ArgumentParser(prog="python -m tests.faults.instants", description=__doc__)
     parser.add_argument("--bench", choices=sorted(BENCHES), default="B", help="A: Ray itself; B: a stub of it")
-    parser.add_argument("--rounds", type=int, default=10, help="a start and a stop each")
+    parser.add_argument("--rounds", type=int, default=10, help="one of each task")
     parser.add_argument("--seed", type=int, default=1, help="of the first round; the next ones count on")
     parser.add_argument("--signals", nargs="+", choices=SIGNALS, default=["SIGINT", "SIGKILL"], help="taken in turn")
+    parser.add_argument("--tasks", nargs="+", choices=TASKS, default=list(TASKS), help="those that are ended")
     parser.add_argument("--seconds", type=float, default=float("inf"), help="no round begins after so many")
+    with_part(parser)
+    parser.add_argument("--record", action="store_true", help="write docs/faults/games/instants-BENCH.json")
     asked = parser.parse_args()
     pytest_configure()  # the tasks hear a terminal's signals also where we run in the background
-    ends, played, failed = time.monotonic() + asked.seconds, 0, 0
+    ends, score = time.monotonic() + asked.seconds, Score("instants", asked.bench, asked.part, asked.record)
     with (
         tempfile.TemporaryDirectory() as folder,
-        BENCHES[asked.bench](Sandbox.of(docker.from_env(version="auto")), Path(folder)) as bench,
+        BENCHES[asked.bench](sandbox(asked.part), Path(folder)) as bench,
     ):
         bench.invoke("cluster.stop", exit=0)
-        spans = {task: span_of(bench, task) for task in ("cluster.start", "cluster.stop")}
+        spans = {task: span_of(bench, task) for task in TASKS}
         for seed in range(asked.seed, asked.seed + asked.rounds):
             if time.monotonic() > ends:
                 break
-            for task, span in spans.items():
-                at = shot(seed, task, asked.signals[seed % len(asked.signals)], span)
+            for task in asked.tasks:
+                if asked.tasks != list(TASKS):
+                    bench.invoke(OPPOSITE[task], exit=0)
+                at = shot(seed, task, asked.signals[seed % len(asked.signals)], spans[task])
                 wrong, ended = play(bench, at, f"instant-{seed}")
-                played, failed = played + 1, failed + bool(wrong)
-                line = {"seed": seed, "shot": str(at), "code": ended.code, "seconds": ended.seconds, "wrong": wrong}
-                print(json.dumps(line), flush=True)
-    print(f"{played} shots on bench {asked.bench} from seed {asked.seed}: {failed} with violations", file=sys.stderr)
-    return 1 if failed else 0
+                told = {"shot": str(at), "code": ended.code, "seconds": ended.seconds and round(ended.seconds, 2)}
+                score.add(f"{at.name} in `{task}`", seed, wrong, **told)
+    return score.code()
 
 
 if __name__ == "__main__":

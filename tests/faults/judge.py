@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.faults.bench import Bench
-from tests.faults.oracles import Trial, command_lines, remains, state_of, verdicts
+from tests.faults.oracles import Trial, processes, remains, state_of, verdicts
 from tests.faults.row import Row
 from tests.hosts.observer import EVENT_SLACK, TOP, Done
 
@@ -61,7 +61,7 @@ def tried(row: Row, bench: Bench, slack: float) -> Trial:
     try:
         before = bench.sights()
         known, since = bench.known_hosts.read_text(), time.time_ns()
-        with command_lines() as argv:
+        with processes() as seen:
             done, seconds = run_task(row, bench)
         acted = all_actions(bench, since)
         after = bench.sights()
@@ -75,7 +75,7 @@ def tried(row: Row, bench: Bench, slack: float) -> Trial:
         pass
     else:
         raise AssertionError(f"{row.number} yields more than once")
-    return Trial(row, bench, done, seconds, before, after, both, argv, acted, slack)
+    return Trial(row, bench, done, seconds, before, after, both, seen, acted, slack)
 
 
 def run_task(row: Row, bench: Bench) -> tuple[Done, float]:
@@ -119,7 +119,7 @@ def all_actions(bench: Bench, since: int) -> dict[str, set[str] | None]:
 
 def actions(host: Any, since: int) -> set[str] | None:
     """Give what a host's engine did since a time, apart from Ray's probe; None where it does not answer."""
-    if host.attempt("bash", "-c", "timeout 5 docker version").code:
+    if host.look("bash", "-c", "timeout 5 docker version").code:
         return None
     time.sleep(EVENT_SLACK)
     found: set[str] = host.actions(since)

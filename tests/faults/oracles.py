@@ -35,7 +35,7 @@ class Trial:
     before: Mapping[str, Sight]
     after: Mapping[str, Sight]
     known_hosts: tuple[str, str]
-    argv: list[str]
+    seen: Seen
     # What each engine did meanwhile, by host; None where it cannot tell.
     acted: Mapping[str, set[str] | None]
     # Seconds beyond its deadline that are let pass.
@@ -135,8 +135,9 @@ def converges(trial: Trial) -> Iterator[str]:
 
 
 def secrets_kept(trial: Trial) -> Iterator[str]:
-    """O5: no planted secret shows in argv, output, inspection, or on a node's disk."""
-    places = {"output": trial.done.out + trial.done.err, "argv": "\n".join(trial.argv)}
+    """O5: no planted secret shows in argv, an environment, output, inspection, or on a node's disk."""
+    places = {"output": trial.done.out + trial.done.err, "argv": "\n".join(trial.seen.argv)}
+    places["an environment"] = "\n".join(trial.seen.environ)
     places |= {f"inspection on {name}": str(sight.containers) for name, sight in trial.after.items()}
     for what, secret in trial.bench.secrets.items():
         yield from (f"{what} shows in {place}" for place, text in places.items() if secret in text)
@@ -199,36 +200,50 @@ def verdicts(trial: Trial) -> dict[str, list[str]]:
     return {name: [] if name in blind else list(oracle(trial)) for name, oracle in ORACLES.items()}
 
 
+@dataclass
+class Seen:
+    """What every process of this machine showed while it was young, practice hosts' too."""
+
+    argv: list[str] = field(default_factory=list)
+    environ: list[str] = field(default_factory=list)
+
+
 @contextmanager
-def command_lines() -> Iterator[list[str]]:
-    """Gather the command lines of every process here, practice hosts' too, at fifty looks a second."""
-    seen: dict[str, float] = {}
-    lines: list[str] = []
+def processes() -> Iterator[Seen]:
+    """Gather the command lines and environments of all processes, at fifty looks a second."""
+    young: dict[str, float] = {}
+    seen = Seen()
     over = threading.Event()
 
     def look() -> None:
         while not over.is_set():
             now = time.monotonic()
             for name in filter(str.isdecimal, os.listdir("/proc")):  # noqa: PTH208 - fifty times a second
-                if now - seen.setdefault(name, now) < YOUNG:
-                    lines.append(command_line(name))
+                if now - young.setdefault(name, now) < YOUNG:
+                    seen.argv.append(command_line(name))
+                    seen.environ.append(shown(name, "environ"))
             over.wait(PACE)
 
     thread = threading.Thread(target=look, daemon=True)
     thread.start()
     try:
-        yield lines
+        yield seen
     finally:
         over.set()
         thread.join()
 
 
-def command_line(process: str) -> str:
-    """Give a process's command line, as far as it is still there."""
+def shown(process: str, what: str) -> str:
+    """Give what /proc shows of a process, as far as it is still there."""
     try:
-        return Path(f"/proc/{process}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+        return Path(f"/proc/{process}/{what}").read_bytes().replace(b"\0", b" ").decode(errors="replace")
     except OSError:
         return ""
+
+
+def command_line(process: str) -> str:
+    """Give a process's command line."""
+    return shown(process, "cmdline")
 
 
 def remains(bench: Bench, before: Mapping[str, Sight], mark: str) -> dict[str, list[str]]:

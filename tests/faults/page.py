@@ -9,8 +9,20 @@ from typing import Any
 
 from tests.faults.catalogue import COUNTS, IMPOSSIBLE, NUMBERS
 from tests.faults.judge import RECORDS
+from tests.faults.score import games, table
 
 PAGE = RECORDS.with_suffix(".md")
+GAMES_HEAD = """
+
+## By chance
+
+Mixed faults, signals at random instants and many operators, by seed. The records are in
+[docs/faults/games](faults/games), written by `python -m tests.faults.GAME --record`; a seed replays its round. No
+violation is an idle `docker system dial-stdio` behind a link that was cut: sshd ends it when its own keepalive notices.
+
+| game | each round | bench | rounds | seeds | violated | commit |
+|---|---|---|---|---|---|---|
+"""
 BY_HAND = RECORDS / "by-hand.json"
 BY_HAND_HEAD = """
 
@@ -45,7 +57,7 @@ Eight oracles judge each row, by an observer that asks each host's engine itself
 - O2: containers, images, files and known_hosts that are none of ours are as they were.
 - O3: exit code and report equal the truth.
 - O4: after healing, one run reaches the wanted state, and a second changes nothing.
-- O5: no planted secret shows in argv, output, inspection or on a node's disk.
+- O5: no planted secret shows in argv, an environment, output, inspection or on a node's disk.
 - O6: the message has code, cause and next action, and there is no traceback.
 - O7: healthy nodes come out as without the fault.
 - O8: no process, file, lock or half-made container of ours is left.
@@ -70,6 +82,9 @@ def page(found: Mapping[str, Mapping[str, Any]]) -> str:
     missing = [number for number in NUMBERS if number not in found]
     parts.append(f"\n## Not done\n\n{', '.join(number for number in missing if number not in IMPOSSIBLE) or 'None'}.\n")
     parts += [f"\n- {number}: {reason}" for number, reason in IMPOSSIBLE.items()]
+    played = games()
+    if played:
+        parts += [GAMES_HEAD, *table(played)]
     return "".join([*parts, *by_hand(found)])
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import secrets
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -82,7 +83,7 @@ def apt_is_locked(bench: Bench) -> Fault:
 
 @row(
     "D2",
-    "the distribution's mirror does not answer",
+    "the distribution's mirror does not answer, and then dpkg was ended in the middle",
     task=("cluster.install",),
     running=False,
     exit=3,
@@ -104,6 +105,12 @@ def no_mirror(bench: Bench) -> Fault:
             bench.worker.shell(
                 "rm -r /etc/apt/sources.list.d; mv /root/sources.list.d /etc/apt/; mv /root/archives /var/cache/apt/"
             )
+        # What apt finds where dpkg was ended in the middle.
+        bench.worker.shell("mkdir -p /var/lib/dpkg/updates && echo '#padding' > /var/lib/dpkg/updates/0001")
+        broken = bench.invoke("cluster.install", "--json", exit=3)
+        bench.worker.shell("rm /var/lib/dpkg/updates/0001")
+        assert broken.node(bench.worker.node)["code"] == "APT_FAILED"
+        assert "dpkg --configure -a" in broken.err
     bench.invoke("cluster.install", exit=0)
     bench.worker.start_engine()
     bench.has_decoys()
@@ -111,7 +118,7 @@ def no_mirror(bench: Bench) -> Fault:
 
 def heavy(megabytes: int) -> str:
     """Give a line of a Dockerfile that makes a layer that nothing makes smaller, and that nobody has."""
-    return f"RUN head -c {megabytes << 20} /dev/urandom > /opt/heavy"
+    return f"RUN : {secrets.token_hex(4)}; head -c {megabytes << 20} /dev/urandom > /opt/heavy"
 
 
 @row(
@@ -154,13 +161,21 @@ def killed_in_a_pull(bench: Bench) -> Fault:
 def no_space(bench: Bench) -> Fault:
     with bench.another_image("raydock-stub-heavy", heavy(60)):
         bench.invoke("publish", exit=0)
+        runs = bench.worker.containers()
         used = int(bench.worker.run("df", "--output=used", ENGINE_FILES).split()[-1])
         bench.worker.run("mount", "-o", f"remount,size={used + 20_000}k", ENGINE_FILES)
         try:
             done = yield
+            # Where the head has no such image nobody knows its size before it comes.
+            bench.head.docker("rmi", "--force", done.report["image"], "raydock-stub-heavy")
+            late = bench.invoke("cluster.pull", "--only", bench.worker.node, "--json")
         finally:
             bench.worker.run("mount", "-o", "remount,size=50%", ENGINE_FILES)
     assert "docker system df" in done.err
+    assert re.search(r"needs 6\d MB in /var/lib/docker, and \d+ MB are free", done.err), done.err
+    assert late.node(bench.worker.node)["code"] == "DISK_FULL"
+    assert "no space left on device" in late.err
+    assert bench.worker.containers() == runs
 
 
 @row(
@@ -226,3 +241,18 @@ def read_only(bench: Bench) -> Fault:
         finally:
             bench.worker.run("umount", INCOMING)
     assert "read-only file system" in done.err
+    no_inodes(bench)
+
+
+def no_inodes(bench: Bench) -> None:
+    """Have an engine's disk with room and without a free inode."""
+    with bench.another_image("raydock-stub-heavy", heavy(1)):
+        bench.invoke("publish", exit=0)
+        used = int(bench.worker.run("df", "--output=iused", ENGINE_FILES).split()[-1])
+        bench.worker.run("mount", "-o", f"remount,nr_inodes={used + 2}", ENGINE_FILES)
+        try:
+            done = bench.invoke("cluster.pull", "--json", exit=3)
+        finally:
+            bench.worker.run("mount", "-o", "remount,nr_inodes=0", ENGINE_FILES)
+        assert done.node(bench.worker.node)["code"] == "DISK_FULL"
+        bench.invoke("cluster.pull", exit=0)

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import re
+import secrets
 from contextlib import ExitStack
+from datetime import timedelta
 
 from deploy.practice.layout import ACCOUNT
 from tests.faults.bench import Bench
+from tests.faults.registry import IMMUTABLE, registry_proxy
+from tests.faults.registry import PORT as PROXY_PORT
 from tests.faults.row import Fault, row
 
 REGISTRY_PORT = 443
@@ -93,7 +98,7 @@ def registry_of(bench: Bench) -> str:
 
 @row(
     "I2",
-    "one worker does not know who signed for the registry",
+    "one worker does not know who signed for the registry, whose certificate has ended, or is for another host",
     task=("cluster.pull",),
     exit=3,
     code="REGISTRY_TLS",
@@ -109,6 +114,16 @@ def unknown_authority(bench: Bench) -> Fault:
     finally:
         bench.worker.run("umount", place)
     assert "insecure" not in done.err
+    with registry_proxy(bench, bench.worker) as proxy:
+        for host, ends, cause in (
+            (registry_of(bench), timedelta(days=-1), "certificate has expired"),
+            ("elsewhere.example.com", timedelta(days=1), "certificate is valid for elsewhere.example.com"),
+        ):
+            proxy.shows(host, ends=ends)
+            other = bench.invoke("cluster.pull", "--json", exit=3)
+            assert other.node(bench.worker.node)["code"] == "REGISTRY_TLS"
+            assert cause in other.err
+            assert "insecure" not in other.err
 
 
 @row(
@@ -125,6 +140,15 @@ def unknown_authority(bench: Bench) -> Fault:
 def refused_login(bench: Bench) -> Fault:
     with bench.services.file("/srv/tls/htpasswd", "AWS:$2y$05$nobodyhasthispasswordxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx"):
         yield
+    name = "raydock-stub-refused"
+    with bench.another_image(name, f"RUN echo {secrets.token_hex(4)} > /opt/another"):
+        bench.invoke("publish", exit=0)
+        with registry_proxy(bench, bench.worker) as proxy:
+            proxy.answers("GET", "/v2/.*/manifests/", 403, "DENIED", "requested access to the resource is denied")
+            refused = bench.invoke("cluster.pull", "--json")
+    assert (refused.code, refused.node(bench.worker.node)["code"]) == (6, "REGISTRY_AUTH")
+    assert name in refused.err
+    assert bench.worker.attempt("ls", "/root/.docker", "/home/ubuntu/.docker").out == ""
 
 
 @row(
@@ -143,6 +167,33 @@ def stale_tag(bench: Bench) -> Fault:
         yield
     assert bench.container(bench.worker) not in bench.worker.containers()
     bench.worker.docker("rmi", f"{repository}:latest")
+    cut_in_the_middle(bench)
+
+
+def cut_in_the_middle(bench: Bench) -> None:
+    """Have the way to the registry go while a layer comes, where an older image has the tag."""
+    name = "raydock-stub-cut"
+    bench.invoke("cluster.stop", exit=0)  # else the wanted image is the running head's
+
+    def layer_comes() -> bool:
+        return bool(bench.worker.look("find", "/var/lib/docker", "-name", "GetImageBlob*").out)
+
+    heavy = f"RUN : {secrets.token_hex(4)}; head -c 60000000 /dev/urandom > /opt/heavy"
+    with bench.another_image(name, heavy):
+        repository = bench.invoke("publish", "--json", exit=0).report["uri"].rpartition(":")[0]
+        bench.worker.docker("tag", "decoy:1", f"{repository}:latest")
+        with registry_proxy(bench, bench.worker) as proxy, ExitStack() as healing:
+            proxy.dawdles("/blobs/")
+            cut = bench.worker.is_refused(int(PROXY_PORT))
+            with bench.meanwhile(layer_comes, lambda: healing.enter_context(cut)):
+                done = bench.invoke("cluster.pull", "--json", exit=3)
+        assert done.node(bench.worker.node)["code"] == "REGISTRY_UNREACHABLE"
+        assert bench.worker.docker("images", "-q", f"{repository}:latest") == bench.worker.docker(
+            "images", "-q", "decoy:1"
+        )
+        healed = bench.invoke("cluster.pull", "--json", exit=0).report
+        bench.worker.docker("image", "inspect", healed["image"])
+        bench.worker.docker("rmi", f"{repository}:latest")
 
 
 BLOBS = "/var/lib/registry/docker/registry/v2/blobs/sha256"
@@ -173,6 +224,31 @@ def lost_in_a_push(bench: Bench) -> Fault:
             with bench.meanwhile(layer_comes, lambda: healing.enter_context(cut)):
                 yield
         bench.invoke("publish", exit=0)
+    refused_by_the_registry(bench, name)
+
+
+def refused_by_the_registry(bench: Bench, name: str) -> None:
+    """Have a registry that fails when `latest` is put, and one in which it may not move."""
+
+    def latest() -> str:
+        return bench.services.shell(f"cat {REPOSITORIES}/{name}/_manifests/tags/latest/current/link")
+
+    there = latest()
+    with bench.another_image(name, "RUN echo another > /opt/other"), registry_proxy(bench, bench.head) as proxy:
+        put = ("PUT", "/manifests/latest$")
+        proxy.answers(*put, 500, "UNKNOWN", "the disk is full")
+        done = bench.invoke("publish", "--json", exit=1)
+        assert done.report["errors"][0]["code"] == "PUSH_FAILED"
+        assert "500 Internal Server Error" in done.err
+        assert latest() == there
+        proxy.answers(*put, 400, "TAG_INVALID", IMMUTABLE)
+        done = bench.invoke("publish", "--json", exit=0)
+        assert f"IMAGE={done.report['uri']}" in done.err
+        assert done.report["tags"] == [done.report["uri"].rpartition(":")[2]]
+        assert latest() == there
+        again = bench.invoke("publish", exit=0).err
+        assert "publish.image: nothing to do" in again
+        assert re.search(r"next: IMAGE=\S+ ENVIRONMENT=\S+ invoke cluster.setup cluster.start", again)
 
 
 @row(
@@ -197,8 +273,12 @@ def damaged_layer(bench: Bench) -> Fault:
         blobs = [f"{BLOBS}/{one[:2]}/{one}/data" for one in ours - others]
         # Beside its layer only its configuration is its own, which is smaller.
         largest = bench.services.shell(f"ls -S {' '.join(blobs)} | head -n 1").strip()
-        bench.services.shell(f"printf XXXX | dd of={largest} bs=1 seek=100000 conv=notrunc")
-        yield
+        bench.services.shell(f"cp {largest} /srv/kept; printf XXXX | dd of={largest} bs=1 seek=100000 conv=notrunc")
+        try:
+            yield
+        finally:
+            bench.services.shell(f"cp /srv/kept {largest}; rm /srv/kept")
+        bench.worker.docker("image", "inspect", bench.invoke("cluster.pull", "--json", exit=0).report["image"])
 
 
 @row(
@@ -217,7 +297,11 @@ def failing_build(bench: Bench) -> Fault:
     changes = {"APP_TAG": "raydock-broken", "BASE_IMAGE": bench.values["APP_TAG"]}
     with bench.settings(MY_PROJECT_INSTALLATION_SCRIPT="echo what is wrong; exit 3", **changes):
         done = yield
+        with bench.settings(MY_PROJECT_INSTALLATION_SCRIPT="echo waits for ever; sleep 1000", BUILD_IDLE="3s"):
+            hung = bench.invoke("build", exit=1)
     assert "what is wrong" in done.err
+    assert "it said nothing for 3 s" in hung.err
+    assert "waits for ever" in hung.err
     assert bench.head.attempt("docker", "image", "inspect", "raydock-broken").code
 
 

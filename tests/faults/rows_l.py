@@ -318,3 +318,41 @@ def cut_off(bench: Bench) -> Fault:
     finally:
         bench.env.write_bytes(kept)
     assert f"{bench.env.name}:{len(kept.splitlines())}" in done.err
+    cut_workers(bench)
+    killed_while_writing(bench)
+
+
+def cut_workers(bench: Bench) -> None:
+    """Have a list of workers that ends anywhere: it is told with its line, or as good as far as it goes."""
+    kept = bench.workers_file.read_bytes()
+    try:
+        for end in range(0, len(kept), 2):
+            bench.workers_file.write_bytes(kept[:end])
+            done = bench.invoke("--dry", "cluster.status")
+            assert "Traceback" not in done.err
+            assert done.code == 0 or re.search(r"workers.txt(:\d+)? (INVENTORY|CONFIG): ", done.err), (end, done.err)
+    finally:
+        bench.workers_file.write_bytes(kept)
+
+
+def killed_while_writing(bench: Bench) -> None:
+    """Kill who writes known_hosts at many moments: it is as it was, or as it shall be."""
+    known = bench.known_hosts
+    whole = known.read_bytes()
+    fewer = b"".join(whole.splitlines(keepends=True)[:-1])
+    env = operator({"ENVIRONMENT": bench.env.stem, **NO_ENGINE, "TMPDIR": str(bench.scratch)})
+    try:
+        for moment in range(12):
+            known.write_bytes(fewer)
+            quiet = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+            task = subprocess.Popen([INVOKE, "cluster.trust", "--yes"], cwd=TOP, env=env, **quiet)  # type: ignore[call-overload]
+            while task.poll() is None and known.read_bytes() == fewer:
+                time.sleep(0.001 * moment)
+            task.kill()
+            task.wait()
+            assert known.read_bytes().startswith(fewer), moment
+            assert len(known.read_bytes().splitlines()) in (len(fewer.splitlines()), len(whole.splitlines()))
+    finally:
+        known.write_bytes(whole)
+        for left in known.parent.glob(f".{known.name}*"):
+            left.unlink()
