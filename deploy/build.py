@@ -13,7 +13,7 @@ from deploy.desk import answer, perform, say, scope_of
 from deploy.flags import Flags, flagged
 
 
-@flagged("json", "verbose", default=True)
+@flagged("json", "verbose", "timings", default=True)
 def image(c: Context, flags: Flags) -> None:
     """Build the application's image from Dockerfile.template."""
     perform(c, "build.image", plans.build_image, flags)
@@ -29,7 +29,7 @@ def dockerfile(c: Context, flags: Flags) -> None:  # noqa: ARG001 - Invoke gives
             sys.stdout.write(report.facts["dockerfile"] + "\n")
 
 
-@flagged("json", "verbose")
+@flagged("json", "verbose", "timings")
 def base(c: Context, flags: Flags) -> None:
     """Make ray-project/deploy, the image with Ray that applications are built on."""
     perform(c, "build.base", plans.build_base, flags)
@@ -48,7 +48,7 @@ def shell(c: Context, flags: Flags) -> None:
     manual.shell(c, flags)
 
 
-@flagged("json", "verbose")
+@flagged("json", "verbose", "timings")
 def containers(c: Context, flags: Flags) -> None:
     """List the containers that build.shell left, the newest first.
 
@@ -57,7 +57,7 @@ def containers(c: Context, flags: Flags) -> None:
     perform(c, "build.containers", plans.build_containers, flags, show_containers)
 
 
-@flagged("json", "verbose", needs=["container"])
+@flagged("json", "verbose", "timings", needs=["container"])
 def commit(c: Context, flags: Flags) -> None:
     """Make the application's image, APP_TAG, of a container that build.shell left.
 

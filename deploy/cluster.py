@@ -11,7 +11,7 @@ from deploy import plans
 from deploy.desk import dry, perform, say
 from deploy.flags import Flags, flagged
 
-USUAL = ("only", "json", "verbose")
+USUAL = ("only", "json", "verbose", "timings")
 # What waits for others, and others wait for.
 ACTING = (*USUAL, "wait", "steal", "yes")
 INSIDE = {
@@ -111,7 +111,7 @@ def dashboard(c: Context, flags: Flags) -> None:
     show_dashboard(c, flags)
 
 
-@flagged("json", "last")
+@flagged("json", "last", "timings")
 def history(c: Context, flags: Flags) -> None:
     """Show who did what to the cluster, when, and what came of it.
 

@@ -65,7 +65,7 @@ def perform(
     """
     from deploy.report import Report
 
-    report = Report(task)
+    report = Report(task, timings=flags.timings)
     with signals_told(report):
         try:
             scope = scope_of(flags)

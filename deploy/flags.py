@@ -33,6 +33,7 @@ class Flags:
     force: bool = False
     last: str | None = None
     port: str | None = None
+    timings: bool = False
 
     @property
     def own_port(self) -> int | None:
@@ -80,6 +81,7 @@ MEANING = {
     "force": "where the head cannot be reached, stop the workers without its lock",
     "last": f"show so many tasks, the newest last (default: {SHOWN})",
     "port": "the port of this machine, instead of DASHBOARD_PORT",
+    "timings": "show where each node's time went, as bars; with --json as the nodes' `timings`",
     "container": "the container's id or name, as build.containers lists it",
 }
 DEFAULTS = {field.name: field.default for field in fields(Flags)}

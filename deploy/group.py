@@ -16,6 +16,7 @@ from fabric import Group
 
 from deploy.errors import Failure
 from deploy.plan import Place, lates
+from deploy.timings import Phase
 from deploy.windows import windows
 
 if TYPE_CHECKING:
@@ -141,7 +142,8 @@ class HostGroup(Group):  # type: ignore[misc]  # Fabric has no types
             if missing := self._missing(doing.chain, doors):
                 self._chain(doing, missing)
                 return
-            doors.places.acquire()
+            with self._run.timed(doing.chain.node, Phase.WAIT):
+                doors.places.acquire()
         try:
             self._chain(doing)
         finally:
@@ -151,8 +153,12 @@ class HostGroup(Group):  # type: ignore[misc]  # Fabric has no types
         if self._run.outcome(chain.node).problem or not chain.steps or self._run.halted or self._run.refused:
             return None
         try:
-            with doors.dials:
+            with self._run.timed(chain.node, Phase.WAIT):
+                doors.dials.acquire()
+            try:
                 self._run.host(chain.node).dial()
+            finally:
+                doors.dials.release()
         except Failure as failure:
             return failure
         return None
@@ -194,7 +200,8 @@ class HostGroup(Group):  # type: ignore[misc]  # Fabric has no types
                 host.open()
             except Failure as found:
                 failure = found
-        self._run.await_decision()
+        with self._run.timed(host.node, Phase.WAIT):
+            self._run.await_decision()
         if failure and not self._run.refused:
             raise failure
         return not self._run.refused
@@ -216,12 +223,14 @@ class HostGroup(Group):  # type: ignore[misc]  # Fabric has no types
     def _step(self, host: Host, step: Step, doing: Doing) -> None:
         self._run.check()
         begun = time.monotonic()
-        if step.done(host):
-            return
+        with self._run.timed(host.node, Phase.ASK):
+            if step.done(host):
+                return
         if step.told:
             self._run.watch.step(host.node, step.title)
         doing.begun = True
-        changed = step.apply(host) is not False and step.changes
+        with self._run.timed(host.node, step.at):
+            changed = step.apply(host) is not False and step.changes
         took = time.monotonic() - begun
         if changed:
             self._run.outcome(host.node).done.append(step.title)

@@ -23,6 +23,7 @@ from deploy.ray_api import RayApi
 from deploy.secret import Secret
 from deploy.ssh import CHANNEL_TIMEOUT, Dialled, close_connection, connection_to, dialled
 from deploy.talk import ChannelTalk, ChildTalk, Talk
+from deploy.timings import Phase
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -297,14 +298,16 @@ class SshHost(Host):
             self.check_wanted()
             if self._connection is None:
                 dialled, self._dialled = self._dialled or self._dial(), None
-                dialled.open()
+                with self._run.timed(self.node, Phase.CONNECT):
+                    dialled.open()
                 self._connection = dialled.connection
             return self._connection
 
     def _dial(self) -> Dialled:
         connection = connection_to(self.node, self._run.settings, self._run.known_hosts)
         self._opened.append(connection)
-        return dialled(connection)
+        with self._run.timed(self.node, Phase.CONNECT):
+            return dialled(connection)
 
     def dial(self) -> None:
         """Have a TCP connection; through a jump host, which dials by itself, the whole of it."""

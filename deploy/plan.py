@@ -9,6 +9,8 @@ from dataclasses import MISSING, dataclass, field, fields, is_dataclass, replace
 from enum import Enum
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
+from deploy.timings import Phase
+
 if TYPE_CHECKING:
     from deploy.inventory import Node
     from deploy.site import Site
@@ -109,6 +111,8 @@ class Step(ABC):
     # Whether its beginning is progress worth a line.
     told: ClassVar[bool] = True
     where: ClassVar[Place] = Place.NODE
+    # What a node is at that does it, where that is more than to look or to run something.
+    phase: ClassVar[Phase | None] = None
     # After usermod only a new session has the group.
     ends_session: ClassVar[bool] = False
     # What stands where it is cut short in the middle.
@@ -123,6 +127,11 @@ class Step(ABC):
     @abstractmethod
     def shell(self) -> str:
         """The step as a line of the manual: `question || action`."""
+
+    @property
+    def at(self) -> Phase:
+        """What a node is at that does it; whether there is anything to do is asked before."""
+        return self.phase or (Phase.RUN if self.changes else Phase.ASK)
 
     @property
     def watched(self) -> tuple[Node, ...]:

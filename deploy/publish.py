@@ -13,13 +13,13 @@ from deploy.desk import perform, say
 from deploy.flags import Flags, flagged
 
 
-@flagged("json", "verbose", default=True)
+@flagged("json", "verbose", "timings", default=True)
 def image(c: Context, flags: Flags) -> None:
     """Create the repository, tag the image, log in and push it."""
     perform(c, "publish.image", plans.publish_image, flags)
 
 
-@flagged("json", "verbose")
+@flagged("json", "verbose", "timings")
 def repository(c: Context, flags: Flags) -> None:
     """Create the repository in ECR, unless it is there, and show it.
 
@@ -29,7 +29,7 @@ def repository(c: Context, flags: Flags) -> None:
     perform(c, "publish.repository", plans.publish_repository, flags, show_repository)
 
 
-@flagged("json", "verbose")
+@flagged("json", "verbose", "timings")
 def tag(c: Context, flags: Flags) -> None:
     """Tag the image with the repository's URI: by its id, and as the latest.
 
@@ -38,7 +38,7 @@ def tag(c: Context, flags: Flags) -> None:
     perform(c, "publish.tag", plans.publish_tag, flags)
 
 
-@flagged("json", "verbose")
+@flagged("json", "verbose", "timings")
 def login(c: Context, flags: Flags) -> None:
     """Have the head's engine check the registry's login; nothing is stored.
 
@@ -47,7 +47,7 @@ def login(c: Context, flags: Flags) -> None:
     perform(c, "publish.login", plans.publish_login, flags, show_login)
 
 
-@flagged("json", "verbose")
+@flagged("json", "verbose", "timings")
 def push(c: Context, flags: Flags) -> None:
     """Push the tagged image, and then move `latest` to it.
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from deploy.errors import INTERRUPTED, Failure, Kind, Problem
+from deploy.timings import Span, flat
 
 if TYPE_CHECKING:
     from deploy.inventory import Node
@@ -35,6 +36,8 @@ class Outcome:
     facts: dict[str, Any] = field(default_factory=lambda: dict(UNKNOWN))
     # What the node made, if that is what the task is for: fields of the whole document.
     made: dict[str, Any] = field(default_factory=dict)
+    # What it was at; what lies in another stands before it.
+    spans: list[Span] = field(default_factory=list)
 
     @property
     def changed(self) -> bool:
@@ -57,8 +60,8 @@ class Outcome:
         if self.problem is None:
             self.problem, self.step = failure.problem, step
 
-    def json(self) -> dict[str, Any]:
-        """Give the node's object in the JSON document."""
+    def json(self, *, timings: bool = False) -> dict[str, Any]:
+        """Give the node's object in the JSON document; with `timings` also what it was at, from when to when."""
         facts = {key: self.facts[key] for key in UNKNOWN}
         return {
             "node": self.node.name,
@@ -70,6 +73,7 @@ class Outcome:
             "log_tail": list(facts["log_tail"]),
             "code": self.problem.code if self.problem else None,
             "error": self.problem.error if self.problem else None,
+            **({"timings": [span.json() for span in flat(self.spans)]} if timings else {}),
         }
 
 
@@ -85,6 +89,8 @@ class Report:
     facts: dict[str, Any] = field(default_factory=dict)
     interrupted: bool = False
     seconds: float = 0.0
+    # Whether it was asked where the time went.
+    timings: bool = False
 
     @property
     def changed(self) -> bool:
@@ -142,6 +148,6 @@ class Report:
             "changed": self.changed,
             "image": self.image,
             "errors": errors,
-            "nodes": [outcome.json() for outcome in self.outcomes],
+            "nodes": [outcome.json(timings=self.timings) for outcome in self.outcomes],
             **self.facts,
         }

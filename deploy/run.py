@@ -6,6 +6,7 @@ import os
 import threading
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +23,7 @@ from deploy.lock import Lock, Owner, note_in_audit
 from deploy.progress import Amount
 from deploy.registry import Registry, registry_of
 from deploy.report import Outcome
+from deploy.timings import Phase, timed
 
 if TYPE_CHECKING:
     from deploy.inventory import Node
@@ -140,6 +142,10 @@ class Run:
                 self._hosts[node] = LocalHost(node, self) if node.local else SshHost(node, self)
             return self._hosts[node]
 
+    def timed(self, node: Node, phase: Phase) -> AbstractContextManager[None]:
+        """Have the block be what a node is at."""
+        return timed(self.outcomes[node].spans, phase, lambda: time.monotonic() - self.begun)
+
     def outcome(self, node: Node) -> Outcome:
         """Give a node's line of the report."""
         return self.outcomes[node]
@@ -149,11 +155,14 @@ class Run:
         head = self.scope.inventory.head
         if asking.node != head and not self.head_ready.is_set():
             asking.say(Amount("waits for the head"))
-            self._await_head()
+            with self.timed(asking.node, Phase.WAIT):
+                self._await_head()
         with self._lock:
             cell = self._shared.setdefault(late.name, Shared())
         try:
-            return cell.get(lambda: late.resolve(self.host(head)))
+            # Who is not the head has it from there, or from whom asked first.
+            with self.timed(asking.node, Phase.ASK if asking.node == head else Phase.WAIT):
+                return cell.get(lambda: late.resolve(self.host(head)))
         except Failure as failure:
             broken = self.outcomes[head].problem
             if asking.node == head or broken is None:

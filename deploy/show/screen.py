@@ -13,6 +13,7 @@ from rich.text import Text
 from deploy.errors import Kind
 from deploy.hints import typed
 from deploy.outlet import Outlet
+from deploy.show.bars import chart
 from deploy.show.lines import Lines
 from deploy.show.rows import Rows
 from deploy.show.table import names, table
@@ -64,6 +65,9 @@ class Screen:
             self.problem("", problem, None)
         if any(problem.kind is Kind.INPUT and not problem.cure for problem in report.problems):
             self.line("  → Correct what is told, then run it again: nothing was touched")
+        if report.timings:
+            for part in chart(report.outcomes, report.seconds, self._console.width):
+                self._console.print(part)
         done = "nothing to do" if report.exit == 0 and not report.changed else "done" if report.exit == 0 else "failed"
         done = "interrupted" if report.interrupted else done
         self.line(f"{report.task}: {done} in {report.seconds:.1f} s", "bold" if report.exit == 0 else "bold red")

@@ -17,6 +17,7 @@ from deploy.steps.images import Pull
 
 if TYPE_CHECKING:
     from deploy.site import Site
+from deploy.timings import Phase
 
 RECIPE_LABEL = "raydock.recipe"
 REVISION_LABEL = "org.opencontainers.image.revision"  # by Dockerfile.template
@@ -55,6 +56,7 @@ class HaveBase(Pull):
 class MakeRoot(Step):
     """Have a root file system with Python and git: pulled, or made of Debian's packages where it cannot be."""
 
+    phase: ClassVar[Phase | None] = Phase.BUILD
     image: str
     pulled: str
     suite: str = "bookworm"
@@ -98,6 +100,7 @@ class MakeRoot(Step):
 class Build(Step):
     """Build an image of a Dockerfile, unless it was built of the same before. Document: `docker build -t <my-app> .`."""
 
+    phase: ClassVar[Phase | None] = Phase.BUILD
     document: ClassVar[str] = "docker build -t <my-app> ."
     cut_short: ClassVar[str] = "the engine gives it up, and keeps the steps that are done"
 

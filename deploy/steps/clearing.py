@@ -13,6 +13,7 @@ from deploy.steps.containers import note_container
 
 if TYPE_CHECKING:
     from deploy.site import Found, Site
+from deploy.timings import Phase
 
 # What tells the wanted container from another: what was asked, the image, the head and its token.
 IDENTITY = ("raydock.cluster", "raydock.spec", "raydock.image", "raydock.head", "raydock.run")
@@ -33,6 +34,7 @@ def identity_on(site: Site, container: Container) -> Mapping[str, str]:
 class ClearName(Step):
     """Have the container's name free, or borne by the wanted one. Stale ones of ours go; no other is touched."""
 
+    phase: ClassVar[Phase | None] = Phase.STOP
     container: Container
 
     @property

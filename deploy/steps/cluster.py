@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from deploy.ports import Claim
     from deploy.site import Found, Site
+from deploy.timings import Phase
 
 GCS_DEADLINE = 30  # seconds from the head's start to its open port
 POLL = 0.25  # seconds between two looks at it
@@ -46,6 +47,7 @@ def port_shell(host: Word, port: int) -> str:
 class AwaitGcs(Step):
     """Have the head's port open, at which workers join. Document: `<head-node-private-ip>:6379`."""
 
+    phase: ClassVar[Phase | None] = Phase.JOIN
     document: ClassVar[str] = "<redis-address>: <head-node-private-ip>:6379"
     changes: ClassVar[bool] = False
 
@@ -86,6 +88,7 @@ class AwaitGcs(Step):
 class ReachGcs(Step):
     """Check from a worker that the head's port can be reached, before anything is started there."""
 
+    phase: ClassVar[Phase | None] = Phase.JOIN
     changes: ClassVar[bool] = False
 
     address: Word

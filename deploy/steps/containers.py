@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, ClassVar
 from deploy.errors import Failure
 from deploy.plan import Late, Step, run_only
 from deploy.ray import STOP_GRACE, TOKEN_PATH, Container, create_line
+from deploy.timings import Phase
 
 if TYPE_CHECKING:
     from deploy.site import Found, Site
@@ -122,6 +123,7 @@ class StartContainer(Step):
 class StopContainers(Step):
     """Stop and remove this cluster's containers of a role. Document: `docker kill $(docker ps -q)`."""
 
+    phase: ClassVar[Phase | None] = Phase.STOP
     document: ClassVar[str] = "docker kill $(docker ps -q)"
     cut_short: ClassVar[str] = "the engine may go on with it"
 

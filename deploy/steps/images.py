@@ -12,6 +12,7 @@ from deploy.lates.registry import RegistryLogin, docker_cli, login_line, with_lo
 from deploy.plan import Late, Step, Word, quoted, run_only
 from deploy.ray import HOLES, WITH_HOLES, WITHOUT_TOKEN, is_of
 from deploy.sizes import say_size
+from deploy.timings import Phase
 
 if TYPE_CHECKING:
     from deploy.site import Site, Weight
@@ -54,6 +55,7 @@ AMPLE = 2.5
 class Pull(Step):
     """Have the image on the node. Document: `docker pull <repository-uri>`."""
 
+    phase: ClassVar[Phase | None] = Phase.PULL
     document: ClassVar[str] = "docker pull <repository-uri>"
     cut_short: ClassVar[str] = "the engine gives it up, and keeps the layers that are whole"
 

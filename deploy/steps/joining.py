@@ -31,6 +31,7 @@ from deploy.steps.containers import StopContainers
 if TYPE_CHECKING:
     from deploy.inventory import Node
     from deploy.site import Site
+from deploy.timings import Phase
 
 JOIN_DEADLINE = 90  # seconds from the workers' start to their being alive
 PROBE_DEADLINE = 60  # seconds for a task on every node; those that do not answer have 20 of them
@@ -98,6 +99,7 @@ def tell_mute(site: Site, version: str) -> None:
 class Join(Step):
     """Have every started node alive in the head's node list."""
 
+    phase: ClassVar[Phase | None] = Phase.JOIN
     changes: ClassVar[bool] = False
 
     head: str
@@ -211,6 +213,7 @@ def addresses_in(output: str) -> set[str] | None:
 class Probe(Step):
     """Have every node run a task."""
 
+    phase: ClassVar[Phase | None] = Phase.JOIN
     changes: ClassVar[bool] = False
 
     head: str
@@ -259,6 +262,7 @@ class Probe(Step):
 class Settle(Step):
     """Have every node that was started still there after a while: some join, and end of what they meet."""
 
+    phase: ClassVar[Phase | None] = Phase.JOIN
     changes: ClassVar[bool] = False
 
     head: str

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from deploy.errors import Failure
 from deploy.plan import Late, Step
+from deploy.timings import Phase
 
 if TYPE_CHECKING:
     from deploy.site import Found, Site
@@ -74,6 +75,7 @@ class Commit(Step):
     Its labels say what it was made of, by whom, when, and what was done in between.
     """
 
+    phase: ClassVar[Phase | None] = Phase.BUILD
     document: ClassVar[str] = "docker commit -t <app-tag> <container-id>"
 
     container: str

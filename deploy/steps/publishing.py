@@ -15,12 +15,14 @@ from deploy.steps.building import REVISION_LABEL
 
 if TYPE_CHECKING:
     from deploy.site import Site
+from deploy.timings import Phase
 
 
 @dataclass(frozen=True)
 class CreateRepository(Step):
     """Have the repository in ECR. Document: `aws ecr create-repository --repository-name <repository-name>`."""
 
+    phase: ClassVar[Phase | None] = Phase.UPLOAD
     document: ClassVar[str] = "aws ecr create-repository --repository-name <repository-name> --region=<region>"
     where: ClassVar[Place] = Place.OPERATOR
 
@@ -94,6 +96,7 @@ class ShowRepository(Step):
 class Tag(Step):
     """Have the image tagged with the repository. Document: `docker tag <app-tag> <repository-uri>`."""
 
+    phase: ClassVar[Phase | None] = Phase.UPLOAD
     document: ClassVar[str] = "docker tag <app-tag> <repository-uri>"
 
     source: str
@@ -160,6 +163,7 @@ class Push(Step):
     In the script `CheckLogin` comes before it.
     """
 
+    phase: ClassVar[Phase | None] = Phase.UPLOAD
     document: ClassVar[str] = "docker push <repository-uri>"
     cut_short: ClassVar[str] = "the engine gives it up, and the registry keeps the layers that are whole"
 

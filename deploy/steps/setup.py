@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, ClassVar
 from deploy.errors import Failure
 from deploy.plan import Step
 from deploy.systems import CLIENT, ENGINE, OS_RELEASE, Packages, install_shell, name_of, system_of
+from deploy.timings import Phase
 
 if TYPE_CHECKING:
     from deploy.site import Site
@@ -23,6 +24,7 @@ BY_SERVICE = ("service", "docker", "start")
 class InstallDocker(Step):
     """Have Docker installed, of the distribution's packages. Document: `sudo apt-get install -y docker.io`."""
 
+    phase: ClassVar[Phase | None] = Phase.INSTALL
     document: ClassVar[str] = "sudo apt-get install -y docker.io"
     cut_short: ClassVar[str] = "the package manager goes on there, and the next run waits for it"
 
@@ -81,6 +83,7 @@ def install(site: Site, packages: Packages, package: str) -> None:
 class StartDocker(Step):
     """Have the engine run, at each boot too where systemd runs. Document: `sudo service docker start`."""
 
+    phase: ClassVar[Phase | None] = Phase.INSTALL
     document: ClassVar[str] = "sudo service docker start"
 
     @property
@@ -116,6 +119,7 @@ class StartDocker(Step):
 class JoinDockerGroup(Step):
     """Let the login user speak to the engine. Document: `sudo usermod -a -G docker ubuntu`."""
 
+    phase: ClassVar[Phase | None] = Phase.INSTALL
     document: ClassVar[str] = "sudo usermod -a -G docker ubuntu"
     ends_session: ClassVar[bool] = True
 
@@ -142,6 +146,7 @@ class JoinDockerGroup(Step):
 class MakeStateFolder(Step):
     """Have the folder on the head for what operators share there."""
 
+    phase: ClassVar[Phase | None] = Phase.INSTALL
     cluster: str
 
     @property

@@ -139,6 +139,8 @@ class Bench:
     around: tuple[str, ...] = ()
     # Each secret that must show nowhere, by what it is.
     secrets: dict[str, str] = field(default_factory=dict)
+    # What a row measured, in seconds: for its record, and judged by nobody.
+    figures: dict[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Reach the hosts at their own addresses, where faults of the network can be had."""

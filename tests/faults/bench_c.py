@@ -235,6 +235,7 @@ class Many(Bench):
         self.scratch = folder / "scratch"
         self.scratch.mkdir()
         self.limit = ""
+        self.figures = {}
         self.ran: Ran | None = None
         self.populate(living(2))
 

@@ -20,6 +20,7 @@ MARK = "RAYDOCK_FAULT_ROW"
 
 def judged(row: Row, bench: Bench, slack: float = SLACK) -> dict[str, Any]:
     """Perform a row and give its record: the oracles' verdicts among it."""
+    bench.figures = {}
     arranged(row, bench)
     trial = tried(row, bench, slack)
     trial.healed = [run_again(bench, *row.converge) for _ in range(2)] if row.converge else []
@@ -36,6 +37,7 @@ def judged(row: Row, bench: Bench, slack: float = SLACK) -> dict[str, Any]:
         "exit": trial.done.code,
         "code": row.code,
         "blind": dict(row.blind),
+        "figures": {name: round(seconds, 2) for name, seconds in bench.figures.items()},
         "verdicts": found,
         "healed": trial.healed,
     }

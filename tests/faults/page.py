@@ -107,7 +107,9 @@ def line(record: Mapping[str, Any]) -> str:
     wrong = [name for name, said in record["verdicts"].items() if said]
     blind = [f"{name} not asked: {reason}" for name, reason in record["blind"].items()]
     told = f"{record['code'] or 'ok'}, exit {record['exit']}"
-    oracles = "; ".join([f"**{', '.join(wrong)} violated**" if wrong else "all hold", *blind])
+    figures = ", ".join(f"{name} {seconds:g} s" for name, seconds in record.get("figures", {}).items())
+    held = f"**{', '.join(wrong)} violated**" if wrong else "all hold"
+    oracles = "; ".join(filter(None, [held, figures, *blind]))
     return (
         f"| {record['row']} | {record['title']} | `{record['task']}` | {told} | {record['seconds']} of "
         f"{record['deadline']:g} | {oracles} | {record['commit']} |\n"

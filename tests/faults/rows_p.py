@@ -13,7 +13,7 @@ from tests.faults.bench import Bench, FaultyHost
 from tests.faults.bench_c import Many, dead, living
 from tests.faults.row import Fault, row
 from tests.faults.rows_s import variables
-from tests.hosts.observer import INVOKE, NO_ENGINE, TOP, command
+from tests.hosts.observer import INVOKE, NO_ENGINE, TOP, Done, command
 
 MANY = 200
 MEGABYTES = 150
@@ -33,18 +33,28 @@ def few_files(bench: Bench) -> Fault:
     assert {node["container"] for node in done.report["nodes"]} == {"absent"}
 
 
-@row("P2", "200 nodes, half of which are dead", code="SSH_TIMEOUT", exit=4, told_of="nobody", within=90, **STOP)
+def ended(done: Done, nodes: set[str]) -> float:
+    """Give the seconds after which the last of these nodes was done."""
+    return max(float(node["timings"][-1]["end"]) for node in done.report["nodes"] if node["node"] in nodes)
+
+
+HALF_DEAD = {**STOP, "task": ("cluster.stop", "--timings")}
+
+
+@row("P2", "200 nodes, half of which are dead", code="SSH_TIMEOUT", exit=4, told_of="nobody", within=90, **HALF_DEAD)
 def half_dead(bench: Bench) -> Fault:
     many = cast("Many", bench)
     well, gone = living(MANY // 2), dead(MANY // 2)
+    nodes = {many.endpoints.node(address) for address in well}
     many.populate(well, running=True)
-    many.invoke("cluster.stop", exit=0)
+    bench.figures["the living half alone"] = ended(many.invoke("cluster.stop", "--timings", "--json", exit=0), nodes)
     assert many.ran
     alone = many.ran.seconds
     many.populate([address for pair in zip(gone, well, strict=True) for address in pair], running=True)
     with many.endpoints.dead():
         done = yield
         assert many.ran.seconds <= alone + DIAL + GRACE, f"alone {alone:.1f} s, with the dead {many.ran.seconds:.1f} s"
+    bench.figures["beside the dead"] = ended(done, nodes)
     told = {node["node"]: node for node in done.report["nodes"]}
     assert {told[many.endpoints.node(address)]["container"] for address in well} == {"absent"}
     assert {told[many.endpoints.node(address)]["code"] for address in gone} == {"SSH_TIMEOUT"}

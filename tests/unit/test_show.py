@@ -15,6 +15,7 @@ from deploy.progress import Amount, News, Output
 from deploy.report import Outcome, Report
 from deploy.show import Screen, clean
 from deploy.show.rows import Rows
+from deploy.timings import Phase, Span
 
 from .fakes import scope
 
@@ -43,6 +44,25 @@ def shown(of: Report, capsys: pytest.CaptureFixture[str]) -> list[str]:
 
 def test_a_lone_machine_needs_no_table(capsys: pytest.CaptureFixture[str]) -> None:
     assert shown(report(), capsys) == ["cluster.start: nothing to do in 1.2 s"]
+
+
+def test_the_time_of_each_node_is_a_bar_where_it_was_asked_for(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = report("10.0.0.7\n10.0.0.8")
+    made.timings, made.seconds = True, 4.0
+    made.outcomes[0].spans += [Span(Phase.CONNECT, 0, 1), Span(Phase.ASK, 0, 2), Span(Phase.RUN, 2, 4)]
+    made.outcomes[1].spans += [Span(Phase.CONNECT, 0, 2)]
+    assert shown(made, capsys)[-4:-1] == [
+        f"head      {'c' * 36}{'a' * 35}{'r' * 71}  4.00 s",
+        f"10.0.0.7  {'c' * 71}{' ' * 71}  2.00 s",
+        "longest: connect 2.00 s (10.0.0.7), ask 1.00 s (head), run 2.00 s (head)",
+    ]
+    # Of many, those that took longest.
+    monkeypatch.setattr("deploy.show.bars.MOST", 1)
+    assert shown(made, capsys)[-3] == "and 1 more that ended sooner"
+    made.outcomes = made.outcomes[2:]
+    assert shown(made, capsys)[-2] == "no node was contacted: there are no times"
 
 
 def test_nodes_stand_in_a_table_with_what_was_done(capsys: pytest.CaptureFixture[str]) -> None:
