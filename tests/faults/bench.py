@@ -20,6 +20,7 @@ from docker.errors import DockerException
 from dotenv import dotenv_values
 
 from tests.hosts.observer import INVOKE, NO_ENGINE, TOP, Done, PracticeHost, Sandbox, command, operator
+from tests.planted import PLANTED, Planted
 
 T = TypeVar("T")
 DECOY = "raydock-sandbox-worker-decoy"  # begins as one of ours is named
@@ -199,6 +200,12 @@ class Bench:
     def container(self, host: PracticeHost) -> str:
         """Name the cluster's container on a host."""
         return f"raydock-{self.cluster}-{'head' if host.name == 'head' else 'worker'}"
+
+    def plant(self, planted: Planted) -> None:
+        """Have the operator's secrets be those that were planted."""
+        self.values |= planted.settings
+        self.secrets |= PLANTED
+        self.write()
 
     def write(self) -> None:
         """Write the settings, a secret among them."""

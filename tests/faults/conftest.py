@@ -9,9 +9,12 @@ import pytest
 
 from tests.faults.bench import Bench, real_bench, stub_bench
 from tests.faults.bench_c import lacking, many_bench
+from tests.faults.canaries import find_canaries
 from tests.faults.row import Row
+from tests.faults.rows_s import variables
 from tests.faults.score import sandbox
 from tests.hosts.observer import Sandbox
+from tests.planted import Planted, planted
 
 HERE = Path(__file__).resolve().parent
 FRAME = 240  # seconds for what surrounds a row's own task
@@ -27,16 +30,27 @@ def rows_hosts(request: pytest.FixtureRequest) -> Sandbox:
 
 
 @pytest.fixture(scope="session")
-def bench_a(rows_hosts: Sandbox, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
-    """The practice hosts with Ray, and decoys on them."""
-    with real_bench(rows_hosts, tmp_path_factory.mktemp("bench-a")) as made:
+def secrets(rows_hosts: Sandbox, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Planted]:
+    """An operator's secrets, for as long as there are rows; their environment is that of all that is typed."""
+    with planted(tmp_path_factory.mktemp("planted"), rows_hosts) as made, variables(**made.env):
         yield made
 
 
 @pytest.fixture(scope="session")
-def bench_b(rows_hosts: Sandbox, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
+def bench_a(rows_hosts: Sandbox, secrets: Planted, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
+    """The practice hosts with Ray, and decoys on them."""
+    with real_bench(rows_hosts, tmp_path_factory.mktemp("bench-a")) as made:
+        made.plant(secrets)
+        find_canaries(made)
+        yield made
+
+
+@pytest.fixture(scope="session")
+def bench_b(rows_hosts: Sandbox, secrets: Planted, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
     """The practice hosts with a stub of Ray."""
     with stub_bench(rows_hosts, tmp_path_factory.mktemp("bench-b")) as made:
+        made.plant(secrets)
+        find_canaries(made)
         yield made
 
 

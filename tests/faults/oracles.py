@@ -21,6 +21,8 @@ PACE = 0.02  # seconds between two looks at what runs here
 YOUNG = 1.0  # seconds for which a process is looked at: it may become another program
 # What a run has on a node while it lasts.
 REMAINS = re.compile(r"dial-stdio|\bflock\b|\bdd bs=64|apt-get|dpkg|docker (pull|push|build|load|run)")
+# Where a node keeps things that are not its engine's; of that the logs of containers.
+SEARCHED = (*FOLDERS, "/root", "/etc/docker", "/var/log", "/run/user", "/var/lib/docker/containers")
 SETTLING = 10.0  # seconds for what was ended to be gone
 
 
@@ -135,19 +137,27 @@ def converges(trial: Trial) -> Iterator[str]:
 
 
 def secrets_kept(trial: Trial) -> Iterator[str]:
-    """O5: no planted secret shows in argv, an environment, output, inspection, or on a node's disk."""
-    places = {"output": trial.done.out + trial.done.err, "argv": "\n".join(trial.seen.argv)}
-    places["an environment"] = "\n".join(trial.seen.environ)
-    places |= {f"inspection on {name}": str(sight.containers) for name, sight in trial.after.items()}
-    for what, secret in trial.bench.secrets.items():
-        yield from (f"{what} shows in {place}" for place, text in places.items() if secret in text)
+    """O5: no planted secret shows in argv, an environment, output, a log, inspection, or on a node's disk."""
+    said = {"output": trial.done.out + trial.done.err, "argv": "\n".join(trial.seen.argv)}
+    said["an environment"] = "\n".join(trial.seen.environ)
+    said |= {f"inspection on {name}": str(sight.containers) for name, sight in trial.after.items()}
+    yield from shown_anywhere(trial.bench, trial.bench.secrets, said)
 
-        def find(host: FaultyHost, secret: str = secret) -> list[str]:
-            return host.attempt("grep", "-rlF", "-e", secret, *FOLDERS, "/root", "/etc/docker").out.split()
 
-        for host, found in zip(trial.bench.hosts, trial.bench.at_once(find), strict=True):
-            if found:
-                yield f"{what} shows on {host.name} in {found}"
+def shown_anywhere(bench: Bench, secrets: Mapping[str, str], said: Mapping[str, str]) -> Iterator[str]:
+    """Tell where secrets show: in what was said, by its place, in the logs of containers, on the nodes' disks."""
+    for what, secret in secrets.items():
+        yield from (f"{what} shows in {place}" for place, text in said.items() if secret in text)
+    # One search for all: each is told by its own.
+    words = [word for secret in secrets.values() for word in ("-e", secret)]
+
+    def find(host: FaultyHost) -> list[str]:
+        return host.attempt("grep", "-raoF", *words, *SEARCHED).out.splitlines() if words else []
+
+    for host, found in zip(bench.hosts, bench.at_once(find), strict=True):
+        for what, secret in secrets.items():
+            if places := [line.removesuffix(f":{secret}") for line in found if line.endswith(f":{secret}")]:
+                yield f"{what} shows on {host.name} in {places}"
 
 
 def message_helps(trial: Trial) -> Iterator[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 import time
 from collections.abc import Callable
@@ -46,6 +47,19 @@ def test_a_task_said_again_does_nothing(invoke: Invoke, sandbox: Sandbox, task: 
     assert sandbox.actions(since) == {}
     assert (again["ok"], again["exit"], again["changed"], again["errors"]) == (True, 0, False, [])
     assert {node["outcome"] for node in again["nodes"]} <= {"ok", "skipped"}
+
+
+def test_where_the_time_went_is_told_for_each_node(invoke: Invoke, running: Sandbox) -> None:
+    begun = time.monotonic()
+    done = invoke("cluster.status", "--timings", "--json")
+    took = time.monotonic() - begun
+    for host in running:
+        spans = done.node(host.node)["timings"]
+        assert {"connect", "ask"} <= {span["phase"] for span in spans}
+        assert all(one["end"] <= other["begin"] for one, other in itertools.pairwise(spans))
+        assert 0 <= spans[0]["begin"] < spans[-1]["end"] < took
+    bars = re.findall(r"^(\S+) +[ cwa]*c[ cwa]*a[ cwa]* +\d+\.\d\d s$", done.err, re.MULTILINE)
+    assert bars == [host.node for host in running]
 
 
 # ---- what runs

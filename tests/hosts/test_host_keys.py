@@ -18,6 +18,7 @@ import pytest
 
 from tests.faults.duel import by_openssh, by_raydock
 from tests.hosts.observer import INVOKE, TOP, Done, PracticeHost, Sandbox, operator
+from tests.planted import agent
 
 Invoke = Callable[..., Done]
 RUN = TOP / "conf/sandbox/run"
@@ -359,3 +360,29 @@ def test_a_known_hosts_file_means_what_it_means_to_openssh(
     verdict = by_openssh(file, *whom)
     assert verdict in ("trusted", "unknown", "changed", "revoked")
     assert by_raydock(file, *whom) == verdict
+
+
+# ---- what is agreed with a host
+
+
+def test_the_key_exchange_is_strict_and_no_agent_is_forwarded(
+    invoke: Invoke, sandbox: Sandbox, environment: Callable[..., str], tmp_path: Path
+) -> None:
+    head, log = sandbox.head, "/root/kex.log"
+    known_hosts, ssh = tmp_path / "known_hosts", tmp_path / ".ssh"
+    known_hosts.write_text(f"[{head.address}]:2299 {key_of(head)}\n")
+    ssh.mkdir()
+    # Who types `ssh` has their agent forwarded.
+    (ssh / "config").write_text("Host *\n  ForwardAgent yes\n")
+    with agent(tmp_path, [head]) as (place, key):
+        name = environment(
+            HEAD=f"ubuntu@{head.address}:2299", WORKERS_FILE=None, SSH_KNOWN_HOSTS=known_hosts, SSH_KEY=key
+        )
+        # It serves one connection, and tells all of it.
+        head.shell(f"/usr/sbin/sshd -d -p 2299 -E {log} -o LogLevel=DEBUG3 >/dev/null 2>&1 </dev/null & sleep 0.5")
+        invoke("cluster.status", env={"ENVIRONMENT": name, "HOME": str(tmp_path), "SSH_AUTH_SOCK": str(place)})
+    said = head.run("cat", log)
+    head.run("rm", log)
+    assert "Accepted publickey for ubuntu" in said
+    assert "will use strict KEX ordering" in said
+    assert "auth-agent" not in said

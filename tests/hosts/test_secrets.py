@@ -3,65 +3,26 @@
 from __future__ import annotations
 
 import base64
-import os
 import subprocess
-import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
-from deploy.practice.layout import ACCOUNT
-from tests.faults.oracles import Seen, processes
+from tests.faults.oracles import processes
 from tests.hosts.observer import TOP, Done, PracticeHost, Sandbox
-from tests.project import TOKEN, Project, saved
+from tests.planted import PLANTED, planted
+from tests.project import Project, saved
 
 Invoke = Callable[..., Done]
 Environment = Callable[..., str]
 HEAD, WORKER = "raydock-sandbox-head", "raydock-sandbox-worker"
 APP = "raydock-secrets"
 CANARY = "canary-that-every-search-finds-5d1e"
-# Of the practice registry, to whoever may log in.
-REGISTRY_TOKEN = f"{ACCOUNT}-auth-token"
-PLANTED = {
-    "the AWS key": "canary-of-the-aws-key-0b77",
-    "the AWS session": "canary-of-the-aws-session-3c10",
-    "the registry's token": REGISTRY_TOKEN,
-    "git's token": TOKEN,
-    "the key's passphrase": "canary of a passphrase 91aa",
-}
 # Where a node keeps things; what the engine has is asked of the engine.
 DISK = ("/home", "/root", "/tmp", "/var/lib/raydock", "/var/log", "/etc/docker", "/dev/shm", "/run/user")  # noqa: S108
 
 pytestmark = pytest.mark.timeout(300)
-
-
-@contextmanager
-def agent(folder: Path, sandbox: Sandbox) -> Iterator[str]:
-    """Have an SSH agent with a key that has a passphrase, and that the hosts know; give its socket."""
-    key, place = folder / "key", folder / "agent"
-    secret = PLANTED["the key's passphrase"]
-    # ssh-keygen takes a passphrase from its command line alone, and this is before anybody looks.
-    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", secret, "-f", key], check=True)
-    (folder / "secret").write_text(secret + "\n")
-    ask = folder / "ask"
-    ask.write_text(f"#!/bin/sh\ncat {folder}/secret\n")
-    ask.chmod(0o700)
-    public, known = key.with_suffix(".pub").read_text().strip(), "/home/ubuntu/.ssh/authorized_keys"
-    for host in sandbox:
-        host.shell(f"cp -a {known} /root/known && echo '{public}' >>{known}")
-    with subprocess.Popen(["ssh-agent", "-D", "-a", place], stdout=subprocess.DEVNULL) as running:
-        try:
-            while not place.exists():
-                time.sleep(0.05)
-            env = os.environ | {"SSH_AUTH_SOCK": str(place), "SSH_ASKPASS": str(ask), "SSH_ASKPASS_REQUIRE": "force"}
-            subprocess.run(["ssh-add", "-q", key], env=env, check=True, stdin=subprocess.DEVNULL)
-            yield str(place)
-        finally:
-            running.terminate()
-            for host in sandbox:
-                host.shell(f"cp -a /root/known {known} && rm /root/known")
 
 
 def on_disk(host: PracticeHost, secret: str) -> list[str]:
@@ -132,29 +93,21 @@ def test_no_secret_shows_anywhere_in_the_whole_of_the_flow(
 ) -> None:
     planted_everywhere(stopped, tmp_path)
     project.commit(file="content")
-    config = tmp_path / "gitconfig"
-    config.write_text(f'[credential]\n\thelper = "!echo username=operator; echo password={TOKEN}; :"\n')
-    name = environment(
-        APP_TAG=APP, REPOSITORY_NAME=APP, MY_PROJECT_URL=private, MY_PROJECT_SOURCE="copy", SSH_KEY=None,
-        MY_PROJECT_INSTALLATION_SCRIPT="true", AWS_SECRET_ACCESS_KEY=PLANTED["the AWS key"],
-        AWS_SESSION_TOKEN=PLANTED["the AWS session"],
-    )  # fmt: skip
-    (TOP / "conf" / f"{name}.env").chmod(0o600)
     secrets, places = dict(PLANTED), list[tuple[str, str]]()
-    with agent(tmp_path, stopped) as socket:
-        env = {"ENVIRONMENT": name, "GIT_CONFIG_GLOBAL": str(config), "SSH_AUTH_SOCK": socket}
+    with planted(tmp_path / "planted", stopped) as having:
+        name = environment(
+            APP_TAG=APP, REPOSITORY_NAME=APP, MY_PROJECT_URL=private, MY_PROJECT_SOURCE="copy",
+            MY_PROJECT_INSTALLATION_SCRIPT="true", **having.settings,
+        )  # fmt: skip
+        (TOP / "conf" / f"{name}.env").chmod(0o600)
+        env = {"ENVIRONMENT": name, **having.env}
         with processes() as seen:
             places += flow(invoke, env)
         secrets["Ray's token"] = stopped.head.docker("exec", HEAD, "cat", "/run/ray-token")
         assert len(secrets["Ray's token"]) == 64
-        places += [*gathered(seen), *left(stopped, secrets, tmp_path)]
+        places += [("argv", "\n".join(seen.argv)), ("an environment", "\n".join(seen.environ))]
+        places += [*left(stopped, secrets, tmp_path)]
         invoke("cluster.stop", env=env)
     hits = [f"{what} shows in {where}" for where, text in places for what, secret in secrets.items() if secret in text]
     assert hits == []
     assert len(places) > 20
-
-
-def gathered(seen: Seen) -> list[tuple[str, str]]:
-    """Give what processes showed; git's own helper is the operator's, and has its token on its command line."""
-    argv = [line for line in seen.argv if "echo username=operator" not in line]
-    return [("argv", "\n".join(argv)), ("an environment", "\n".join(seen.environ))]

@@ -1,0 +1,33 @@
+"""Canaries: what proves that the search for secrets finds one at each place that it looks at."""
+
+from __future__ import annotations
+
+import secrets
+
+from tests.faults.bench import Bench, image_of
+from tests.faults.oracles import SEARCHED, processes, shown_anywhere
+
+
+def find_canaries(bench: Bench) -> None:
+    """Plant one at each place on the worker, see that it is found there, and take it away."""
+    host, canary = bench.worker, f"canary-{secrets.token_hex(16)}"
+    folders = [place for place in SEARCHED if host.attempt("test", "-d", place).code == 0]
+    assert len(folders) > len(SEARCHED) - 2
+    with processes() as seen:
+        host.box.exec_run(["sh", "-c", f": {canary}; sleep 0.5"])
+        host.box.exec_run(["sleep", "0.5"], environment={"PLANTED": canary})
+    files = [f"{place}/canary" for place in folders]
+    host.shell("".join(f"echo {canary} >{file}; " for file in files))
+    label = ("--label", f"planted={canary}", "--entrypoint", "echo")
+    logged = host.docker("run", "-d", *label, image_of(host), f"log {canary}")
+    try:
+        host.docker("wait", logged)
+        said = {"argv": "\n".join(seen.argv), "an environment": "\n".join(seen.environ)}
+        said["inspection"] = str(host.containers())
+        found = list(shown_anywhere(bench, {"it": canary}, said))
+    finally:
+        host.docker("rm", "-f", logged)
+        host.shell(f"rm {' '.join(files)}")
+    *shown, on_disk = found
+    assert shown == [f"it shows in {place}" for place in said]
+    assert [file for file in [*files, f"{logged}-json.log"] if file not in on_disk] == []
