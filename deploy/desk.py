@@ -93,17 +93,22 @@ def perform(
 def signals_told(report: Report) -> Iterator[None]:
     """Have Ctrl-C, SIGTERM and SIGHUP be an interruption for the block; its report is written in peace after one."""
     from deploy.interruption import ENDING
-    from deploy.terminal import on_signals
+    from deploy.terminal import heed_no_more, on_signals
 
     def interrupt(_number: int, _frame: object) -> None:
         if not report.interrupted:
             raise KeyboardInterrupt
 
-    with on_signals(interrupt, *ENDING):
-        try:
+    try:
+        with on_signals(interrupt, *ENDING):
             yield
-        except KeyboardInterrupt:
-            raise Exit(code=INTERRUPTED) from None
+    except KeyboardInterrupt:
+        report.interrupted = True
+        raise Exit(code=INTERRUPTED) from None
+    finally:
+        # Invoke would give one that comes now another code.
+        if report.interrupted:
+            heed_no_more(*ENDING)
 
 
 def run_plan(scope: Scope, plan: Plan, report: Report, flags: Flags) -> None:

@@ -54,6 +54,12 @@ def on_signals(handler: Callable[[int, Any], object], *numbers: int) -> Iterator
             signal.signal(number, handled)
 
 
+def heed_no_more(*numbers: int) -> None:
+    """Ignore signals from now on: what was interrupted ends by its own exit code, however often it is asked to."""
+    for number in numbers:
+        signal.signal(number, signal.SIG_IGN)
+
+
 @contextmanager
 def fed(program: Program, source: int, *, terminal: bool) -> Iterator[None]:
     """For the block, have a program read what comes from a descriptor, and at a terminal follow its size."""

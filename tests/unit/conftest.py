@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import threading
 from collections.abc import Iterator
 from http.server import ThreadingHTTPServer
@@ -19,6 +20,16 @@ from .played_head import TOKEN, Handler, Head, Link
 FINDS = DirectoryBasedExampleDatabase(Path(__file__).resolve().parents[2] / ".cache" / "hypothesis")
 settings.register_profile("quick", max_examples=60, deadline=None, database=FINDS)
 settings.load_profile("quick")
+
+
+@pytest.fixture(autouse=True)
+def signals() -> Iterator[None]:
+    """Have signals handled as before: a task that is interrupted heeds no more of them, to its process's end."""
+    ending = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    before = [signal.getsignal(number) for number in ending]
+    yield
+    for number, handler in zip(ending, before, strict=True):
+        signal.signal(number, handler)
 
 
 @pytest.fixture

@@ -6,15 +6,19 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, cast
 
 import pytest
+from invoke.exceptions import Exit
 
 from deploy import interruption
+from deploy.course import Course, ended
+from deploy.desk import signals_told
 from deploy.errors import Failure
 from deploy.hosts import LocalHost, SshHost
 from deploy.interruption import STOPPING, Interruption, heard
+from deploy.report import Report
 from deploy.run import Run
 
 from .fakes import scope
@@ -140,3 +144,25 @@ def test_nothing_is_opened_any_more_once_the_line_is_cut() -> None:
         with pytest.raises(Failure, match="interrupted"):
             touch()
     assert run.outcome(behind.node).problem is None
+
+
+def interrupted_report() -> int:
+    with pytest.raises(Exit) as left, signals_told(Report("cluster.start")):
+        os.kill(os.getpid(), signal.SIGINT)
+    return int(left.value.code)
+
+
+def interrupted_course() -> int:
+    course = Course("job.run")
+    with ended(course):
+        os.kill(os.getpid(), signal.SIGINT)
+    return course.exit
+
+
+@pytest.mark.parametrize("interrupted", [interrupted_report, interrupted_course])
+@pytest.mark.parametrize("number", interruption.ENDING, ids=lambda number: number.name)
+def test_a_signal_after_the_end_of_what_was_interrupted_changes_no_exit_code(
+    interrupted: Callable[[], int], number: signal.Signals
+) -> None:
+    assert interrupted() == 130
+    os.kill(os.getpid(), number)
