@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import secrets
 import subprocess
@@ -59,7 +60,7 @@ HOLDS = """
 import fcntl, time
 file = open("/var/lib/dpkg/lock-frontend", "w")
 fcntl.lockf(file, fcntl.LOCK_EX)
-time.sleep(8)
+time.sleep({seconds})
 """
 
 
@@ -74,11 +75,18 @@ time.sleep(8)
 )
 def apt_is_locked(bench: Bench) -> Fault:
     with without_docker(bench.worker):
-        bench.worker.box.exec_run(["python3", "-c", HOLDS], detach=True)
+        bench.worker.box.exec_run(["python3", "-c", HOLDS.format(seconds=8)], detach=True)
         done = yield
     bench.worker.start_engine()
-    bench.has_decoys()
     assert re.search(r"waiting for the package manager's lock, held by pid \d+ \(python3\)", done.err), done.err
+    with without_docker(bench.worker):
+        bench.worker.box.exec_run(["python3", "-c", HOLDS.format(seconds=600)], detach=True)
+        given_up = bench.invoke("cluster.install", "--json", exit=3)
+        assert bench.worker.attempt("pkill", "-f", "dpkg/lock-frontend").code == 0, "the holder was not left alone"
+    assert given_up.node(bench.worker.node)["code"] == "APT_LOCKED"
+    bench.invoke("cluster.install", exit=0)
+    bench.worker.start_engine()
+    bench.has_decoys()
 
 
 @row(
@@ -176,6 +184,34 @@ def no_space(bench: Bench) -> Fault:
     assert late.node(bench.worker.node)["code"] == "DISK_FULL"
     assert "no space left on device" in late.err
     assert bench.worker.containers() == runs
+
+
+@row(
+    "D13",
+    "one engine cannot restrict system calls as it is told to",
+    task=("cluster.start",),
+    running=False,
+    exit=3,
+    code="HARDENING_REFUSED",
+    bench="B",
+    within=40,
+    blind=(("O2", "containers end with their engine"),),
+)
+def hardening_refused(bench: Bench) -> Fault:
+    worker, profile = bench.worker, "/root/seccomp.json"
+    given = json.dumps({"seccomp-profile": profile})
+    worker.shell(f"mkdir -p /etc/docker; echo none >{profile}; echo '{given}' >/etc/docker/daemon.json")
+    try:
+        worker.run("service", "docker", "stop")
+        worker.start_engine()
+        done = yield
+        assert bench.container(worker) not in worker.containers()
+    finally:
+        worker.run("rm", profile, "/etc/docker/daemon.json")
+        worker.run("service", "docker", "stop")
+        worker.start_engine()
+        bench.has_decoys()
+    assert "seccomp" in done.node(worker.node)["error"]
 
 
 @row(

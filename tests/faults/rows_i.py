@@ -249,6 +249,12 @@ def refused_by_the_registry(bench: Bench, name: str) -> None:
         again = bench.invoke("publish", exit=0).err
         assert "publish.image: nothing to do" in again
         assert re.search(r"next: IMAGE=\S+ ENVIRONMENT=\S+ invoke cluster.setup cluster.start", again)
+    with bench.another_image(name, "RUN echo third > /opt/other"), registry_proxy(bench, bench.head) as proxy:
+        # The image's own tag, as where another image has been published under it.
+        proxy.answers("PUT", "/manifests/(?!latest|sha256)", 400, "TAG_INVALID", IMMUTABLE)
+        done = bench.invoke("publish", "--json", exit=1)
+        assert done.report["errors"][0]["code"] == "TAG_IMMUTABLE"
+        assert latest() == there
 
 
 @row(

@@ -117,6 +117,11 @@ def no_task_comes_back(bench: Bench) -> Fault:
     with bench.settings(CONTAINER_ENV="STUB_MUTE=yes"):
         yield
         bench.invoke("cluster.stop", exit=0)
+    # One that runs and never joins, for no reason that can be seen.
+    with bench.settings(CONTAINER_ENV="STUB_LATE=600"):
+        done = bench.invoke("cluster.start", "--json", exit=3)
+        assert {done.node(host.node)["code"] for host in bench.workers} == {"RAY_NOT_JOINED"}
+        bench.invoke("cluster.stop", exit=0)
 
 
 @row(

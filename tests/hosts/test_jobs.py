@@ -130,6 +130,38 @@ def test_a_program_that_was_left_is_listed_shown_and_stopped(
     assert jobs(invoke)[-1]["status"] == "STOPPED"
 
 
+# Stops what Ray has a program ended by.
+STUBBORN = """
+import os, signal, time
+from pathlib import Path
+for found in Path("/proc").glob("[0-9]*/cmdline"):
+    if b"ray::JobSupervisor" in found.read_bytes():
+        os.kill(int(found.parent.name), signal.SIGSTOP)
+print("stopped", flush=True)
+time.sleep(600)
+"""
+
+
+def test_a_program_that_ray_does_not_end_is_told_and_can_be_ended_later(
+    invoke: Invoke, running: Sandbox, tmp_path: Path, begin: Callable[..., subprocess.Popen[str]]
+) -> None:
+    program = tmp_path / "stubborn.py"
+    program.write_text(STUBBORN)
+    begin("job.run", program)
+    end = time.monotonic() + 60
+    while not running.head.attempt("pgrep", "-f", "[s]tubborn.py").out:
+        assert time.monotonic() < end, "it does not run"
+        time.sleep(0.5)
+    job = jobs(invoke)[-1]["job"]
+    try:
+        time.sleep(2)
+        (error,) = invoke("job.stop", job, "--json", exit=1).report["errors"]
+        assert (error["code"], error["place"]) == ("JOB_STILL_RUNS", job)
+    finally:
+        running.head.run("pkill", "-CONT", "-f", "ray::JobSupervisor")
+    assert invoke("job.stop", job, "--json").report["job_exit"] == 143
+
+
 @pytest.mark.parametrize("task", ["job.logs", "job.stop"])
 def test_an_unknown_job_is_told_with_the_list_of_those_that_there_are(
     invoke: Invoke,

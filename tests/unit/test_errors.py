@@ -187,14 +187,6 @@ def test_each_code_is_raised_somewhere_and_not_only_compared_with() -> None:
     assert set(CODES) - {code for tree in SOURCES.values() for code in told(tree)} == set()
 
 
-# What no test brings about by a task: why not. `tests/unit` has each of them nevertheless.
-NOT_BROUGHT_ABOUT = {
-    "HARDENING_REFUSED": "wants an engine that cannot drop capabilities, and the engines here can",
-    "APT_LOCKED": "apt itself waits for two minutes before it says so; a lock that is let go in time is D1",
-    "JOB_STILL_RUNS": "Ray kills what does not end three seconds after it was asked to",
-    "TAG_IMMUTABLE": "of `latest`, which I8 has, it is only told; of another tag it wants a commit built twice",
-    "RAY_NOT_JOINED": "no other cause may be found, and a worker has a minute and a half to join",
-}
 BROUGHT_ABOUT = (*TOP.glob("tests/faults/rows_*.py"), *TOP.glob("tests/hosts/*.py"), TOP / "tests/unit/test_told.py")
 
 
@@ -204,6 +196,6 @@ def words_of(tree: ast.AST) -> set[str]:
     return {word for text in texts for word in CODE.findall(text)} & set(CODES)
 
 
-def test_each_code_is_brought_about_by_a_task_or_it_is_said_why_not() -> None:
+def test_each_code_is_brought_about_by_a_task() -> None:
     brought = set().union(*(words_of(ast.parse(path.read_text(encoding="utf-8"))) for path in BROUGHT_ABOUT))
-    assert set(CODES) - brought == set(NOT_BROUGHT_ABOUT)
+    assert set(CODES) - brought == set()
