@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import takewhile
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 if TYPE_CHECKING:
@@ -36,10 +37,19 @@ class Credentials:
 
 @dataclass(frozen=True)
 class Weight:
-    """What an image weighs in an engine: its bytes, and the layer that it stands on."""
+    """What an image weighs in an engine: its bytes, its layers from the lowest up, where known the bytes of each."""
 
     size: int = 0
-    ground: tuple[str, ...] = ()
+    layers: tuple[str, ...] = ()
+    sizes: tuple[int, ...] = ()
+
+    def shared_with(self, other: Weight) -> int:
+        """Give how many of its bytes another image has, too; at most so many where its layers' sizes are not known."""
+        pairs = zip(self.layers, other.layers, strict=False)
+        same = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
+        if self.sizes:
+            return sum(self.sizes[:same])
+        return other.size if same else 0
 
 
 @dataclass(frozen=True)
@@ -89,7 +99,7 @@ class Docker(Protocol):
         """Give what the image weighs here; nothing where it is absent."""
 
     def shared_with(self, weight: Weight) -> int:
-        """Give how much of such an image the engine may have already, in bytes: what images on the same ground have."""
+        """Give how much of such an image the engine may have already, in bytes, as parts of others."""
 
     def pull(self, image: str, credentials: Credentials | None, say: Say) -> None:
         """Pull the image, reading every line of the stream."""

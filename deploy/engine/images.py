@@ -7,6 +7,7 @@ import json
 import re
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -92,14 +93,21 @@ class Images(Calls):
     def image_weight(self, image: str) -> Weight:
         """Give what the image weighs here; nothing where it is absent."""
         found = self._image(image)
-        return Weight(int(found["Size"]), layers(found)[:1]) if found else Weight()
+        return replace(weight_of(found), sizes=self._sizes(found)) if found else Weight()
+
+    def _sizes(self, found: Mapping[str, Any]) -> tuple[int, ...]:
+        """Give the bytes of each layer of an image; nothing where its history does not tell, as of empty ones."""
+        with told("ask for the image's history"):
+            history = self.get("images", found["Id"], "history").json()
+        sizes = tuple(int(entry["Size"]) for entry in reversed(history) if entry["Size"])
+        return sizes if len(sizes) == len(layers(found)) else ()
 
     def shared_with(self, weight: Weight) -> int:
-        """Give how much of such an image the engine may have already, in bytes: what images on the same ground have."""
+        """Give how much of such an image the engine may have already, in bytes, as parts of others."""
         with told("list the images"):
             listed = self.get("images", "json").json()
-        grounded = (int(one["Size"]) for one in listed if layers(self._image(one["Id"]) or {})[:1] == weight.ground)
-        return max(grounded, default=0)
+        found = filter(None, (self._image(one["Id"]) for one in listed))
+        return max((weight.shared_with(weight_of(one)) for one in found), default=0)
 
     def image_platform(self, image: str) -> str:
         """Give what the image is for, as `linux/amd64`; nothing where it is absent."""
@@ -225,6 +233,11 @@ class Images(Calls):
 def layers(found: Mapping[str, Any]) -> tuple[str, ...]:
     """Give an image's layers by the digests of what is in them, the lowest first."""
     return tuple((found.get("RootFS") or {}).get("Layers") or ())
+
+
+def weight_of(found: Mapping[str, Any]) -> Weight:
+    """Give what an image weighs; not what each of its layers does."""
+    return Weight(int(found["Size"]), layers(found))
 
 
 def build_failure(log: BuildLog, tag: str, error: str) -> Failure:

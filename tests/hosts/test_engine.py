@@ -319,16 +319,20 @@ def test_a_build_is_told_live_and_gives_the_images_id(machine: Machine) -> None:
     assert machine.engine.build(context, "raydock-engine-test/app:1", options | {"nocache": False}, quiet) == built
 
 
-def test_what_stands_on_the_same_ground_is_shared(machine: Machine) -> None:
+def test_of_an_image_is_shared_what_another_has(machine: Machine) -> None:
     engine, context = (
         machine.engine,
         {"Dockerfile": f"FROM {IMAGE}\nRUN head -c 5000000 /dev/urandom >/heavy\n".encode()},
     )
     small, heavy = engine.image_weight(IMAGE), "raydock-engine-test/heavy:1"
     engine.build(context, heavy, {"labels": MARK}, quiet)
-    assert engine.image_weight(heavy) == Weight(small.size + 5_000_000, small.ground)
-    assert engine.shared_with(small) >= small.size + 5_000_000
-    assert engine.shared_with(Weight(1, ("sha256:none",))) == 0
+    weight = engine.image_weight(heavy)
+    assert (weight.size, weight.sizes) == (small.size + 5_000_000, (*small.sizes, 5_000_000))
+    assert weight.layers[:-1] == small.layers
+    # Of one that differs in its uppermost layer it has the rest.
+    other = replace(weight, layers=(*small.layers, "sha256:other"))
+    assert (engine.shared_with(weight), engine.shared_with(other)) == (weight.size, small.size)
+    assert engine.shared_with(Weight(1, ("sha256:none",), (1,))) == 0
     assert engine.image_weight("raydock-engine-test/none:1") == Weight()
 
 

@@ -221,7 +221,7 @@ class FakeDocker:
         return self.weights.get(image, Weight())
 
     def shared_with(self, weight: Weight) -> int:
-        return max((one.size for one in self.weights.values() if one.ground == weight.ground), default=0)
+        return max((weight.shared_with(one) for one in self.weights.values()), default=0)
 
     def facts(self) -> Mapping[str, Any]:
         return self.info

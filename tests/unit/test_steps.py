@@ -469,6 +469,20 @@ def pull_of(size: int, free: int, *there: Weight) -> tuple[Pull, FakeSite]:
     return Pull(IMAGE, weight=weight), one
 
 
+SHARED: dict[str, tuple[Weight, Weight, int]] = {
+    "all of it": (Weight(9, ("a", "b"), (4, 5)), Weight(9, ("a", "b")), 9),
+    "its lower part": (Weight(9, ("a", "b"), (4, 5)), Weight(70, ("a", "c")), 4),
+    "nothing": (Weight(9, ("a", "b"), (4, 5)), Weight(9, ("b", "a")), 0),
+    "nobody knows how much": (Weight(9, ("a", "b")), Weight(70, ("a", "c")), 70),
+    "nothing, whatever its layers weigh": (Weight(9, ("a", "b")), Weight(70, ("c",)), 0),
+}
+
+
+@pytest.mark.parametrize(("mine", "other", "shared"), SHARED.values(), ids=SHARED)
+def test_of_two_images_is_shared(mine: Weight, other: Weight, shared: int) -> None:
+    assert mine.shared_with(other) == shared
+
+
 def test_an_image_that_cannot_fit_is_not_pulled() -> None:
     step, one = pull_of(3000, 1000)
     assert failed(step, one) == "DISK_FULL the image needs 3.1 GB in /var/lib/docker, and 1.0 GB are free"
