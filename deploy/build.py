@@ -8,7 +8,6 @@ from typing import Any
 
 from invoke.context import Context
 
-from deploy import plans
 from deploy.desk import answer, perform, say, scope_of
 from deploy.flags import Flags, flagged
 
@@ -16,12 +15,14 @@ from deploy.flags import Flags, flagged
 @flagged("json", "verbose", "timings", default=True)
 def image(c: Context, flags: Flags) -> None:
     """Build the application's image from Dockerfile.template."""
-    perform(c, "build.image", plans.build_image, flags)
+    perform(c, "build.image", flags)
 
 
 @flagged("json")
 def dockerfile(c: Context, flags: Flags) -> None:  # noqa: ARG001 - Invoke gives it
     """Print the Dockerfile that `build` uses, rendered from Dockerfile.template."""
+    from deploy import plans
+
     with answer("build.dockerfile", flags) as report:
         text, _ = plans.dockerfile(scope_of(flags))
         report.facts["dockerfile"] = text.replace(plans.NO_COMMIT, "<my-project-commit>")
@@ -32,7 +33,7 @@ def dockerfile(c: Context, flags: Flags) -> None:  # noqa: ARG001 - Invoke gives
 @flagged("json", "verbose", "timings")
 def base(c: Context, flags: Flags) -> None:
     """Make ray-project/deploy, the image with Ray that applications are built on."""
-    perform(c, "build.base", plans.build_base, flags)
+    perform(c, "build.base", flags)
 
 
 @flagged("json")
@@ -54,7 +55,7 @@ def containers(c: Context, flags: Flags) -> None:
 
     Document: `docker ps -a`.
     """
-    perform(c, "build.containers", plans.build_containers, flags, show_containers)
+    perform(c, "build.containers", flags, show=show_containers)
 
 
 @flagged("json", "verbose", "timings", needs=["container"])
@@ -64,7 +65,9 @@ def commit(c: Context, flags: Flags) -> None:
     Document: `docker commit -t <app-tag> <container-id>`. Labels of the image say what it was made of, by
     whom, when, and how much was changed.
     """
-    perform(c, "build.commit", lambda scope: plans.build_commit(scope, flags.container), flags)
+    from deploy import plans
+
+    perform(c, "build.commit", flags, planner=lambda scope: plans.build_commit(scope, flags.container))
 
 
 def show_containers(facts: Mapping[str, Any]) -> None:

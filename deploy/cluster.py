@@ -7,7 +7,6 @@ from typing import Any
 
 from invoke.context import Context
 
-from deploy import plans
 from deploy.desk import dry, perform, say
 from deploy.flags import Flags, flagged
 
@@ -41,19 +40,19 @@ def history_row(entry: Mapping[str, Any]) -> list[str]:
 @flagged(*ACTING)
 def install(c: Context, flags: Flags) -> None:
     """Install Docker on the head and on every worker, and start it."""
-    perform(c, "cluster.install", plans.install, flags)
+    perform(c, "cluster.install", flags)
 
 
 @flagged(*ACTING, "image")
 def pull(c: Context, flags: Flags) -> None:
     """Pull the published image onto every node, by its digest."""
-    perform(c, "cluster.pull", plans.pull, flags)
+    perform(c, "cluster.pull", flags)
 
 
 @flagged(*ACTING, "image")
 def setup(c: Context, flags: Flags) -> None:
     """Install Docker and pull the image, on all nodes at once."""
-    perform(c, "cluster.setup", plans.setup, flags)
+    perform(c, "cluster.setup", flags)
 
 
 @flagged(*ACTING, "image", "replace")
@@ -64,43 +63,43 @@ def start(c: Context, flags: Flags) -> None:
     if flags.replace and not dry(c):
         start_replacing(c, flags)
     else:
-        perform(c, "cluster.start", plans.start, flags)
+        perform(c, "cluster.start", flags)
 
 
 @flagged(*ACTING, "image")
 def start_head(c: Context, flags: Flags) -> None:
     """Start Ray on the head."""
-    perform(c, "cluster.start-head", plans.start_head, flags)
+    perform(c, "cluster.start-head", flags)
 
 
 @flagged(*ACTING, "image")
 def start_workers(c: Context, flags: Flags) -> None:
     """Start Ray on the workers of a running head."""
-    perform(c, "cluster.start-workers", plans.start_workers, flags)
+    perform(c, "cluster.start-workers", flags)
 
 
 @flagged(*USUAL)
 def status(c: Context, flags: Flags) -> None:
     """Show each node's container, and whether Ray has the node alive."""
-    perform(c, "cluster.status", plans.status, flags)
+    perform(c, "cluster.status", flags)
 
 
 @flagged(*ACTING)
 def stop_workers(c: Context, flags: Flags) -> None:
     """Stop this cluster's containers on the workers."""
-    perform(c, "cluster.stop-workers", plans.stop_workers, flags)
+    perform(c, "cluster.stop-workers", flags)
 
 
 @flagged(*ACTING)
 def stop_head(c: Context, flags: Flags) -> None:
     """Stop this cluster's container on the head."""
-    perform(c, "cluster.stop-head", plans.stop_head, flags)
+    perform(c, "cluster.stop-head", flags)
 
 
 @flagged(*ACTING, "force")
 def stop(c: Context, flags: Flags) -> None:
     """Stop this cluster's containers: the workers', then the head's."""
-    perform(c, "cluster.stop", plans.stop, flags)
+    perform(c, "cluster.stop", flags)
 
 
 @flagged("json", "port")
@@ -117,7 +116,9 @@ def history(c: Context, flags: Flags) -> None:
 
     From the audit on the head: a line for each task that acted, also for one that was cut off.
     """
-    perform(c, "cluster.history", lambda scope: plans.history(scope, flags.lines), flags, show_history)
+    from deploy import plans
+
+    perform(c, "cluster.history", flags, planner=lambda scope: plans.history(scope, flags.lines), show=show_history)
 
 
 @flagged("only", "yes", "json")

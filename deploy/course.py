@@ -92,7 +92,7 @@ class Course:
 @contextmanager
 def ended(course: Course) -> Iterator[None]:
     """Turn whatever breaks off a task into its exit code."""
-    from deploy.terminal import heed_no_more, on_signals
+    from deploy.signals import ENDING, heed_no_more, on_signals
 
     try:
         with (
@@ -102,7 +102,7 @@ def ended(course: Course) -> Iterator[None]:
             yield
     except KeyboardInterrupt as interrupt:
         course.exit = interrupt.exit if isinstance(interrupt, Signalled) else INTERRUPTED
-        heed_no_more(signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+        heed_no_more(*ENDING)
     except BrokenPipeError:  # of stdout: a connection's is a Failure
         course.exit = OUTPUT_GONE
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python trips over it at its end

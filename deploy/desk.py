@@ -52,17 +52,23 @@ def dry(c: Context) -> bool:
 
 
 def perform(
-    c: Context, task: str, planner: Planner, flags: Flags, show: Callable[[Mapping[str, Any]], None] = lambda _: None
+    c: Context,
+    task: str,
+    flags: Flags,
+    *,
+    planner: Planner | None = None,
+    show: Callable[[Mapping[str, Any]], None] = lambda _: None,
 ) -> None:
     """Perform a task's plan, or with `--dry` print it as a script; ends the process where it did not go well.
 
     Args:
         c: Invoke's context.
         task: the task's name, for the report.
-        planner: what makes the plan.
         flags: what the task was told.
+        planner: what makes the plan, where that is not the one of the task's name alone.
         show: prints the facts that were asked for, where they were found and no program reads them.
     """
+    from deploy.plans import PLANNERS
     from deploy.report import Report
 
     report = Report(task, timings=flags.timings)
@@ -70,7 +76,7 @@ def perform(
         try:
             scope = scope_of(flags)
             report.cluster = scope.settings.cluster_name
-            plan = planner(scope)
+            plan = (planner or PLANNERS[task])(scope)
             if dry(c):
                 from deploy.script import script
 
@@ -92,8 +98,7 @@ def perform(
 @contextmanager
 def signals_told(report: Report) -> Iterator[None]:
     """Have Ctrl-C, SIGTERM and SIGHUP be an interruption for the block; its report is written in peace after one."""
-    from deploy.interruption import ENDING
-    from deploy.terminal import heed_no_more, on_signals
+    from deploy.signals import ENDING, heed_no_more, on_signals
 
     def interrupt(_number: int, _frame: object) -> None:
         if not report.interrupted:

@@ -132,7 +132,7 @@ def at_terminal() -> bool:
 def _run(scope: Scope, node: Node, what: Command, course: ExecCourse, out: TextIO) -> None:
     from deploy.desk import first_lines, kind_of_terminal, open_node
     from deploy.engine.attach import new_mark
-    from deploy.terminal import on_signals
+    from deploy.signals import on_signals
 
     mark, terminal = new_mark(), at_terminal() and out.isatty()
     if terminal:  # in a pipe stderr is the program's

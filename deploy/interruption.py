@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import os
 import select
-import signal
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from deploy.errors import Failure
-from deploy.terminal import on_signals
+from deploy.signals import ENDING, on_signals
 
 if TYPE_CHECKING:
     from types import FrameType
@@ -21,7 +20,6 @@ if TYPE_CHECKING:
 GRACE = 2.0  # seconds for the steps that are at work to come to their end
 PATIENCE = 1.0  # seconds for those that were cut off to see it
 STOPPING = "stopping after the current step; press again to abandon"
-ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class Interruption:

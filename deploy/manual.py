@@ -77,8 +77,8 @@ def by_hand(scope: Scope) -> str:
 def _run(scope: Scope, course: ShellCourse, out: TextIO) -> None:
     from deploy.desk import open_host
     from deploy.lates import BY
+    from deploy.signals import on_signals
     from deploy.steps.building import HaveBase
-    from deploy.terminal import on_signals
 
     terminal = at_terminal() and out.isatty()
     with open_host(scope, scope.inventory.head) as host, on_signals(raise_signal, signal.SIGTERM, signal.SIGHUP):

@@ -8,7 +8,6 @@ from typing import Any
 
 from invoke.context import Context
 
-from deploy import plans
 from deploy.desk import perform, say
 from deploy.flags import Flags, flagged
 
@@ -16,7 +15,7 @@ from deploy.flags import Flags, flagged
 @flagged("json", "verbose", "timings", default=True)
 def image(c: Context, flags: Flags) -> None:
     """Create the repository, tag the image, log in and push it."""
-    perform(c, "publish.image", plans.publish_image, flags)
+    perform(c, "publish.image", flags)
 
 
 @flagged("json", "verbose", "timings")
@@ -26,7 +25,7 @@ def repository(c: Context, flags: Flags) -> None:
     Document: `aws ecr create-repository --repository-name <repository-name> --region=<region>`. With REPOSITORY_URI
     there is none to create.
     """
-    perform(c, "publish.repository", plans.publish_repository, flags, show_repository)
+    perform(c, "publish.repository", flags, show=show_repository)
 
 
 @flagged("json", "verbose", "timings")
@@ -35,7 +34,7 @@ def tag(c: Context, flags: Flags) -> None:
 
     Document: `docker tag <app-tag> <repository-uri>`.
     """
-    perform(c, "publish.tag", plans.publish_tag, flags)
+    perform(c, "publish.tag", flags)
 
 
 @flagged("json", "verbose", "timings")
@@ -44,7 +43,7 @@ def login(c: Context, flags: Flags) -> None:
 
     Document: `eval $(aws ecr get-login --region <region>)`. No later task needs it: each gets a login of its own.
     """
-    perform(c, "publish.login", plans.publish_login, flags, show_login)
+    perform(c, "publish.login", flags, show=show_login)
 
 
 @flagged("json", "verbose", "timings")
@@ -53,7 +52,7 @@ def push(c: Context, flags: Flags) -> None:
 
     Document: `docker push <repository-uri>`.
     """
-    perform(c, "publish.push", plans.publish_push, flags)
+    perform(c, "publish.push", flags)
 
 
 def show_repository(facts: Mapping[str, Any]) -> None:

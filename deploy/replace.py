@@ -36,7 +36,7 @@ def start_replacing(c: Context, flags: Flags) -> None:
             tell(report, flags)
             return
     going = frozenset(outcome.node.name for outcome in others)
-    perform(c, "cluster.start", lambda scope: _make_room(scope, going).then(plans.start(scope)), flags)
+    perform(c, "cluster.start", flags, planner=lambda scope: _make_room(scope, going).then(plans.start(scope)))
 
 
 def _others(scope: Scope, report: Report) -> list[Outcome]:

@@ -9,12 +9,13 @@ import signal
 import termios
 import threading
 import tty
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from deploy.engine.attach import Size
 from deploy.errors import Failure
+from deploy.signals import on_signals
 
 if TYPE_CHECKING:
     from deploy.engine.attach import Program
@@ -40,24 +41,6 @@ def raw(terminal: int) -> Iterator[None]:
     finally:
         with contextlib.suppress(termios.error):  # it may be gone
             termios.tcsetattr(terminal, termios.TCSANOW, before)
-
-
-@contextmanager
-def on_signals(handler: Callable[[int, Any], object], *numbers: int) -> Iterator[None]:
-    """Handle signals for the block, but for those that whoever started us has us ignore, as nohup does."""
-    heard = [number for number in numbers if signal.getsignal(number) is not signal.SIG_IGN]
-    before = {number: signal.signal(number, handler) for number in heard}
-    try:
-        yield
-    finally:
-        for number, handled in before.items():
-            signal.signal(number, handled)
-
-
-def heed_no_more(*numbers: int) -> None:
-    """Ignore signals from now on: what was interrupted ends by its own exit code, however often it is asked to."""
-    for number in numbers:
-        signal.signal(number, signal.SIG_IGN)
 
 
 @contextmanager

@@ -12,7 +12,7 @@ import pytest
 from deploy.course import Course, Signalled, ended, raise_signal
 from deploy.errors import Failure, Mistake
 from deploy.passing import arguments_after_dashes, writer
-from deploy.terminal import on_signals
+from deploy.signals import on_signals
 
 
 @pytest.mark.parametrize(

@@ -20,6 +20,7 @@ from deploy.hosts import LocalHost, SshHost
 from deploy.interruption import STOPPING, Interruption, heard
 from deploy.report import Report
 from deploy.run import Run
+from deploy.signals import ENDING
 
 from .fakes import scope
 
@@ -75,7 +76,7 @@ def listening(noted: Noted) -> Iterator[Interruption]:
         yield made
 
 
-@pytest.mark.parametrize("number", interruption.ENDING, ids=lambda number: number.name)
+@pytest.mark.parametrize("number", ENDING, ids=lambda number: number.name)
 def test_the_first_signal_halts_the_run_and_says_so(number: int, listening: Interruption, noted: Noted) -> None:
     assert listening.signals == 0
     os.kill(os.getpid(), number)
@@ -160,7 +161,7 @@ def interrupted_course() -> int:
 
 
 @pytest.mark.parametrize("interrupted", [interrupted_report, interrupted_course])
-@pytest.mark.parametrize("number", interruption.ENDING, ids=lambda number: number.name)
+@pytest.mark.parametrize("number", ENDING, ids=lambda number: number.name)
 def test_a_signal_after_the_end_of_what_was_interrupted_changes_no_exit_code(
     interrupted: Callable[[], int], number: signal.Signals
 ) -> None:

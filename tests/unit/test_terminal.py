@@ -19,7 +19,8 @@ import pytest
 from deploy.course import Signalled, raise_signal
 from deploy.engine.attach import Program, Size
 from deploy.errors import Failure
-from deploy.terminal import fed, on_signals, raw, size_of
+from deploy.signals import on_signals
+from deploy.terminal import fed, raw, size_of
 
 SOON = 5.0  # seconds
 
