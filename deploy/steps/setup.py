@@ -12,6 +12,8 @@ from deploy.systems import CLIENT, ENGINE, OS_RELEASE, Packages, install_shell, 
 from deploy.timings import Phase
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from deploy.site import Site
 
 INSTALL_DEADLINE = 600  # seconds for a download and its unpacking
@@ -68,15 +70,25 @@ def install(site: Site, packages: Packages, package: str) -> None:
     if packages.holder and (holder := site.run("sh", "-c", packages.holder, root=True).strip()):
         site.say(f"waiting for the package manager's lock, held by pid {holder}")
     try:
-        if packages.refresh:
-            if site.ask(*line, root=True, timeout=INSTALL_DEADLINE, live=True, outlives=True):
-                return
-            site.run(*packages.refresh, root=True, timeout=INSTALL_DEADLINE, live=True, outlives=True)
+        manage(site, packages, line)
+    except Failure as failure:
+        # What somebody else's lock stopped is not helped by new lists, and would wait as long again.
+        if not packages.refresh or failure.code != packages.failed:
+            raise
+        manage(site, packages, packages.refresh)
+        manage(site, packages, line)
+
+
+def manage(site: Site, packages: Packages, line: Sequence[str]) -> None:
+    """Have the package manager do something; where it fails, its code says whose failure it is."""
+    try:
         site.run(*line, root=True, timeout=INSTALL_DEADLINE, live=True, outlives=True)
     except Failure as failure:
         if failure.code != "COMMAND_FAILED":
             raise
-        raise Failure(packages.code(failure.error), failure.error, "Mend it on the node") from failure
+        code = packages.code(failure.error)
+        cure = "Mend it on the node" if code == packages.failed else "Let the other package manager end, or end it"
+        raise Failure(code, failure.error, cure) from failure
 
 
 @dataclass(frozen=True)

@@ -469,6 +469,15 @@ def pull_of(size: int, free: int, *there: Weight) -> tuple[Pull, FakeSite]:
     return Pull(IMAGE, weight=weight), one
 
 
+def test_a_lock_of_another_package_manager_is_waited_for_once() -> None:
+    one = site()
+    without_docker(one)
+    one.answers["env"] = command_failed("E: Could not get lock /var/lib/dpkg")
+    assert failed(InstallDocker(), one).startswith("APT_LOCKED")
+    assert one.commands[-1] == f"{APT} install docker.io"
+    assert len([line for line in one.commands if line.startswith(APT)]) == 1
+
+
 SHARED: dict[str, tuple[Weight, Weight, int]] = {
     "all of it": (Weight(9, ("a", "b"), (4, 5)), Weight(9, ("a", "b")), 9),
     "its lower part": (Weight(9, ("a", "b"), (4, 5)), Weight(70, ("a", "c")), 4),
