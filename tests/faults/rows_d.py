@@ -205,7 +205,7 @@ def hardening_refused(bench: Bench) -> Fault:
         worker.run("service", "docker", "stop")
         worker.start_engine()
         done = yield
-        assert bench.container(worker) not in worker.containers(), done.err
+        assert bench.container(worker) not in worker.containers(running=True)
     finally:
         worker.run("rm", profile, "/etc/docker/daemon.json")
         worker.run("service", "docker", "stop")
