@@ -57,7 +57,9 @@ Eight oracles judge each row, by an observer that asks each host's engine itself
 - O2: containers, images, files and known_hosts that are none of ours are as they were.
 - O3: exit code and report equal the truth.
 - O4: after healing, one run reaches the wanted state, and a second changes nothing.
-- O5: no planted secret shows in argv, an environment, output, inspection or on a node's disk.
+- O5: no planted secret shows in argv, an environment, output, a log, inspection or on a node's disk. Six are planted on
+  benches A and B: the AWS key and session, the registry's token, git's, Ray's, and the passphrase of the SSH key. Each
+  search first finds a canary at each of these places.
 - O6: the message has code, cause and next action, and there is no traceback.
 - O7: healthy nodes come out as without the fault.
 - O8: no process, file, lock or half-made container of ours is left.
