@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from tests.hosts.observer import Done, PracticeHost, Sandbox
+from tests.hosts.observer import TOP, Done, PracticeHost, Sandbox
 
 Invoke = Callable[..., Done]
 HEAD, WORKER = "raydock-sandbox-head", "raydock-sandbox-worker"
@@ -128,9 +128,15 @@ def test_another_setting_is_no_reason_to_end_what_runs(invoke: Invoke, running: 
 # ---- programs
 
 
-def test_a_program_runs_on_every_host(invoke: Invoke, running: Sandbox) -> None:  # noqa: ARG001
-    ran = invoke("job.run", "examples/where.py")
-    assert ran.out.splitlines()[-2:] == ["nodes: 3", "hosts: head worker-1 worker-2"]
+EXAMPLES = sorted((TOP / "examples").glob("*.py"))
+# Enough for every host to have some.
+GIVEN = {"pi.py": ("12000000",)}
+
+
+@pytest.mark.parametrize("example", EXAMPLES, ids=lambda path: path.name)
+def test_every_example_runs_on_every_host(invoke: Invoke, running: Sandbox, example: Path) -> None:
+    ran = invoke("job.run", example, "--", *GIVEN.get(example.name, ()))
+    assert set(re.findall(r"\b(?:head|worker-\d)\b", ran.out)) == {host.name for host in running}
 
 
 def test_a_program_gets_its_arguments_and_gives_its_output_and_its_code(
