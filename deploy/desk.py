@@ -261,6 +261,13 @@ class Head:
         note(self.host, self.settings.cluster_name, task)
 
 
+def note_begun(scope: Scope, host: Host, task: str) -> None:
+    """Have the audit on the head say that a task acts now, whatever node it acts on; where it cannot, that is told."""
+    from deploy.run import note
+
+    note(host.peer(scope.inventory.head), scope.settings.cluster_name, task)
+
+
 @contextmanager
 def open_head(c: Context) -> Iterator[Head]:  # noqa: ARG001 - every task has one
     """Give the head of the running cluster: `HEAD_NOT_RUNNING` where there is none, `DIALECT_TOO_OLD` below Ray 2.0."""

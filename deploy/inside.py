@@ -130,7 +130,7 @@ def at_terminal() -> bool:
 
 
 def _run(scope: Scope, node: Node, what: Command, course: ExecCourse, out: TextIO) -> None:
-    from deploy.desk import first_lines, kind_of_terminal, open_node
+    from deploy.desk import first_lines, kind_of_terminal, note_begun, open_node
     from deploy.engine.attach import new_mark
     from deploy.signals import on_signals
 
@@ -139,6 +139,7 @@ def _run(scope: Scope, node: Node, what: Command, course: ExecCourse, out: TextI
         first_lines(scope)
     with open_node(scope, node) as host, on_signals(raise_signal, signal.SIGTERM, signal.SIGHUP):
         try:
+            note_begun(scope, host, course.task)
             size = size_of_terminal() if terminal else None
             started = host.docker.attach(
                 course.container, what.argv, mark, size=size, kind=kind_of_terminal(), on_silence=lambda: check(host)

@@ -75,7 +75,7 @@ def by_hand(scope: Scope) -> str:
 
 
 def _run(scope: Scope, course: ShellCourse, out: TextIO) -> None:
-    from deploy.desk import open_host
+    from deploy.desk import note_begun, open_host
     from deploy.lates import BY
     from deploy.signals import on_signals
     from deploy.steps.building import HaveBase
@@ -86,6 +86,7 @@ def _run(scope: Scope, course: ShellCourse, out: TextIO) -> None:
         if not base.done(host):
             base.apply(host)
         labels = {MANUAL_LABEL: scope.settings.cluster_name, BY_LABEL: host.value(BY)}
+        note_begun(scope, host, course.task)
         made = host.docker.new_container(scope.settings.base_image, SHELL.argv, labels, terminal=terminal)
         course.container, course.changed = made[:12], True
         size = size_of_terminal() if terminal else None
