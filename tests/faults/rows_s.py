@@ -57,14 +57,13 @@ def sshd_with(host: FaultyHost, *lines: str) -> Iterator[None]:
 @contextmanager
 def elsewhere(host: FaultyHost, *argv: str) -> Iterator[None]:
     """Have another program answer where a host's sshd did."""
-    host.box.exec_run(list(argv), detach=True)
-    name = shlex.quote(argv[-1][:40])
+    process = host.shell(f"setsid {shlex.join(argv)} >/dev/null 2>&1 </dev/null & echo $!").strip()
     try:
         with host.rule("PREROUTING", "-t", "nat", "-p", "tcp", "--dport", "22", "-j", "REDIRECT", "--to-ports", "2222"):
             time.sleep(1)
             yield
     finally:
-        host.attempt("pkill", "-f", name)
+        host.run("kill", "--", f"-{process}")
 
 
 @contextmanager
