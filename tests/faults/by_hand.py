@@ -21,13 +21,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import docker
-
 from tests.faults.bench import Bench, FaultyHost, Sight, stub_bench
 from tests.faults.catalogue import rows
 from tests.faults.judge import RECORDS, SLACK, commit
 from tests.faults.row import Row
-from tests.hosts.observer import TOP, Sandbox, operator
+from tests.faults.score import sandbox, with_part
+from tests.hosts.observer import TOP, operator
 
 FILE = RECORDS / "by-hand.json"
 LONGEST = 180  # seconds, after which it is taken for one that never ends
@@ -165,6 +164,7 @@ def main() -> int:
     """Have the lines meet the faults, and write what came of it."""
     parser = argparse.ArgumentParser(prog="python -m tests.faults.by_hand", description=__doc__)
     parser.add_argument("--rows", nargs="+", choices=MET, default=list(MET))
+    with_part(parser)
     asked = parser.parse_args()
     if not shutil.which("parallel-ssh"):
         print("parallel-ssh is not installed here: apt-get install pssh", file=sys.stderr)
@@ -172,7 +172,7 @@ def main() -> int:
     found = []
     with (
         tempfile.TemporaryDirectory() as folder,
-        stub_bench(Sandbox.of(docker.from_env(version="auto")), Path(folder)) as bench,
+        stub_bench(sandbox(asked.part), Path(folder)) as bench,
     ):
         bench.invoke("cluster.stop", exit=0)
         hand = ByHand(bench)
