@@ -50,11 +50,12 @@ def agent(folder: Path, hosts: Iterable[PracticeHost]) -> Iterator[tuple[Path, P
     subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", PLANTED[PASSPHRASE], "-f", key], check=True)
     secret.write_text(PLANTED[PASSPHRASE] + "\n")
     ask = script(folder / "ask", f"cat {secret}")
-    public, known = key.with_suffix(".pub").read_text().strip(), "/home/ubuntu/.ssh/authorized_keys"
+    # A host writes its first file of keys anew at each start.
+    public, known = key.with_suffix(".pub").read_text().strip(), "/home/ubuntu/.ssh/authorized_keys2"
     with ExitStack() as end:
         for host in hosts:
-            host.shell(f"cp -a {known} /root/known && echo '{public}' >>{known}")
-            end.callback(host.shell, f"cp -a /root/known {known} && rm /root/known")
+            host.shell(f"echo '{public}' >{known}")
+            end.callback(host.run, "rm", known)
         running = end.enter_context(subprocess.Popen(["ssh-agent", "-D", "-a", place], stdout=subprocess.DEVNULL))
         end.callback(running.terminate)
         while not place.exists():

@@ -172,7 +172,7 @@ def link_dies(bench: Bench) -> Fault:
 
 @row("S7", "a node that does not know our key", code="SSH_AUTH_REFUSED", exit=6, within=8)
 def key_refused(bench: Bench) -> Fault:
-    with bench.worker.file("/home/ubuntu/.ssh/authorized_keys", ""):
+    with sshd_with(bench.worker, "AuthorizedKeysFile none"):
         done = yield
     assert "refuses ubuntu with" in done.node(bench.worker.node)["error"]
     assert "authorized_keys" in done.err
