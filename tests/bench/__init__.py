@@ -1,0 +1,1 @@
+"""What Raydock costs beside its peers: `script/bench`."""
