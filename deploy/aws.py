@@ -71,6 +71,9 @@ def ecr_client(settings: Settings, waiting: Waiting = Waiting()) -> Any:  # noqa
     named: dict[str, Any] = {
         SESSION_KEYS[key]: value.reveal() for key, value in settings.aws.items() if key in SESSION_KEYS
     }
+    if not named.keys() & {"aws_access_key_id", "aws_secret_access_key"}:
+        # Of a login that is no more; boto3 would sign with it, and without a key.
+        named.pop("aws_session_token", None)
     endpoint = settings.aws.get("AWS_ENDPOINT_URL_ECR") or settings.aws.get("AWS_ENDPOINT_URL")
     region = settings.region or next(
         (settings.aws[key].reveal() for key in ("AWS_REGION", "AWS_DEFAULT_REGION") if key in settings.aws),

@@ -183,7 +183,7 @@ class HostGroup(Group):  # type: ignore[misc]  # Fabric has no types
             if failure is missing and not self._run.halted:
                 outcome.fail(failure, "connect")
             else:
-                self._fail(doing, failure)
+                self._fail(doing, self._run.judged(failure))
         finally:
             doing.through = True
             self._run.watch.ends(chain.node)

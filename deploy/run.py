@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from deploy.progress import Watch
 
 GATE_DEADLINE = 1800  # seconds that a worker waits for the head to come to what both need
+SILENT = frozenset({"DOCKER_TIMEOUT", "SSH_STALLED", "SSH_TIMEOUT", "PULL_FAILED"})  # where nobody answered in time
 LOOK = 0.2  # seconds between two looks at whether the run is halted
 
 
@@ -211,10 +212,20 @@ class Run:
 
     def check(self) -> None:
         """See that the next step may begin; raise why not."""
-        if self._lock_of_cluster and (lost := self._lock_of_cluster.lost()):
-            self.halt(lost)
+        self._see_lock()
         if self.halted:
             raise self.halted
+
+    def _see_lock(self) -> Failure | None:
+        """Give why the lock is lost, if it is; then no further step begins."""
+        lost = self._lock_of_cluster.lost() if self._lock_of_cluster else None
+        if lost:
+            self.halt(lost)
+        return lost
+
+    def judged(self, failure: Failure) -> Failure:
+        """Give what a failure came of: who was paused until the lock was gone takes that for a node's silence."""
+        return (self._see_lock() if failure.code in SILENT else None) or failure
 
     def halt(self, why: Failure) -> None:
         """Have no further step begin on any node: a chain with steps left fails with `why`. The first reason stays."""

@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Iterator
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -64,6 +65,19 @@ def ecr_of(server: AwsProxy, operator: Operator, **values: Any) -> Ecr:
     told = {key: Secret(value) for key, value in keys.items()}
     given = settings(**{"region": "eu-west-1", "repository_name": "my-app", "aws": told, **values})
     return Ecr(given, Waiting(operator.say, operator.pause))
+
+
+def test_a_session_without_a_key_is_no_login(
+    operator: Operator, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    for name in ("AWS_SHARED_CREDENTIALS_FILE", "AWS_CONFIG_FILE"):
+        monkeypatch.setenv(name, str(tmp_path / "none"))
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    told = {"AWS_SESSION_TOKEN": Secret("of-a-login-that-is-no-more")}
+    given = settings(region="eu-west-1", repository_name="my-app", aws=told)
+    with pytest.raises(Failure) as caught:
+        Ecr(given, Waiting(operator.say, operator.pause)).uri()
+    assert caught.value.code == "AWS_NO_CREDS"
 
 
 @pytest.mark.parametrize("busy", [throttled, broken], ids=["too many calls", "at fault itself"])

@@ -7,7 +7,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -314,6 +314,35 @@ def test_a_failure_before_the_line_is_cut_stays_what_it_is() -> None:
 
     HostGroup(run).perform(plan({head: (FINE,), one: (Do(halted, "start it"),)}))
     assert errors(run)["one"] == "no space left"
+
+
+class Taken:
+    """A lock that is gone once somebody was paused."""
+
+    gone = False
+
+    def lost(self) -> Failure | None:
+        return Failure("LOCK_LOST", "somebody else may act") if self.gone else None
+
+    def release(self, last_word: str) -> None:
+        """Nothing is left to let go."""
+
+
+@pytest.mark.parametrize(("said", "told"), [("DOCKER_TIMEOUT", "LOCK_LOST"), ("DISK_FULL", "DISK_FULL")])
+def test_who_was_paused_until_the_lock_was_gone_blames_no_node_for_silence(said: str, told: str) -> None:
+    run, _ = run_of("one")
+    head, one = run.scope.inventory.nodes
+    lock = Taken()
+    run._lock_of_cluster = cast("Any", lock)
+
+    def paused(_: Any) -> None:
+        lock.gone = True
+        raise Failure(said, "no answer in 10 s")
+
+    HostGroup(run).perform(plan({head: (FINE,), one: (Do(paused),)}))
+    problem = run.outcome(one).problem
+    assert problem
+    assert problem.code == told
 
 
 def test_nobody_waits_for_a_step_that_does_not_end_once_the_run_is_left() -> None:
