@@ -25,6 +25,7 @@ from tests.faults.oracles import remains
 from tests.faults.score import Score, sandbox, with_part
 from tests.hosts.observer import INVOKE, NO_ENGINE, TOP, operator
 
+AT_MOST = ("timeout", "5")  # seconds; another fault may have the engine hang
 LONGEST = 240  # seconds that a task may take with whatever faults
 TASKS = ("cluster.start", "cluster.start", "cluster.start", "cluster.stop", "cluster.setup", "cluster.status")
 BENCHES = {"A": real_bench, "B": stub_bench}
@@ -33,14 +34,14 @@ BENCHES = {"A": real_bench, "B": stub_bench}
 @contextmanager
 def killed_container(bench: Bench, host: FaultyHost) -> Iterator[None]:
     """Have the cluster's container of a host killed, if it is there."""
-    host.attempt("docker", "kill", bench.container(host))
+    host.attempt(*AT_MOST, "docker", "kill", bench.container(host))
     yield
 
 
 @contextmanager
 def removed_container(bench: Bench, host: FaultyHost) -> Iterator[None]:
     """Have the cluster's container of a host gone, whatever it was doing."""
-    host.attempt("docker", "rm", "-f", bench.container(host))
+    host.attempt(*AT_MOST, "docker", "rm", "-f", bench.container(host))
     yield
 
 
