@@ -379,7 +379,7 @@ def test_the_key_exchange_is_strict_and_no_agent_is_forwarded(
             HEAD=f"ubuntu@{head.address}:2299", WORKERS_FILE=None, SSH_KNOWN_HOSTS=known_hosts, SSH_KEY=key
         )
         # It serves one connection, and tells all of it.
-        head.shell(f"/usr/sbin/sshd -d -p 2299 -E {log} -o LogLevel=DEBUG3 >/dev/null 2>&1 </dev/null & sleep 0.5")
+        head.shell(f"/usr/sbin/sshd -ddd -p 2299 -E {log} >/dev/null 2>&1 </dev/null & sleep 0.5")
         invoke("cluster.history", env={"ENVIRONMENT": name, "HOME": str(tmp_path), "SSH_AUTH_SOCK": str(place)})
     said = head.run("cat", log)
     head.run("rm", log)
