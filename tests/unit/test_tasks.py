@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ast
+import inspect
 import json
 import re
 import shutil
@@ -9,6 +11,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -16,9 +19,10 @@ from invoke.program import Program
 from invoke.tasks import Task
 
 import tasks
-from deploy import desk
+from deploy import build, cluster, desk, publish
 from deploy.errors import Failure
 from deploy.hints import AFTER
+from deploy.plans import PLANNERS
 from tests.schema import checked
 
 from .fakes import TOP
@@ -112,6 +116,13 @@ import sys
 from invoke.program import Program
 for words in (["--list"], ["--help", "cluster.start"], ["--help", "build"]):
     Program().run(["invoke", *words], exit=False)
+print("loaded:", sorted({set(HEAVY) | {"deploy.plans"}!r} & set(sys.modules)))
+"""
+# What a plan is printed without: whatever contacts anybody.
+LOADED_DRY = f"""\
+import sys
+from invoke.program import Program
+Program().run(["invoke", "--dry", "cluster.start"], exit=False)
 print("loaded:", sorted({set(HEAVY)!r} & set(sys.modules)))
 """
 
@@ -132,6 +143,28 @@ def test_the_list_and_the_help_load_nothing_heavy_and_no_settings(copy: Path, tm
     assert done.stdout.endswith("loaded: []\n")
     assert "cluster.start-workers" in done.stdout
     assert "--image" in done.stdout
+
+
+def test_a_dry_run_loads_the_settings_and_nothing_else_that_is_heavy(copy: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", LOADED_DRY],
+        cwd=copy,
+        env={"PATH": "/usr/bin:/bin"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.splitlines()[-1] == "loaded: ['dotenv', 'pydantic']"
+
+
+@pytest.mark.parametrize("module", [build, cluster, publish], ids=lambda module: module.__name__)
+def test_a_task_performs_the_plan_that_has_its_name(module: ModuleType) -> None:
+    tree = ast.parse(inspect.getsource(module))
+    calls = [call for call in ast.walk(tree) if isinstance(call, ast.Call) and ast.unparse(call.func) == "perform"]
+    named = [ast.literal_eval(call.args[1]) for call in calls if "planner" not in {word.arg for word in call.keywords}]
+    assert named
+    assert set(named) <= set(PLANNERS) & set(NAMES)
+    assert len(named) == len(set(named))
 
 
 # --- dry runs --------------------------------------------------------------------------------------------------
