@@ -32,7 +32,8 @@ if TYPE_CHECKING:
     from deploy.progress import Watch
 
 GATE_DEADLINE = 1800  # seconds that a worker waits for the head to come to what both need
-SILENT = frozenset({"DOCKER_TIMEOUT", "SSH_STALLED", "SSH_TIMEOUT", "PULL_FAILED"})  # where nobody answered in time
+# What is told where nobody answered in time, a pull among it.
+SILENT = frozenset({"DOCKER_TIMEOUT", "SSH_STALLED", "SSH_TIMEOUT", "PULL_FAILED"})
 LOOK = 0.2  # seconds between two looks at whether the run is halted
 
 

@@ -36,22 +36,25 @@ def secrets(rows_hosts: Sandbox, tmp_path_factory: pytest.TempPathFactory) -> It
         yield made
 
 
+def having(secrets: Planted, bench: Bench) -> Bench:
+    """Have the secrets be a bench's, and see that each would be found wherever it is looked for."""
+    bench.plant(secrets)
+    find_canaries(bench)
+    return bench
+
+
 @pytest.fixture(scope="session")
 def bench_a(rows_hosts: Sandbox, secrets: Planted, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
     """The practice hosts with Ray, and decoys on them."""
     with real_bench(rows_hosts, tmp_path_factory.mktemp("bench-a")) as made:
-        made.plant(secrets)
-        find_canaries(made)
-        yield made
+        yield having(secrets, made)
 
 
 @pytest.fixture(scope="session")
 def bench_b(rows_hosts: Sandbox, secrets: Planted, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
     """The practice hosts with a stub of Ray."""
     with stub_bench(rows_hosts, tmp_path_factory.mktemp("bench-b")) as made:
-        made.plant(secrets)
-        find_canaries(made)
-        yield made
+        yield having(secrets, made)
 
 
 @pytest.fixture

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import signal
 import subprocess
 import time
@@ -44,6 +45,8 @@ def box(client: DockerClient) -> Iterator[object]:
     )
     yield made
     made.remove(force=True)
+    # The head's folder, with the audit.
+    shutil.rmtree("/var/lib/raydock/inside-test", ignore_errors=True)
 
 
 @contextmanager
