@@ -15,7 +15,8 @@ import ray
 TASKS_PER_CPU = 4
 
 
-@ray.remote
+# Else Ray fills one host before it takes the next.
+@ray.remote(scheduling_strategy="SPREAD")
 def throw(darts: int, seed: int) -> tuple[str, int]:
     """Throw darts at a square; give this host and how many landed in the quarter of a circle."""
     dice = random.Random(seed)  # noqa: S311 - darts, not secrets
