@@ -1,0 +1,93 @@
+"""Ray's own launcher on the practice hosts, by its local provider, with the image that ours runs."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import time
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from string import Template
+from typing import Any
+
+from deploy.practice.files import KEY
+from tests.bench.three_hosts import seen
+from tests.hosts.observer import PracticeHost, Sandbox
+
+TEMPLATE = Path(__file__).with_name("peers") / "ray_up.yaml"
+IMAGE = "raydock-bench-ray-up"
+CONTAINER = "ray-bench"
+LIMIT = 180  # seconds after which it is taken for one that never gets there
+# What it copies its files with, and reaches the workers by from within the head's container.
+WANTED = ("openssh-client", "rsync")
+INSTALL = "apt-get update -q && apt-get install -qy --no-install-recommends"
+
+
+@dataclass(frozen=True)
+class RayUp:
+    """The launcher, with what it finds on the hosts."""
+
+    python: Path
+    sandbox: Sandbox
+    folder: Path
+
+    @classmethod
+    def prepared(cls, python: Path, sandbox: Sandbox, shown: Mapping[str, Any], folder: Path) -> RayUp:
+        """Have what it wants here, on the hosts and in the image; `shown` is a container of ours, as inspected."""
+        made = cls(python, sandbox, folder)
+        if not shutil.which("rsync"):
+            subprocess.run(["bash", "-c", f"{INSTALL} rsync"], check=True, capture_output=True)
+        with ThreadPoolExecutor(len(sandbox.hosts)) as pool:
+            list(pool.map(lambda host: prepare(host, shown["Config"]["Image"]), sandbox))
+        cpus = next(word for word in shown["Config"]["Cmd"] if word.startswith("--num-cpus="))
+        values = {
+            "head": sandbox.head.address,
+            "workers": ", ".join(host.address for host in sandbox.workers),
+            "key": KEY,
+            "image": IMAGE,
+            "container": CONTAINER,
+            "shm_size": shown["HostConfig"]["ShmSize"],
+            "num_cpus": cpus.partition("=")[2],
+        }
+        # What is none of ours stays, for the launcher's own shell.
+        made.config.write_text(Template(TEMPLATE.read_text()).safe_substitute(values))
+        return made
+
+    @property
+    def config(self) -> Path:
+        """What it is told."""
+        return self.folder / "ray_up.yaml"
+
+    def seconds(self) -> float:
+        """Give how long it takes until Ray has every node alive; the whole limit where it never gets there."""
+        line = [str(self.python.with_name("ray")), "up", "--yes", "--no-config-cache", str(self.config)]
+        env = {**os.environ, "RAY_TMPDIR": str(self.folder), "RAY_USAGE_STATS_ENABLED": "0"}
+        try:
+            with seen(self.sandbox.head, None) as moment, (self.folder / "ray_up.log").open("w") as log:
+                begun = time.monotonic()
+                with subprocess.Popen(line, env=env, stdin=subprocess.DEVNULL, stdout=log, stderr=log) as process:
+                    try:
+                        return moment.result(LIMIT) - begun
+                    except TimeoutError:
+                        return float(LIMIT)
+                    finally:
+                        process.kill()
+        finally:
+            self.clear()
+
+    def clear(self) -> None:
+        """Take away what it left: containers, its files on the hosts, and what it remembers of them here."""
+        self.sandbox.clear()
+        for host in self.sandbox:
+            host.run("rm", "-rf", "/tmp/ray_tmp_mount")  # noqa: S108 - its own folder there
+        shutil.rmtree(self.folder / "ray", ignore_errors=True)
+
+
+def prepare(host: PracticeHost, image: str) -> None:
+    """Have on a host what the launcher wants there, and the image with what it wants in it."""
+    host.shell(f"command -v rsync || {{ {INSTALL} rsync; }}")
+    lines = f"FROM {image}\\nRUN {INSTALL} {' '.join(WANTED)}\\n"
+    host.shell(f"docker image inspect {IMAGE} || printf '{lines}' | docker build -q -t {IMAGE} -")
