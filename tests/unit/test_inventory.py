@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import time
 from pathlib import Path
 
 import pytest
@@ -14,6 +13,8 @@ from deploy.errors import Mistake, Problem
 from deploy.hostfile import parse_workers, read_workers
 from deploy.inventory import Inventory, Node, Options, inventory, parse_head
 from deploy.sizes import parse_size
+
+from .pace import within_seconds
 
 
 def problems(text: str) -> list[str]:
@@ -328,17 +329,14 @@ def test_nothing_named_never_means_all(names: str | list[str]) -> None:
 
 def test_ten_thousand_lines_take_less_than_a_second() -> None:
     text = "\n".join(f"ubuntu@node-{number}.example.com:22  #: num_workers=8 gpus=all" for number in range(10_000))
-    begun = time.process_time()
-    assert len(parse_workers(text, "w")) == 10_000
-    assert time.process_time() - begun < 1
+    with within_seconds(1):
+        assert len(parse_workers(text, "w")) == 10_000
 
 
 def test_a_line_of_ten_megabytes_is_refused_at_once(tmp_path: Path) -> None:
     (tmp_path / "w").write_bytes(b"a" * 10_000_000)
-    begun = time.process_time()
-    with pytest.raises(Mistake, match="longer than 4096 characters"):
+    with within_seconds(1), pytest.raises(Mistake, match="longer than 4096 characters"):
         read_workers(tmp_path / "w")
-    assert time.process_time() - begun < 1
 
 
 MANY = {
@@ -353,18 +351,17 @@ def test_of_a_file_that_is_no_list_of_hosts_the_first_thousand_mistakes_are_told
     case: str,
 ) -> None:
     text = "\n".join(map(MANY[case], range(12_000)))
-    begun = time.process_time()
-    told = problems(text)
-    assert time.process_time() - begun < 1
+    with within_seconds(1):
+        told = problems(text)
     assert len(told) == 1001
     assert told[-1].endswith(": and more: these are the first 1000 mistakes")
 
 
 @pytest.mark.parametrize("text", ["a\n" * 12_001, "\n" * 10_000_000], ids=["hosts", "nothing"])
 def test_more_lines_than_anybody_has_hosts_are_refused_at_once(text: str) -> None:
-    begun = time.process_time()
-    assert problems(text) == ["workers.txt: has more than 12000 lines. List one host a line, as in: ubuntu@10.0.0.7"]
-    assert time.process_time() - begun < 1
+    with within_seconds(1):
+        told = problems(text)
+    assert told == ["workers.txt: has more than 12000 lines. List one host a line, as in: ubuntu@10.0.0.7"]
 
 
 # What people type, and what they should not: pieces of good lines, and of bad ones.

@@ -6,13 +6,14 @@ import base64
 import hashlib
 import hmac
 import struct
-import time
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from deploy.known_hosts import KEY_PARTS, Kind, KnownHosts, Verdict, entry, fingerprint
+
+from .pace import within_seconds
 
 
 def key(key_type: str, *parts: bytes) -> bytes:
@@ -208,8 +209,7 @@ def test_no_text_breaks_it_and_nothing_but_the_key_itself_is_trusted(text: str, 
 def test_a_thousand_hosts_are_judged_in_no_time() -> None:
     hosts = [f"10.0.{number // 250}.{number % 250}" for number in range(1000)]
     known = KnownHosts.parse("".join(entry(host, 2222, "ssh-ed25519", ED) for host in hosts), "known_hosts")
-    begun = time.process_time()
-    for host in hosts[:100]:
-        assert known.algorithms(host, 2222) == USUAL
-        assert known.verdict(host, 2222, ED).kind is Kind.TRUSTED
-    assert time.process_time() - begun < 2
+    with within_seconds(2):
+        for host in hosts[:100]:
+            assert known.algorithms(host, 2222) == USUAL
+            assert known.verdict(host, 2222, ED).kind is Kind.TRUSTED

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -17,6 +16,8 @@ from deploy.errors import Mistake
 from deploy.lists import RAY_ARGUMENTS_OF_OURS
 from deploy.secret import Secret
 from deploy.settings import KEYS, Settings, load, read
+
+from .pace import within_seconds
 
 GOOD: dict[str, tuple[str, object]] = {
     "BASE_IMAGE": ("reg.example.com:5000/ray:1", "reg.example.com:5000/ray:1"),
@@ -406,9 +407,8 @@ def test_of_a_file_of_something_else_the_first_thousand_mistakes_are_told_in_les
     case: str, tmp_path: Path
 ) -> None:
     write(tmp_path, "\n".join(map(MANY[case], range(65_536)))[:65_536])
-    begun = time.process_time()
-    told = mistakes(tmp_path, {})
-    assert time.process_time() - begun < 1
+    with within_seconds(1):
+        told = mistakes(tmp_path, {})
     assert len(told) == 1001
     assert told[-1].endswith(": and more: these are the first 1000 mistakes")
 
@@ -494,9 +494,7 @@ def outcome(root: Path, environ: Mapping[str, str]) -> Settings | Mistake:
 @given(st.one_of(st.text(max_size=80), st.lists(PIECES, max_size=30).map("".join)))
 def test_whatever_is_in_the_file_is_read_or_refused(tmp_path_factory: pytest.TempPathFactory, text: str) -> None:
     root = write(tmp_path_factory.getbasetemp(), text.encode(errors="replace").decode())
-    begun = time.process_time()
     found = outcome(root, {})
-    assert time.process_time() - begun < 1
     if isinstance(found, Mistake):
         assert all(problem.place.startswith(".env") and problem.error.isprintable() for problem in found.problems)
     else:
