@@ -1,4 +1,4 @@
-"""How long something may take, on whatever machine: told in what the machine does meanwhile, never by the clock alone."""
+"""How long something may take, whatever the machine: told in what it does meanwhile, never by the clock alone."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-# Of it, about what one and a half seconds hold on the machines of today: what is slow for a reason of its own takes many.
+# Of it, what about one and a half seconds hold today. What is slow for a reason of its own takes many seconds.
 PIECES = 30
 
 
