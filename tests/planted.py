@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import os
 import subprocess
 import time
@@ -25,6 +26,18 @@ PLANTED = {
     "git's token": TOKEN,
     PASSPHRASE: "canary of a passphrase 91aa",
 }
+
+
+def forms(secret: str) -> tuple[str, ...]:
+    """Give how a secret may be written: as it is, and as base64 has it behind whatever else it encodes."""
+    text = secret.encode()
+    found = [secret]
+    for before in range(3):
+        written = base64.b64encode(bytes(before) + text).decode()
+        # A letter holds six bits: the first may have some of what is before the secret, the last of what is behind it.
+        own = written[-(-before * 8 // 6) : (before + len(text)) * 8 // 6]
+        found += [own, own.replace("+", "-").replace("/", "_")]
+    return tuple(dict.fromkeys(found))
 
 
 @dataclass(frozen=True)

@@ -16,8 +16,9 @@ from deploy.errors import CODES
 from tests.faults.bench import FOLDERS, Bench, FaultyHost, Sight
 from tests.faults.row import Row
 from tests.hosts.observer import Done
+from tests.planted import forms
 
-PACE = 0.02  # seconds between two looks at what runs here
+PACE = 0.01  # seconds from one look at what runs here to the next
 YOUNG = 1.0  # seconds for which a process is looked at: it may become another program
 # What a run has on a node while it lasts.
 REMAINS = re.compile(r"dial-stdio|\bflock\b|\bdd bs=64|apt-get|dpkg|docker (pull|push|build|load|run)")
@@ -145,18 +146,20 @@ def secrets_kept(trial: Trial) -> Iterator[str]:
 
 
 def shown_anywhere(bench: Bench, secrets: Mapping[str, str], said: Mapping[str, str]) -> Iterator[str]:
-    """Tell where secrets show: in what was said, by its place, in the logs of containers, on the nodes' disks."""
-    for what, secret in secrets.items():
-        yield from (f"{what} shows in {place}" for place, text in said.items() if secret in text)
+    """Tell where secrets show, as they are or in base64: in what was said, by its place, in logs, on nodes' disks."""
+    written = {what: forms(secret) for what, secret in secrets.items()}
+    for what, its in written.items():
+        yield from (f"{what} shows in {place}" for place, text in said.items() if any(word in text for word in its))
     # One search for all: each is told by its own.
-    words = [word for secret in secrets.values() for word in ("-e", secret)]
+    words = [word for its in written.values() for one in its for word in ("-e", one)]
 
     def find(host: FaultyHost) -> list[str]:
         return host.attempt("grep", "-raoF", *words, *SEARCHED).out.splitlines() if words else []
 
     for host, found in zip(bench.hosts, bench.at_once(find), strict=True):
-        for what, secret in secrets.items():
-            if places := [line.removesuffix(f":{secret}") for line in found if line.endswith(f":{secret}")]:
+        for what, its in written.items():
+            ends = tuple(f":{word}" for word in its)
+            if places := sorted({line.rpartition(":")[0] for line in found if line.endswith(ends)}):
                 yield f"{what} shows on {host.name} in {places}"
 
 
@@ -216,23 +219,32 @@ class Seen:
 
     argv: list[str] = field(default_factory=list)
     environ: list[str] = field(default_factory=list)
+    looks: int = 0
+    seconds: float = 0.0
+
+    @property
+    def rate(self) -> float:
+        """Looks a second."""
+        return self.looks / self.seconds if self.seconds else 0.0
 
 
 @contextmanager
 def processes() -> Iterator[Seen]:
-    """Gather the command lines and environments of all processes, at fifty looks a second."""
+    """Gather the command lines and environments of all processes, at a hundred looks a second where there is time."""
     young: dict[str, float] = {}
     seen = Seen()
     over = threading.Event()
+    begun = time.monotonic()
 
     def look() -> None:
         while not over.is_set():
             now = time.monotonic()
-            for name in filter(str.isdecimal, os.listdir("/proc")):  # noqa: PTH208 - fifty times a second
+            for name in filter(str.isdecimal, os.listdir("/proc")):  # noqa: PTH208 - a hundred times a second
                 if now - young.setdefault(name, now) < YOUNG:
                     seen.argv.append(command_line(name))
                     seen.environ.append(shown(name, "environ"))
-            over.wait(PACE)
+            seen.looks, seen.seconds = seen.looks + 1, time.monotonic() - begun
+            over.wait(max(0.0, now + PACE - time.monotonic()))
 
     thread = threading.Thread(target=look, daemon=True)
     thread.start()
