@@ -131,7 +131,7 @@ def test_another_setting_is_no_reason_to_end_what_runs(invoke: Invoke, running: 
 # What each is given, and the last line that it prints.
 EXAMPLES = {
     "where.py": ((), "hosts: head worker-1 worker-2"),
-    "pi.py": (("4000000",), r"pi is about 3\.1\d*, by 4000000 darts"),
+    "pi.py": (("400000",), r"pi is about 3\.1\d*, by 400000 darts"),
 }
 
 
