@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from deploy.errors import Failure
 from deploy.output import NOISE, Kept, Lines, Marked, Whole, gather
+from deploy.sessions import ANSWER, run_on
 
 if TYPE_CHECKING:
     from typing import IO
@@ -74,16 +75,18 @@ def run_command(
 
     Raises:
         EOFError: the connection is lost.
-        Failure: `SHELL_UNUSABLE` where the login shell runs something else.
+        Failure: `SHELL_UNUSABLE` where the login shell runs something else, `SSH_STALLED` where sshd runs nothing.
     """
     mark = f"raydock-{secrets.token_hex(8)}"
     kept = Kept(), Kept()
     out, err = (Marked(mark, (one, Lines(say)) if say else (one,)) for one in kept)
     with contextlib.closing(channel):
-        channel.exec_command(SHELL)  # noqa: S601 - a constant
+        run_on(channel, SHELL)
+        channel.settimeout(min(timeout, ANSWER))
         with contextlib.suppress(OSError):  # a shell that does not read is told of below
             channel.sendall(script((*OUTLIVING, *argv) if outlives else argv, mark))
             channel.shutdown_write()
+        channel.settimeout(None)
         if not gather(timeout, (channel.recv, out), (channel.recv_stderr, err)):
             raise overdue(argv, timeout)
         if out.code is None:

@@ -8,6 +8,8 @@ import subprocess
 from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING
 
+from deploy.sessions import ANSWER, run_on
+
 if TYPE_CHECKING:
     import paramiko
 
@@ -37,10 +39,11 @@ class ChannelTalk(Talk):
     def __init__(self, channel: paramiko.Channel, command: str) -> None:
         """Have the command run on a channel that was opened for it."""
         self._channel = channel
-        channel.exec_command(command)
+        run_on(channel, command)
 
     def send(self, data: bytes) -> None:
         """Send bytes to it."""
+        self._channel.settimeout(ANSWER)
         self._channel.sendall(data)
 
     def receive(self, timeout: float) -> bytes | None:
@@ -78,6 +81,7 @@ class ChildTalk(Talk):
 
     def send(self, data: bytes) -> None:
         """Send bytes to it."""
+        self._socket.settimeout(ANSWER)
         self._socket.sendall(data)
 
     def receive(self, timeout: float) -> bytes | None:

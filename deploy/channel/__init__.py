@@ -15,6 +15,7 @@ from deploy.channel.http import WireAdapter
 from deploy.channel.ssh import SshErrors, lost, refused
 from deploy.channel.wire import Wire
 from deploy.errors import Mistake
+from deploy.sessions import run_on
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -42,7 +43,7 @@ def docker_over(
             channel.settimeout(timeout)
             # Words that every login shell reads alike; what it says by itself comes before the greeting.
             greeting = f"raydock-{secrets.token_hex(8)}"
-            channel.exec_command(f"exec /bin/sh -c 'echo {greeting}; {command}'")  # noqa: S601 - constants
+            run_on(channel, f"exec /bin/sh -c 'echo {greeting}; {command}'")
         return Wire(channel, f"{greeting}\n".encode())
 
     return client(WireAdapter(opener, timeout, last_words), timeout)

@@ -44,6 +44,7 @@ FLOORS = (
         "outlet",
         "windows",
         "talk",
+        "sessions",
         "lock",
         "dial",
         "output",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import subprocess
 import threading
@@ -14,7 +15,9 @@ import paramiko
 import pytest
 from paramiko.pkey import PublicBlob
 
-from deploy import dial, identities, pulse, ssh, stalls
+from deploy import dial, identities, pulse, sessions, ssh, stalls, talk
+from deploy.channel import docker_over
+from deploy.commands import run_command
 from deploy.errors import Failure
 from deploy.hosts import Host
 from deploy.inventory import Node
@@ -22,6 +25,7 @@ from deploy.known_hosts import KnownHosts, entry
 from deploy.run import Run
 from deploy.settings import Settings
 from deploy.ssh import close_connection, connection_to, open_connection
+from deploy.talk import ChannelTalk
 
 from .fakes import scope
 from .played_sshd import KEY, Server, listening
@@ -334,3 +338,45 @@ def test_closing_ends_what_was_half_open(tmp_path: Path) -> None:
         close_connection(connection)
         assert sock.fileno() == -1
     assert tmp_path.exists()
+
+
+class Mute(Server):
+    """Opens sessions, and does not say whether it runs what it is asked for in them; or it does, and reads nothing."""
+
+    def __init__(self, *taken: bytes, runs: bool = False) -> None:
+        super().__init__(*taken)
+        self.runs = runs
+
+    def check_channel_exec_request(self, _channel: paramiko.Channel, _command: bytes) -> bool:
+        if not self.runs:
+            time.sleep(6 * SOON)
+        return self.runs
+
+
+@pytest.mark.parametrize(
+    "ask",
+    [
+        pytest.param(lambda channel: run_command(channel, ("true",), 30, None), id="a command"),
+        pytest.param(lambda channel: ChannelTalk(channel, "true"), id="a talk"),
+        pytest.param(lambda channel: docker_over(lambda: channel), id="the engine"),
+    ],
+)
+def test_an_sshd_that_does_not_say_whether_it_runs_a_command_is_told(
+    ask: Callable[[paramiko.Channel], object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sessions, "ANSWER", SOON)
+    with listening(Mute(public(key_file("id_ed25519"))).serve) as port, contextlib.closing(connect(port)) as transport:
+        channel = transport.open_session(timeout=10)
+        with pytest.raises(Failure) as told:
+            ask(channel)
+        assert told.value.code == "SSH_STALLED"
+        assert channel.closed
+
+
+def test_what_nobody_reads_is_not_sent_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(talk, "ANSWER", SOON)
+    server = Mute(public(key_file("id_ed25519")), runs=True)
+    with listening(server.serve) as port, contextlib.closing(connect(port)) as transport:
+        one = ChannelTalk(transport.open_session(timeout=10), "cat")
+        with pytest.raises(TimeoutError):
+            one.send(bytes(4 << 20))
