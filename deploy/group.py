@@ -228,6 +228,8 @@ class HostGroup(Group):  # type: ignore[misc]  # Fabric has no types
                 return
         if step.told:
             self._run.watch.step(host.node, step.title)
+        # The question may have taken long: the lock may be somebody else's by now.
+        self._run.check()
         doing.begun = True
         with self._run.timed(host.node, step.at):
             changed = step.apply(host) is not False and step.changes

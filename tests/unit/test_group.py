@@ -345,6 +345,28 @@ def test_who_was_paused_until_the_lock_was_gone_blames_no_node_for_silence(said:
     assert problem.code == told
 
 
+@dataclass(frozen=True)
+class Asks(Do):
+    """A step whose question does something."""
+
+    asks: Callable[[], None] = lambda: None
+
+    def done(self, site: Site) -> bool:
+        self.asks()
+        return super().done(site)
+
+
+def test_who_loses_the_lock_during_a_question_does_nothing_after_it() -> None:
+    run, _ = run_of("one")
+    head, one = run.scope.inventory.nodes
+    lock = Taken()
+    run._lock_of_cluster = cast("Any", lock)
+    did: list[Any] = []
+    HostGroup(run).perform(plan({head: (FINE,), one: (Asks(did.append, asks=lambda: setattr(lock, "gone", True)),)}))
+    problem = run.outcome(one).problem
+    assert (did, problem and problem.code) == ([], "LOCK_LOST")
+
+
 def test_nobody_waits_for_a_step_that_does_not_end_once_the_run_is_left() -> None:
     run, _ = run_of("one\ntwo")
     head, one, two = run.scope.inventory.nodes
