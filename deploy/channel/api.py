@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import docker
@@ -39,6 +40,10 @@ class NodeApi(docker.APIClient):
     def release(self) -> None:
         """Close the channels that no call uses."""
         self._wires.release()
+
+    def watch(self, alive: Callable[[], None]) -> None:
+        """Have `alive` say, by what it raises, where an answer is no longer to be waited for."""
+        self._wires.alive = alive
 
     def negotiate(self) -> None:
         """Speak the newest version that both know; `DOCKER_TIMEOUT` where the engine does not say its own in time."""

@@ -5,8 +5,10 @@ from __future__ import annotations
 import contextlib
 import http.client
 import queue
+import time
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, cast
 
 import requests
@@ -19,6 +21,7 @@ from deploy.errors import Failure
 if TYPE_CHECKING:
     import socket
 
+LOOK = 10.0  # seconds without an answer after which the other side is asked, on another channel, whether it lives
 CHANNELS = 4  # kept open for the next request; sshd allows 10 sessions per connection (MaxSessions)
 
 
@@ -30,10 +33,10 @@ class WireConnection(urllib3.connection.HTTPConnection):
 
     wire: Wire
 
-    def __init__(self, *args: Any, opener: Callable[[], Wire], verdict: Verdict | None, **kwargs: Any) -> None:
+    def __init__(self, *args: Any, adapter: WireAdapter, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.opener = opener
-        self.verdict = verdict
+        self.adapter = adapter
+        self.verdict = adapter.verdict
 
     def request(self, *args: Any, **kwargs: Any) -> None:
         """Send a request, to which nothing applies that was set for the one before."""
@@ -43,7 +46,7 @@ class WireConnection(urllib3.connection.HTTPConnection):
 
     def connect(self) -> None:
         """Open a wire."""
-        self.wire = self.opener()
+        self.wire = self.adapter.open()
         self.wire.settimeout(self.timeout)
         self.sock = cast("socket.socket", self.wire)
 
@@ -53,13 +56,29 @@ class WireConnection(urllib3.connection.HTTPConnection):
         # Without an answer http.client closes the wire, and what is still to come is the reason.
         wire.hold()
         try:
-            return super().getresponse()
+            with self._watched():
+                return super().getresponse()
         except (ConnectionError, http.client.BadStatusLine) as error:
             if self.verdict is None:
                 raise
             raise self.verdict(wire, error) from error
         finally:
             wire.release()
+
+    @contextmanager
+    def _watched(self) -> Iterator[None]:
+        """Wait for an answer as long as the request may take, and only while the other side lives."""
+        seconds = self.timeout
+        if self.adapter.alive is None or (seconds is not None and seconds <= LOOK):
+            yield
+            return
+        self.timeout, self.wire.on_silence = LOOK, self.adapter.alive
+        self.wire.deadline = None if seconds is None else time.monotonic() + seconds
+        try:
+            yield
+        finally:
+            self.timeout, self.wire.on_silence, self.wire.deadline = seconds, None, None
+            self.wire.settimeout(seconds)
 
     @property
     def is_connected(self) -> bool:
@@ -94,14 +113,16 @@ class WireAdapter(HTTPAdapter):
 
     def __init__(self, opener: Callable[[], Wire], timeout: float, verdict: Verdict | None = None) -> None:
         self._opener = opener
+        self.verdict = verdict
+        # Raises where the other side does not live; without it an answer is waited for however dead it is.
+        self.alive: Callable[[], None] | None = None
         self._timeout = timeout
         self._wires: weakref.WeakSet[Wire] = weakref.WeakSet()
-        self._wire_pool = WirePool(
-            "node", maxsize=CHANNELS, opener=self._open, verdict=verdict, blocksize=PIECE, timeout=timeout
-        )
+        self._wire_pool = WirePool("node", maxsize=CHANNELS, adapter=self, blocksize=PIECE, timeout=timeout)
         super().__init__()
 
-    def _open(self) -> Wire:
+    def open(self) -> Wire:
+        """Open a wire."""
         wire = self._opener()
         self._wires.add(wire)
         return wire

@@ -9,11 +9,12 @@ from contextlib import closing, contextmanager
 from typing import IO, TYPE_CHECKING, Any
 from urllib.parse import quote
 
+import urllib3
 from docker.errors import create_api_error_from_http_exception
-from requests import HTTPError
+from requests import HTTPError, RequestException
 
 from deploy.channel.http import wire_of
-from deploy.engine.failures import told
+from deploy.engine.failures import timed_out, told
 from deploy.engine.streams import records
 from deploy.errors import Failure
 
@@ -22,7 +23,8 @@ if TYPE_CHECKING:
     from docker import DockerClient
 
 QUIET = 60.0  # seconds of silence after which a stream has the engine asked whether it lives
-FIRST_LINE = 180.0  # seconds until a stream begins: before that the engine asks the registry
+FIRST_LINE = 180.0  # seconds until a stream begins
+ASKED = 60.0  # seconds for a registry to answer the engine
 PING = 10.0  # seconds
 
 
@@ -31,6 +33,7 @@ class Calls:
 
     def __init__(self, client: DockerClient) -> None:
         self.api = client.api
+        self.api.watch(self.alive)  # type: ignore[attr-defined]  # of ours
 
     def close(self) -> None:
         """End the connections to the engine."""
@@ -52,6 +55,18 @@ class Calls:
         """Have the engine answer, or fail with `DOCKER_TIMEOUT` or `DOCKER_DOWN`."""
         with told("ask the engine"):
             checked(self.api.get(f"{self.api.base_url}/_ping", timeout=PING))
+
+    @contextmanager
+    def asking(self, registry: str, action: str) -> Iterator[None]:
+        """Have a time-out in the block, in which the engine asks a registry, be told of the one that is silent."""
+        try:
+            yield
+        except (RequestException, urllib3.exceptions.HTTPError, TimeoutError) as error:
+            if not timed_out(error):
+                raise
+            self.alive()
+            said = f"{action}: {registry} did not answer the node's engine within {ASKED:g} s"
+            raise Failure("REGISTRY_UNREACHABLE", said, "Check that the node reaches the registry") from error
 
     def url(self, *path: str) -> str:
         """Give the URL of a path, of which every part but slashes and colons is quoted."""
@@ -92,11 +107,12 @@ class Calls:
         params: Mapping[str, Any],
         headers: Mapping[str, str],
         body: IO[bytes] | None = None,
+        timeout: float = FIRST_LINE,
         on_silence: Callable[[], None] | None = None,
         quiet: float | None = None,
     ) -> Iterator[dict[str, Any]]:
         """Post, and give every JSON record of the answer as it comes."""
-        how: dict[str, Any] = {"params": params, "headers": headers, "data": body}
+        how: dict[str, Any] = {"params": params, "headers": headers, "data": body, "timeout": timeout}
         with self.stream(*path, on_silence=on_silence, quiet=quiet, **how) as response:
             yield from records(response)
 

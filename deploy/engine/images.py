@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from deploy.site import Credentials
 
 COMMIT_DEADLINE = 900.0  # seconds: the engine reads all that was changed, and tells of no progress
-LOGIN = 120.0  # seconds for a question that the engine passes on to a registry
+PUSH_STALL = 180.0  # seconds without a word of a push: a registry stores a great layer in silence
 # Options of a build: what the API calls them, and how it wants their values.
 BUILD_OPTIONS: Mapping[str, tuple[str, Callable[[Any], Any]]] = {
     "buildargs": ("buildargs", json.dumps),
@@ -123,11 +123,12 @@ class Images(Calls):
         """Pull the image, reading every line, and see that it is the one that was wanted."""
         repository, tag = split(image)
         digest = ""
-        with told(f"pull {image}", REGISTRY, otherwise="PULL_FAILED"):
-            progress = Progress(say)
+        progress, registry = Progress(say), ImageRef.parse(image).registry
+        with told(f"pull {image}", REGISTRY, otherwise="PULL_FAILED"), self.asking(registry, f"pull {image}"):
             params, headers = {"fromImage": repository, "tag": tag}, header(image, credentials)
-            stalled = partial(self.stalled, image, progress)
-            for record in self.lines("images/create", params=params, headers=headers, on_silence=stalled):
+            stalled = partial(self.stalled, "PULL_FAILED", f"pull {image}", progress, calls.QUIET)
+            how: dict[str, Any] = {"params": params, "headers": headers, "timeout": calls.ASKED}
+            for record in self.lines("images/create", on_silence=stalled, **how):
                 if error := error_of(record):
                     raise failure(f"pull {image}", scrubbed(error, credentials), REGISTRY, otherwise="PULL_FAILED")
                 digest = str(record.get("status", "")).partition("Digest: ")[2] or digest
@@ -135,13 +136,13 @@ class Images(Calls):
             progress.tell()
         self._check_pulled(image, tag if tag.startswith("sha256:") else digest)
 
-    def stalled(self, image: str, progress: Progress) -> None:
-        """Give up a pull of which nothing comes: a living engine would wait for the registry for ever."""
+    def stalled(self, code: str, action: str, progress: Progress, seconds: float) -> None:
+        """Give up what stands still for so long: a living engine would wait for the registry for ever."""
         self.alive()
-        if progress.at_work:
+        if progress.at_work or progress.silent < seconds:
             return
-        error = f"pull {image}: nothing came from the registry for {calls.QUIET:g} s"
-        raise Failure("PULL_FAILED", error, "Check the way from the node to the registry; what came is kept")
+        error = f"{action}: nothing came from the registry for {seconds:g} s"
+        raise Failure(code, error, "Check the way from the node to the registry; what it has is kept")
 
     def _check_pulled(self, image: str, wanted: str) -> None:
         if not self.has(image):
@@ -155,9 +156,11 @@ class Images(Calls):
     def push(self, repository: str, tag: str, credentials: Credentials | None, say: Say) -> str:
         """Push a tag and give the digest that the registry has for it."""
         name, digest = f"{repository}:{tag}", ""
-        with told(f"push {name}", REGISTRY, otherwise="PUSH_FAILED"):
-            progress, headers = Progress(say), header(name, credentials)
-            for record in self.lines("images", repository, "push", params={"tag": tag}, headers=headers):
+        progress, registry = Progress(say), ImageRef.parse(name).registry
+        with told(f"push {name}", REGISTRY, otherwise="PUSH_FAILED"), self.asking(registry, f"push {name}"):
+            stalled = partial(self.stalled, "PUSH_FAILED", f"push {name}", progress, PUSH_STALL)
+            how: dict[str, Any] = {"headers": header(name, credentials), "timeout": calls.ASKED}
+            for record in self.lines("images", repository, "push", params={"tag": tag}, on_silence=stalled, **how):
                 if error := error_of(record):
                     raise failure(f"push {name}", scrubbed(error, credentials), REGISTRY, otherwise="PUSH_FAILED")
                 digest = (record.get("aux") or {}).get("Digest") or digest
@@ -171,11 +174,13 @@ class Images(Calls):
 
     def published(self, image: str, credentials: Credentials | None) -> str | None:
         """Ask the image's registry, through the engine, for its digest; None where it has no such tag."""
-        with told(f"ask for {image}", REGISTRY):
+        action, registry = f"ask for {image}", ImageRef.parse(image).registry
+        with told(action, REGISTRY), self.asking(registry, action):
             try:
-                answer = self.get("distribution", image, "json", timeout=LOGIN, headers=header(image, credentials))
+                how: dict[str, Any] = {"timeout": calls.ASKED, "headers": header(image, credentials)}
+                answer = self.get("distribution", image, "json", **how)
             except APIError as error:
-                found = failure(f"ask for {image}", scrubbed(words_of(error), credentials), REGISTRY)
+                found = failure(action, scrubbed(words_of(error), credentials), REGISTRY)
                 if found.code == "IMAGE_NOT_FOUND":
                     return None
                 raise found from error
@@ -183,8 +188,9 @@ class Images(Calls):
 
     def login(self, credentials: Credentials) -> None:
         """Have the engine check the login; nothing is stored."""
-        with told(f"log in to {credentials.registry}", REGISTRY):
-            self.post("auth", timeout=LOGIN, json=auth_config(credentials))
+        action = f"log in to {credentials.registry}"
+        with told(action, REGISTRY), self.asking(credentials.registry, action):
+            self.post("auth", timeout=calls.ASKED, json=auth_config(credentials))
 
     def build(
         self,

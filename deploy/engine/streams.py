@@ -74,11 +74,13 @@ class Progress:
         self._said: Amount | None = None
         # Whether the last that was told is the engine's own work.
         self.at_work = False
+        self._heard = time.monotonic()
 
     def see(self, record: Mapping[str, Any]) -> None:
         """Take a record in, and say how far it is, if that was not said just now."""
         layer, status = str(record.get("id", "")), str(record.get("status", ""))
         self.at_work = status in AT_WORK
+        self._heard = time.monotonic()
         if not LAYER.fullmatch(layer):
             return
         self._done[layer] = status in DONE or status.startswith("Mounted from")
@@ -89,6 +91,11 @@ class Progress:
             self._bytes[layer] = (self._bytes[layer][1],) * 2
         if self._clock() >= self._next:
             self.tell()
+
+    @property
+    def silent(self) -> float:
+        """For how many seconds nothing was told."""
+        return time.monotonic() - self._heard
 
     def tell(self) -> None:
         """Say how far it is, unless the same was said last."""

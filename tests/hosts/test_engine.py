@@ -30,6 +30,7 @@ from deploy.progress import Amount, News, Output
 from deploy.ray import Container, create_line
 from deploy.secret import Secret
 from deploy.site import Credentials, Weight
+from tests.unit.played_engine import answer
 
 ROOT = Path(__file__).parents[2]
 RUN = ROOT / "conf/sandbox/run"
@@ -569,133 +570,6 @@ def test_a_socket_that_we_may_not_use_is_told(tmp_path: Path, monkeypatch: pytes
 
     monkeypatch.setattr("deploy.channel.connected", refuse)
     assert refusal(docker_local, f"unix://{tmp_path}/docker.sock").code == "DOCKER_PERMISSION"
-
-
-class Stub:
-    """A socket at which an engine answers one request a connection with what the test says, and then falls silent."""
-
-    def __init__(self, path: Path, answers: dict[str, bytes]) -> None:
-        self.answers = answers
-        self.asked: list[str] = []
-        self.silent = False
-        self.server = socket.socket(socket.AF_UNIX)
-        self.server.bind(str(path))
-        self.server.listen()
-        threading.Thread(target=self.serve, daemon=True).start()
-
-    def serve(self) -> None:
-        while True:
-            try:
-                end, _ = self.server.accept()
-            except OSError:
-                return
-            threading.Thread(target=self.answer, args=(end,), daemon=True).start()
-
-    def answer(self, end: socket.socket) -> None:
-        with end:
-            while request := end.recv(65536):
-                path = request.split()[1].decode().partition("?")[0]
-                self.asked.append(path)
-                wanted = [body for key, body in self.answers.items() if path.endswith(key)]
-                if wanted and not self.silent:
-                    end.sendall(wanted[0])
-
-
-def answer(body: str, head: str = "") -> bytes:
-    return f"HTTP/1.1 200 OK\r\n{head or f'Content-Length: {len(body)}'}\r\n\r\n{body}".encode()
-
-
-VERSION = answer(json.dumps({"ApiVersion": "1.41", "MinAPIVersion": "1.12"}))
-
-
-@pytest.fixture
-def stub(tmp_path: Path) -> Iterator[Callable[..., tuple[Stub, str]]]:
-    made: list[Stub] = []
-
-    def start(**answers: bytes) -> tuple[Stub, str]:
-        path = tmp_path / "stub.sock"
-        made.append(Stub(path, answers))
-        return made[-1], f"unix://{path}"
-
-    yield start
-    for one in made:
-        one.server.close()
-
-
-def test_an_engine_that_does_not_answer_is_given_up(
-    stub: Callable[..., tuple[Stub, str]], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("deploy.channel.api.FIRST_ANSWER", 0.5)
-    _, host = stub()
-    assert refusal(docker_local, host).code == "DOCKER_TIMEOUT"
-
-
-def test_an_engine_that_is_too_old_is_refused(stub: Callable[..., tuple[Stub, str]]) -> None:
-    _, host = stub(version=answer(json.dumps({"ApiVersion": "1.23"})))
-    assert refusal(docker_local, host).code == "API_TOO_OLD"
-
-
-def test_the_operators_own_docker_configuration_is_not_read(
-    stub: Callable[..., tuple[Stub, str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    (tmp_path / "config.json").write_text('{"auths": {"r.example": {"auth": "%%%"}}, "HttpHeaders": 3}')
-    monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path))
-    _, host = stub(version=VERSION)
-    assert isinstance(docker_local(host), docker.DockerClient)
-
-
-def test_silence_in_a_stream_is_borne_while_the_engine_lives_and_no_longer(
-    stub: Callable[..., tuple[Stub, str]], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("deploy.engine.calls.QUIET", 0.3)
-    monkeypatch.setattr("deploy.engine.calls.PING", 0.5)
-    first = '{"status":"Pulling"}\n'
-    engine, host = stub(
-        version=VERSION,
-        _ping=answer("OK"),
-        push=answer(f"{len(first):x}\r\n{first}\r\n", "Transfer-Encoding: chunked"),
-    )
-    client = Engine(docker_local(host))
-    threading.Timer(1.5, lambda: setattr(engine, "silent", True)).start()
-    assert refusal(client.push, "r.example/x", "y", None, quiet).code == "DOCKER_TIMEOUT"
-    assert sum(path.endswith("_ping") for path in engine.asked) >= 3
-
-
-def test_a_pull_into_which_nothing_comes_is_given_up_though_the_engine_lives(
-    stub: Callable[..., tuple[Stub, str]], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("deploy.engine.calls.QUIET", 0.3)
-    first = '{"status":"Pulling"}\n'
-    begun = answer(f"{len(first):x}\r\n{first}\r\n", "Transfer-Encoding: chunked")
-    engine, host = stub(version=VERSION, _ping=answer("OK"), create=begun)
-    wrong = refusal(Engine(docker_local(host)).pull, "r.example/x:y", None, quiet)
-    assert (wrong.code, engine.asked.count("/_ping")) == ("PULL_FAILED", 1)
-
-
-def test_a_pull_whose_engine_unpacks_in_silence_goes_on(
-    stub: Callable[..., tuple[Stub, str]], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("deploy.engine.calls.QUIET", 0.3)
-    monkeypatch.setattr("deploy.engine.calls.PING", 0.5)
-    first = '{"status":"Extracting","id":"0123456789ab"}\n'
-    begun = answer(f"{len(first):x}\r\n{first}\r\n", "Transfer-Encoding: chunked")
-    engine, host = stub(version=VERSION, _ping=answer("OK"), create=begun)
-    threading.Timer(1.5, lambda: setattr(engine, "silent", True)).start()
-    wrong = refusal(Engine(docker_local(host)).pull, "r.example/x:y", None, quiet)
-    assert (wrong.code, engine.asked.count("/_ping") >= 3) == ("DOCKER_TIMEOUT", True)
-
-
-def test_a_pull_that_ends_without_the_image_is_no_success(stub: Callable[..., tuple[Stub, str]]) -> None:
-    none = answer('{"message":"No such image"}').replace(b"200 OK", b"404 Not Found")
-    _, host = stub(version=VERSION, create=answer('{"status":"Done"}\n'), json=none)
-    assert refusal(Engine(docker_local(host)).pull, "r.example/x:y", None, quiet).code == "PULL_FAILED"
-
-
-def test_a_pull_that_brings_something_else_is_no_success(stub: Callable[..., tuple[Stub, str]]) -> None:
-    shown = answer(json.dumps({"Id": "sha256:1", "RepoDigests": ["r.example/x@sha256:bb"]}))
-    _, host = stub(version=VERSION, create=answer('{"status":"Done"}\n'), json=shown)
-    wrong = refusal(Engine(docker_local(host)).pull, "r.example/x@sha256:aa", None, quiet)
-    assert wrong.code == "DIGEST_MISMATCH"
 
 
 def test_http_local_reaches_a_port_of_this_machine() -> None:

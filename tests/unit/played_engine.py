@@ -1,0 +1,55 @@
+"""An engine that is played, for what no real one does on demand."""
+
+from __future__ import annotations
+
+import json
+import socket
+import threading
+import time
+from pathlib import Path
+
+
+class Stub:
+    """A socket at which an engine answers one request a connection with what the test says, and then falls silent."""
+
+    def __init__(self, path: Path, answers: dict[str, bytes]) -> None:
+        self.answers = answers
+        self.asked: list[str] = []
+        self.silent = False
+        self.slow: dict[str, float] = {}  # seconds before an answer
+        self.server = socket.socket(socket.AF_UNIX)
+        self.server.bind(str(path))
+        self.server.listen()
+        threading.Thread(target=self.serve, daemon=True).start()
+
+    def serve(self) -> None:
+        while True:
+            try:
+                end, _ = self.server.accept()
+            except OSError:
+                return
+            threading.Thread(target=self.answer, args=(end,), daemon=True).start()
+
+    def answer(self, end: socket.socket) -> None:
+        with end:
+            while request := end.recv(65536):
+                path = request.split()[1].decode().partition("?")[0]
+                self.asked.append(path)
+                wanted = [(key, body) for key, body in self.answers.items() if path.endswith(key)]
+                for key, body in wanted[:1]:
+                    time.sleep(self.slow.get(key, 0))
+                    if not self.silent:
+                        end.sendall(body)
+
+
+def answer(body: str, head: str = "") -> bytes:
+    """Give an answer as it goes over the socket."""
+    return f"HTTP/1.1 200 OK\r\n{head or f'Content-Length: {len(body)}'}\r\n\r\n{body}".encode()
+
+
+VERSION = answer(json.dumps({"ApiVersion": "1.41", "MinAPIVersion": "1.12"}))
+
+
+def chunk(text: str) -> bytes:
+    """Give the beginning of an answer of which more is to come."""
+    return answer(f"{len(text):x}\r\n{text}\r\n", "Transfer-Encoding: chunked")

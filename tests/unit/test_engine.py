@@ -1,0 +1,185 @@
+"""What is told of an engine or a registry that stands still: which of them, and in time."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import docker
+import pytest
+
+from deploy.channel import docker_local
+from deploy.engine import Engine
+from deploy.errors import Failure
+from deploy.secret import Secret
+from deploy.site import Credentials
+
+from .played_engine import VERSION, Stub, answer, chunk
+
+Start = Callable[..., tuple[Stub, str]]
+LOGIN = Credentials("AWS", Secret("hunter2"), "r.example")
+
+
+def quiet(_news: object) -> None:
+    pass
+
+
+def refusal(call: Callable[..., object], *args: Any) -> Failure:
+    with pytest.raises(Failure) as told:
+        call(*args)
+    return told.value
+
+
+@pytest.fixture
+def stub(tmp_path: Path) -> Iterator[Start]:
+    made: list[Stub] = []
+
+    def start(**answers: bytes) -> tuple[Stub, str]:
+        path = tmp_path / "stub.sock"
+        made.append(Stub(path, answers))
+        return made[-1], f"unix://{path}"
+
+    yield start
+    for one in made:
+        one.server.close()
+
+
+def test_an_engine_that_does_not_answer_is_given_up(stub: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("deploy.channel.api.FIRST_ANSWER", 0.5)
+    _, host = stub()
+    assert refusal(docker_local, host).code == "DOCKER_TIMEOUT"
+
+
+def test_an_engine_that_is_too_old_is_refused(stub: Start) -> None:
+    _, host = stub(version=answer(json.dumps({"ApiVersion": "1.23"})))
+    assert refusal(docker_local, host).code == "API_TOO_OLD"
+
+
+def test_the_operators_own_docker_configuration_is_not_read(
+    stub: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "config.json").write_text('{"auths": {"r.example": {"auth": "%%%"}}, "HttpHeaders": 3}')
+    monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path))
+    _, host = stub(version=VERSION)
+    assert isinstance(docker_local(host), docker.DockerClient)
+
+
+def test_silence_in_a_stream_is_borne_while_the_engine_lives_and_no_longer(
+    stub: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("deploy.engine.calls.QUIET", 0.3)
+    monkeypatch.setattr("deploy.engine.calls.PING", 0.5)
+    first = '{"status":"Pulling"}\n'
+    engine, host = stub(
+        version=VERSION,
+        _ping=answer("OK"),
+        push=answer(f"{len(first):x}\r\n{first}\r\n", "Transfer-Encoding: chunked"),
+    )
+    client = Engine(docker_local(host))
+    threading.Timer(1.5, lambda: setattr(engine, "silent", True)).start()
+    assert refusal(client.push, "r.example/x", "y", None, quiet).code == "DOCKER_TIMEOUT"
+    assert sum(path.endswith("_ping") for path in engine.asked) >= 3
+
+
+def test_a_pull_into_which_nothing_comes_is_given_up_though_the_engine_lives(
+    stub: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("deploy.engine.calls.QUIET", 0.3)
+    first = '{"status":"Pulling"}\n'
+    begun = answer(f"{len(first):x}\r\n{first}\r\n", "Transfer-Encoding: chunked")
+    engine, host = stub(version=VERSION, _ping=answer("OK"), create=begun)
+    wrong = refusal(Engine(docker_local(host)).pull, "r.example/x:y", None, quiet)
+    assert (wrong.code, engine.asked.count("/_ping")) == ("PULL_FAILED", 1)
+
+
+def test_a_pull_whose_engine_unpacks_in_silence_goes_on(stub: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("deploy.engine.calls.QUIET", 0.3)
+    monkeypatch.setattr("deploy.engine.calls.PING", 0.5)
+    first = '{"status":"Extracting","id":"0123456789ab"}\n'
+    begun = answer(f"{len(first):x}\r\n{first}\r\n", "Transfer-Encoding: chunked")
+    engine, host = stub(version=VERSION, _ping=answer("OK"), create=begun)
+    threading.Timer(1.5, lambda: setattr(engine, "silent", True)).start()
+    wrong = refusal(Engine(docker_local(host)).pull, "r.example/x:y", None, quiet)
+    assert (wrong.code, engine.asked.count("/_ping") >= 3) == ("DOCKER_TIMEOUT", True)
+
+
+def test_a_pull_that_ends_without_the_image_is_no_success(stub: Start) -> None:
+    none = answer('{"message":"No such image"}').replace(b"200 OK", b"404 Not Found")
+    _, host = stub(version=VERSION, create=answer('{"status":"Done"}\n'), json=none)
+    assert refusal(Engine(docker_local(host)).pull, "r.example/x:y", None, quiet).code == "PULL_FAILED"
+
+
+def test_a_pull_that_brings_something_else_is_no_success(stub: Start) -> None:
+    shown = answer(json.dumps({"Id": "sha256:1", "RepoDigests": ["r.example/x@sha256:bb"]}))
+    _, host = stub(version=VERSION, create=answer('{"status":"Done"}\n'), json=shown)
+    wrong = refusal(Engine(docker_local(host)).pull, "r.example/x@sha256:" + 64 * "a", None, quiet)
+    assert wrong.code == "DIGEST_MISMATCH"
+
+
+ASKED = {
+    "pull": lambda engine: engine.pull("r.example/x:y", None, quiet),
+    "push": lambda engine: engine.push("r.example/x", "y", None, quiet),
+    "digest": lambda engine: engine.published("r.example/x:y", None),
+    "login": lambda engine: engine.login(LOGIN),
+}
+
+
+@pytest.mark.parametrize("ask", ASKED.values(), ids=ASKED)
+@pytest.mark.parametrize("lives", [True, False], ids=["engine lives", "engine dead"])
+def test_a_registry_that_says_nothing_is_told_and_not_the_engine_that_asks_it(
+    stub: Start, monkeypatch: pytest.MonkeyPatch, ask: Callable[[Engine], object], lives: bool
+) -> None:
+    monkeypatch.setattr("deploy.engine.calls.ASKED", 0.5)
+    monkeypatch.setattr("deploy.engine.calls.PING", 0.5)
+    _, host = stub(version=VERSION, **({"_ping": answer("OK")} if lives else {}))
+    wrong = refusal(ask, Engine(docker_local(host)))
+    assert wrong.code == ("REGISTRY_UNREACHABLE" if lives else "DOCKER_TIMEOUT")
+    assert not lives or "r.example did not answer" in wrong.error
+
+
+def test_a_push_that_stands_still_is_given_up_though_the_engine_lives(
+    stub: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("deploy.engine.calls.QUIET", 0.3)
+    monkeypatch.setattr("deploy.engine.images.PUSH_STALL", 1.0)
+    begun = chunk('{"status":"Preparing","id":"0123456789ab"}\n')
+    engine, host = stub(version=VERSION, _ping=answer("OK"), push=begun)
+    wrong = refusal(Engine(docker_local(host)).push, "r.example/x", "y", None, quiet)
+    # Of that many silences: a registry that stores a great layer says nothing either.
+    assert (wrong.code, engine.asked.count("/_ping")) == ("PUSH_FAILED", 4)
+
+
+@pytest.fixture
+def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("deploy.channel.http.LOOK", 0.3)
+    monkeypatch.setattr("deploy.engine.calls.PING", 0.3)
+
+
+SHOWN = answer(json.dumps({"Id": "sha256:1"}))
+
+
+@pytest.mark.usefixtures("hasty")
+def test_an_engine_that_hangs_after_its_first_answer_is_told_soon(stub: Start) -> None:
+    engine, host = stub(version=VERSION, _ping=answer("OK"), json=SHOWN)
+    one = Engine(docker_local(host))
+    assert one.image_id("x") == "sha256:1"
+    engine.silent = True
+    assert refusal(one.image_id, "x").code == "DOCKER_TIMEOUT"
+
+
+@pytest.mark.usefixtures("hasty")
+def test_an_engine_that_is_slow_and_lives_is_waited_for(stub: Start) -> None:
+    engine, host = stub(version=VERSION, _ping=answer("OK"), json=SHOWN)
+    engine.slow["json"] = 1.5
+    assert Engine(docker_local(host)).image_id("x") == "sha256:1"
+    assert engine.asked.count("/_ping") >= 2
+
+
+@pytest.mark.usefixtures("hasty")
+def test_an_engine_that_lives_and_never_does_it_is_not_waited_for_without_end(stub: Start) -> None:
+    engine, host = stub(version=VERSION, _ping=answer("OK"))
+    assert refusal(Engine(docker_local(host, timeout=1)).image_id, "x").code == "DOCKER_TIMEOUT"
+    assert engine.asked.count("/_ping") >= 2
