@@ -151,7 +151,18 @@ class Host(ABC):
         if not settings.allow_unauthenticated:
             kept = self.docker.get_file(container_name(settings.cluster_name, "head"), TOKEN_PATH)
             token = Secret(kept.decode("ascii", "replace").strip()) if kept else None
-        return RayApi(self.http(*settings.dashboard), token, reconnect=self.regain)
+        return RayApi(self.http(*settings.dashboard), token, reconnect=self.regain, see=self._see_head)
+
+    def _see_head(self) -> None:
+        """See that the container runs in which the head's Ray is; an engine that cannot say leaves it open."""
+        name = container_name(self._run.settings.cluster_name, "head")
+        try:
+            found = self.docker.find(name)
+        except Failure:
+            return
+        if found is None or not found.running:
+            how = f"ended with {found.exit_code}" if found else "is gone"
+            raise Failure("HEAD_NOT_RUNNING", f"the head's container {how}", "Start it: invoke cluster.start")
 
     @property
     def registry(self) -> Any:

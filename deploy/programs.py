@@ -54,6 +54,9 @@ def follow(api: RayApi, job_id: str, write: Write) -> Job:
             write(line)
         return api.ended(job_id, within=0)
     except Failure as failure:
+        if failure.code == "HEAD_NOT_RUNNING":
+            ended = f"{failure.error}, and the job with it"
+            raise Failure("JOB_LOST", ended, f"{failure.cure}; then run the program again", place=job_id) from failure
         lost = f"the job was lost from sight and may still run: {failure.error}"
         raise Failure("JOB_LOST", lost, f"Take it up again: {follow_line(job_id)}", place=job_id) from failure
 

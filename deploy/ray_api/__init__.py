@@ -37,13 +37,15 @@ class RayApi:
         patience: float = 30,
         silence: float = 300,
         reconnect: Callable[[], None] = lambda: None,
+        see: Callable[[], None] = lambda: None,
     ) -> None:
         """Ask through a session. `patience` is for a head that is gone, `silence` for a silent program.
 
-        `reconnect` has the session use a new connection, where the one that it had is lost.
+        `reconnect` has the session use a new connection, where the one that it had is lost; `see` looks at the head
+        where only Ray does not answer, and raises where it will not.
         """
         self._calls = Calls(session, token, base, timeout)
-        self._patience = Patience(patience, poll, reconnect)
+        self._patience = Patience(patience, poll, reconnect, see)
         self._silence = silence
 
     def nodes(self) -> list[RayNode]:

@@ -96,11 +96,12 @@ class Calls:
 class Patience:
     """How long a head that is gone is waited for, and how long between two questions, in seconds."""
 
-    def __init__(self, seconds: float, poll: float, reconnect: Callable[[], None]) -> None:
-        """`reconnect` has the next call go over a new connection."""
+    def __init__(self, seconds: float, poll: float, reconnect: Callable[[], None], see: Callable[[], None]) -> None:
+        """`reconnect` has the next call go over a new connection; `see` raises where waiting is in vain."""
         self.seconds = seconds
         self.poll = poll
         self._reconnect = reconnect
+        self._see = see
 
     def ask(self, question: Callable[[], T]) -> T:
         """Ask until there is an answer, or patience has run out."""
@@ -118,6 +119,8 @@ class Patience:
             raise failure
         if failure.problem.kind is Kind.UNREACHABLE:
             self._reconnect()
+        else:
+            self._see()
         time.sleep(self.poll)
         return since
 

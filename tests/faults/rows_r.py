@@ -310,7 +310,7 @@ def way_is_lost(bench: Bench) -> Fault:
     exit=125,
     code="JOB_LOST",
     told_of="nobody",
-    within=45,
+    within=30,
 )
 def head_ends_under_a_program(bench: Bench) -> Fault:
     def job_runs() -> bool:

@@ -6,6 +6,7 @@ import json
 import threading
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -19,7 +20,7 @@ from deploy.inventory import Node
 from deploy.plan import Chain, Late, Place, Plan, Stage, Step
 from deploy.progress import News
 from deploy.run import Run
-from deploy.site import Site
+from deploy.site import Found, Site
 
 from .fakes import scope
 
@@ -109,6 +110,12 @@ class Done(Do):
 
     def done(self, site: Site) -> bool:
         return site is not None
+
+
+def a_container(state: str) -> Found:
+    """Give a head's container; one that has ended was killed."""
+    code = None if state == "running" else 137
+    return Found("1" * 64, "raydock-ray-head", state, {}, "my-app", exit_code=code)
 
 
 class Heard:
@@ -684,6 +691,41 @@ def test_a_bug_in_the_lock_is_raised_and_nothing_is_touched() -> None:
     with pytest.raises(ZeroDivisionError):
         HostGroup(run).perform(plan({head: (Do(breaks),), one: (Do(fails),)}).alone(), lock)
     assert outcomes(run) == {"head": "skipped", "one": "skipped"}
+
+
+class Contained(FakeHost):
+    """A node whose engine tells of a container what it is set to, or why it cannot."""
+
+    found: Found | Failure | None = None
+
+    @property
+    def docker(self) -> Any:
+        return self
+
+    def find(self, _name: str) -> Found | None:
+        if isinstance(self.found, Failure):
+            raise self.found
+        return self.found
+
+
+@pytest.mark.parametrize(
+    ("found", "said"),
+    [
+        (a_container("running"), None),
+        (a_container("exited"), "ended with 137"),
+        (None, "is gone"),
+        (Failure("DOCKER_TIMEOUT", "no answer"), None),
+    ],
+    ids=["runs", "has ended", "is gone", "nobody knows"],
+)
+def test_a_ray_that_does_not_answer_is_waited_for_unless_its_container_has_ended(
+    found: Found | Failure | None, said: str | None
+) -> None:
+    run, _ = run_of("one")
+    host = Contained(run.scope.inventory.head, run)
+    host.found = found
+    with nullcontext() if said is None else pytest.raises(Failure, match=said):
+        host._see_head()
 
 
 def test_fabrics_own_calls_are_refused() -> None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import io
+import time
 
 import pytest
+import requests
 
 from deploy.errors import Failure, Mistake
 from deploy.parcel import Parcel
@@ -48,6 +50,18 @@ def test_a_job_that_is_lost_from_sight_is_told(answer: tuple[int, bytes], said: 
     assert said in told.value.error
     assert told.value.cure == "Take it up again: invoke job.logs raydock-1 --follow"
     assert written[:1] == [b"one\n"]
+
+
+def test_a_job_whose_head_has_ended_is_told_at_once(played: Head, head: tuple[Head, str]) -> None:
+    def ended() -> None:
+        raise Failure("HEAD_NOT_RUNNING", "the head's container ended with 137", "Start it: invoke cluster.start")
+
+    played.answers["/api/jobs/raydock-1"] = (503, b"")
+    begun = time.monotonic()
+    with requests.Session() as session, pytest.raises(Failure) as told:
+        follow(RayApi(session, None, base=head[1], patience=30, see=ended), "raydock-1", lambda _: None)
+    assert (told.value.code, time.monotonic() - begun < 10) == ("JOB_LOST", True)
+    assert "may still run" not in told.value.error
 
 
 @pytest.mark.parametrize(
