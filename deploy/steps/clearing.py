@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, ClassVar
 from deploy.errors import Failure
 from deploy.plan import Step, Word, quoted
 from deploy.ray import STOP_GRACE, Container, all_labels, changed_keys
-from deploy.steps.containers import note_container
+from deploy.steps.containers import check_ours, note_container
 
 if TYPE_CHECKING:
     from deploy.site import Found, Site
@@ -67,12 +67,7 @@ class ClearName(Step):
         found = site.docker.find(self.container.name)
         if found is None:
             return
-        if found.labels.get("raydock.cluster") != self.container.cluster:
-            raise Failure(
-                "NAME_CONFLICT",
-                f"the container {found.name} is not one of ours",
-                f"Rename it (docker rename {found.name} …), or choose another CLUSTER_NAME",
-            )
+        check_ours(found, self.container.cluster)
         if found.running and not self.former(found, site):
             self.refuse(found, site)
         site.say(f"removing the stale container {found.id[:12]} ({found.state})")

@@ -29,6 +29,16 @@ def note_container(site: Site, found: Found | None) -> None:
     )
 
 
+def check_ours(found: Found | None, cluster: str) -> None:
+    """See that a container is one of the cluster's, if there is one; `NAME_CONFLICT` where it is somebody else's."""
+    if found and found.labels.get("raydock.cluster") != cluster:
+        raise Failure(
+            "NAME_CONFLICT",
+            f"the container {found.name} is not one of ours",
+            f"Rename it (docker rename {found.name} …), or choose another CLUSTER_NAME",
+        )
+
+
 @dataclass(frozen=True)
 class Create(Step):
     """Create Ray's container. Document: `docker run -d --shm-size=<shm-size> --net=host <repository-uri> ray start`."""
@@ -44,10 +54,17 @@ class Create(Step):
 
     @property
     def shell(self) -> str:
-        return f"docker inspect {self.container.name} >/dev/null 2>&1 || {create_line(self.container)} >/dev/null"
+        name, cluster = self.container.name, self.container.cluster
+        label = "'{{index .Config.Labels \"raydock.cluster\"}}'"
+        ours = f'[ "$(docker inspect -f {label} {name} 2>/dev/null)" = {cluster} ]'
+        # Where somebody else's has the name, the engine refuses.
+        return f"{ours} || {create_line(self.container)} >/dev/null"
 
     def done(self, site: Site) -> bool:
-        return site.docker.find(self.container.name) is not None
+        """Tell whether ours is there; `NAME_CONFLICT` where somebody else's is, who may have come since we looked."""
+        found = site.docker.find(self.container.name)
+        check_ours(found, self.container.cluster)
+        return found is not None
 
     def apply(self, site: Site) -> None:
         site.docker.create(self.container, site.value)

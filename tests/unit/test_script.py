@@ -288,6 +288,7 @@ case "$*" in
   'inspect -f {{.Config.User}} '*) echo ray ;;
   'inspect -f {{if '*raydock.image*) [ -e "$box" ] && echo "$(<"$box.raydock.image")" ;;
   'inspect -f {{if '*raydock.ray*) [ -e "$box" ] && echo "$(<"$box.raydock.ray")" ;;
+  'inspect -f {{index '*raydock.cluster*) [ -e "$box" ] && echo "$(<"$box.raydock.cluster")" ;;
   'inspect -f '*)
     [ -e "$box" ] || exit 1
     said=$(<"$box") rest=$3

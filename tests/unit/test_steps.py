@@ -304,7 +304,7 @@ DONE: dict[str, tuple[Step, Given]] = {
     ),
     "the container is there": (
         Create(containers(SCOPE)["one"]),
-        lambda one: one.docker.hold("raydock-ray-worker", "created"),
+        lambda one: one.docker.hold("raydock-ray-worker", "created", raydock_cluster="ray"),
     ),
     "the container has a token": (
         LayToken("raydock-ray-head", Late("token", "", lambda _: "new", Place.HEAD)),
@@ -837,6 +837,17 @@ def test_a_container_that_is_not_ours_is_not_touched(given: dict[str, str], stat
     assert not step.done(one)
     assert failed(step, one) == f"NAME_CONFLICT the container {name} is not one of ours"
     assert one.docker.calls == []
+
+
+@pytest.mark.parametrize("given", FOREIGN.values(), ids=FOREIGN)
+def test_a_container_that_took_the_name_since_it_was_cleared_is_not_taken_for_ours(given: dict[str, str]) -> None:
+    step, one, name = clearing()
+    assert step.done(one)
+    one.docker.hold(name, "created", **given)
+    with pytest.raises(Failure) as told:
+        Create(step.container).done(one)
+    assert (told.value.code, one.docker.calls) == ("NAME_CONFLICT", [])
+    assert f"= {step.container.cluster} ] || docker create --name {name} " in Create(step.container).shell
 
 
 CHANGED: dict[str, tuple[str, dict[str, str], str]] = {
