@@ -146,13 +146,15 @@ def who_holds(host: Talker, cluster: str) -> Held | None:
     """Give who has the lock; None where nobody has."""
     folder = shlex.quote(state_folder(cluster))
     # Whoever may not look needs no lock to be told so: taking it says what to do.
-    line = f'd={folder}; command -v flock >/dev/null && exec 9<"$d/lock" && {{ flock -n 9 || {{ {SHOWN}; }}; }}'
+    word = secrets.token_hex(8)
+    held = f"{{ echo {word} busy; {SHOWN}; }}"
+    line = f'd={folder}; command -v flock >/dev/null && exec 9<"$d/lock" && {{ flock -n 9 || {held}; }}'
     talk = host.talk(shlex.join(["sh", "-c", line]))
-    said = b""
-    while piece := talk.receive(ANSWER):
-        said += piece
-    talk.end(LETTING_GO)
-    return held_by(said.decode(errors="replace")) if said else None
+    said = answer(talk, word)
+    code, errors = talk.end(LETTING_GO)
+    if code is None and not said:
+        raise no_place(code, errors, cluster)
+    return held_by(said.partition("\n")[2]) if said else None
 
 
 def note_in_audit(host: Talker, cluster: str, line: str) -> str:

@@ -261,7 +261,20 @@ def test_a_shell_that_prints_before_is_no_matter(here: Here, monkeypatch: pytest
     monkeypatch.setattr(here, "talk", lambda command: plain(f"echo welcome; echo held; {command}"))
     one = lock(here, ALICE)
     one.take()
+    assert owner_at_work(here) == ALICE
     one.release()
+    assert who_holds(here, "blue") is None
+
+
+def test_a_head_that_never_stops_talking_is_not_listened_to_for_ever(
+    here: Here, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(locks, "ANSWER", 0.5)
+    monkeypatch.setattr(locks, "LETTING_GO", 0.1)
+    monkeypatch.setattr(here, "talk", lambda _: Here.talk(here, "exec sh -c 'while :; do echo x; sleep 0.1; done'"))
+    with pytest.raises(Failure) as told:
+        who_holds(here, "blue")
+    assert told.value.code == "SSH_LOST"
 
 
 def test_a_folder_that_cannot_be_had_is_told_with_the_line_to_type(here: Here, monkeypatch: pytest.MonkeyPatch) -> None:
