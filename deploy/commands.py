@@ -8,6 +8,7 @@ import secrets
 import shlex
 import signal
 import subprocess
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -118,13 +119,16 @@ def overdue(argv: tuple[str, ...], seconds: float) -> Failure:
 
 def run_here(argv: tuple[str, ...], timeout: float, say: Say | None, *, outlives: bool = False) -> Result:
     """Run a command on this machine; with `say` its errors are among its output, and one that outlives us is let go."""
-    out, err = Kept(), Kept()
+    out, err, end = Kept(), Kept(), time.monotonic() + timeout
     takers = (out, Lines(say)) if say else (out,)
     try:
         with _child(argv, outlives=outlives, errors_apart=say is None) as child:
             pipes = ((child.stdout, Whole(*takers)), (child.stderr, Whole(err)))
             if not gather(timeout, *((_reader(pipe), stream) for pipe, stream in pipes if pipe)):
                 raise overdue(argv, timeout)
+            child.wait(max(end - time.monotonic(), ENDING))
+    except subprocess.TimeoutExpired as error:
+        raise overdue(argv, timeout) from error
     except OSError as error:
         return Result(127, "", f"{argv[0]}: {error.strerror}")
     return Result(child.returncode, out.text, err.text)
@@ -132,29 +136,41 @@ def run_here(argv: tuple[str, ...], timeout: float, say: Say | None, *, outlives
 
 @contextmanager
 def _child(argv: tuple[str, ...], *, outlives: bool, errors_apart: bool) -> Iterator[subprocess.Popen[bytes]]:
-    with subprocess.Popen(  # noqa: S603 - argv of ours, no shell
+    child = subprocess.Popen(  # noqa: S603 - argv of ours, no shell
         (*OUTLIVING, *argv) if outlives else argv,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE if errors_apart else subprocess.STDOUT,
         # A terminal's Ctrl-C is for us: what becomes of a child is for us to say.
         process_group=0,
-    ) as child:
+    )
+    if not outlives:
+        _children.add(child)
+    try:
+        yield child
+    except BaseException:
         if not outlives:
-            _children.add(child)
-        try:
-            yield child
-        except BaseException:
             _end(child)
-            raise
-        finally:
+        raise
+    finally:
+        for pipe in filter(None, (child.stdout, child.stderr)):
+            pipe.close()
+        # One that cannot be killed is not waited for; when we end it is tried again.
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            child.wait(ENDING)
             _children.discard(child)
 
 
 def _end(child: subprocess.Popen[bytes]) -> None:
-    """Kill a child, and what it started."""
-    with contextlib.suppress(ProcessLookupError, PermissionError):
+    """Kill a child, and what it started; what is root's by root."""
+    try:
         os.killpg(child.pid, signal.SIGKILL)
+    except ProcessLookupError:
+        pass
+    except PermissionError:
+        with contextlib.suppress(OSError, subprocess.TimeoutExpired):
+            line = ("sudo", "-n", "kill", "-KILL", "--", f"-{child.pid}")
+            subprocess.run(line, stdin=subprocess.DEVNULL, capture_output=True, timeout=ENDING, check=False)  # noqa: S603
 
 
 def end_children() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import threading
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from deploy import commands
 from deploy.commands import end_children, run_here
 from deploy.errors import Failure
 from deploy.progress import News, Output
@@ -41,6 +43,39 @@ def test_lines_are_told_while_they_come() -> None:
 def test_a_command_that_does_not_end_is_given_up() -> None:
     with pytest.raises(Failure, match="was not done within 1 s"):
         run_here(("sleep", "30"), 1, None)
+
+
+@pytest.mark.parametrize("lets_us", [True, False], ids=["sudo ends it", "sudo refuses"])
+def test_a_child_of_roots_that_does_not_end_is_given_up_in_time(
+    lets_us: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(_group: int, _signal: int) -> None:
+        raise PermissionError(1, "Operation not permitted")
+
+    sudo = tmp_path / "sudo"
+    sudo.write_text(f'#!/bin/sh\n{"shift; exec env " if lets_us else "exit 1 # "}"$@"\n')
+    sudo.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    monkeypatch.setattr("deploy.commands.os.killpg", refuse)
+    monkeypatch.setattr("deploy.commands.ENDING", 1.0)
+    begun = time.monotonic()
+    with pytest.raises(Failure, match="was not done within 1 s"):
+        run_here(("sh", "-c", 'echo $$ >"$0"; exec sleep 20', str(tmp_path / "pid")), 1, None)
+    assert time.monotonic() - begun < 10
+    monkeypatch.undo()
+    assert Path(f"/proc/{(tmp_path / 'pid').read_text().strip()}").exists() != lets_us
+    for child in list(commands._children):
+        commands._end(child)
+        child.wait()
+        commands._children.discard(child)
+
+
+def test_one_that_outlives_us_is_let_go_where_it_takes_too_long(tmp_path: Path) -> None:
+    done = tmp_path / "done"
+    with pytest.raises(Failure, match="was not done within 1 s"):
+        run_here(("sh", "-c", 'sleep 2; : >"$0"', str(done)), 1, None, outlives=True)
+    time.sleep(1)
+    assert done.exists()
 
 
 def test_the_operators_own_invoke_settings_change_nothing(
