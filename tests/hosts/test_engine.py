@@ -30,7 +30,7 @@ from deploy.progress import Amount, News, Output
 from deploy.ray import Container, create_line
 from deploy.secret import Secret
 from deploy.site import Credentials, Weight
-from tests.unit.played_engine import answer
+from tests.unit.played_engine import Stub, answer
 
 ROOT = Path(__file__).parents[2]
 RUN = ROOT / "conf/sandbox/run"
@@ -586,3 +586,10 @@ def test_http_local_reaches_a_port_of_this_machine() -> None:
         assert http_local("127.0.0.1", port).get("http://node/").text == "hello"
     with pytest.raises(requests.ConnectionError):
         http_local("127.0.0.1", port).get("http://node/")
+
+
+def test_an_engine_that_is_too_old_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "stub.sock"
+    engine = Stub(path, {"version": answer(json.dumps({"ApiVersion": "1.23"}))})
+    assert refusal(docker_local, f"unix://{path}").code == "API_TOO_OLD"
+    engine.server.close()

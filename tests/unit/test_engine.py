@@ -53,11 +53,6 @@ def test_an_engine_that_does_not_answer_is_given_up(stub: Start, monkeypatch: py
     assert refusal(docker_local, host).code == "DOCKER_TIMEOUT"
 
 
-def test_an_engine_that_is_too_old_is_refused(stub: Start) -> None:
-    _, host = stub(version=answer(json.dumps({"ApiVersion": "1.23"})))
-    assert refusal(docker_local, host).code == "API_TOO_OLD"
-
-
 def test_the_operators_own_docker_configuration_is_not_read(
     stub: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
