@@ -6,6 +6,7 @@ import shlex
 from typing import TYPE_CHECKING
 
 from deploy.errors import Failure
+from deploy.grammar import address, shown
 from deploy.plan import Late, Place
 
 if TYPE_CHECKING:
@@ -32,16 +33,21 @@ GPUS: Late[str] = Late(
 
 
 def route_source(site: Site, target: str) -> str:
-    """Give the source address of a node's route to `target`; `ADDRESS_MISMATCH` where there is no route."""
+    """Give the source address of a node's route to `target`; `ADDRESS_MISMATCH` where it tells none."""
     words = site.run("ip", "-o", "route", "get", target).split()
     if "src" not in words[:-1]:
         raise Failure("ADDRESS_MISMATCH", f"no route to {target}", "Say the address with HEAD_ADDRESS or private=")
-    return words[words.index("src") + 1]
+    source = words[words.index("src") + 1]
+    try:
+        return address(source)
+    except ValueError as wrong:
+        error = f"its route to {target} has the source {shown(source)}, which {wrong}"
+        raise Failure("ADDRESS_MISMATCH", error, "Say the address with HEAD_ADDRESS or private=") from wrong
 
 
 def source_shell(target: str) -> str:
     """Write how the script asks for the source address of the route to `target` (a shell word)."""
-    return f"ip -o route get {target} | grep -o ' src [^ ]*' | cut -c6-"
+    return f"ip -o route get {target} | grep -oE ' src [0-9A-Fa-f.:]+' | cut -c6-"
 
 
 def checked(site: Site, address: str) -> str:

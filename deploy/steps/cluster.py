@@ -24,13 +24,17 @@ GCS_DEADLINE = 30  # seconds from the head's start to its open port
 POLL = 0.25  # seconds between two looks at it
 
 
+# What asks a port, given as two more words. They are never a part of what a shell reads: a node may have said them.
+ASK_PORT = """timeout 3 bash -c '</dev/tcp/"$0"/"$1"'"""
+
+
 def port_open(site: Site, host: str, port: int) -> bool:
     """Tell whether a connection from the node comes through within 3 s."""
-    return site.ask("timeout", "3", "bash", "-c", '</dev/tcp/"$0"/"$1"', host, str(port))
+    return site.ask(*shlex.split(ASK_PORT), host, str(port))
 
 
 # Prints those of its addresses, each followed by a port, that do not answer.
-SILENT = 'while [ $# -gt 0 ]; do (timeout 3 bash -c "</dev/tcp/$1/$2" 2>/dev/null || echo "$1") & shift 2; done; wait'
+SILENT = f'while [ $# -gt 0 ]; do ({ASK_PORT} "$1" "$2" 2>/dev/null || echo "$1") & shift 2; done; wait'
 
 
 def ports_shut(site: Site, places: Sequence[tuple[str, int]]) -> set[str]:
@@ -40,7 +44,7 @@ def ports_shut(site: Site, places: Sequence[tuple[str, int]]) -> set[str]:
 
 def port_shell(host: Word, port: int) -> str:
     """Write the same question."""
-    return f'timeout 3 bash -c \'</dev/tcp/"$0"/"$1"\' {quoted(host)} {port} 2>/dev/null'
+    return f"{ASK_PORT} {quoted(host)} {port} 2>/dev/null"
 
 
 @dataclass(frozen=True)

@@ -204,6 +204,18 @@ REFUSED: dict[str, tuple[Late[Any], Callable[[FakeSite], object], str, str]] = {
         "head",
         "ADDRESS_MISMATCH no route to 192.0.2.1",
     ),
+    "a word behind src that is no address": (
+        HEAD_ADDRESS,
+        answers(ip_o_route="192.0.2.1 dev eth0 src x/1;touch${IFS}/owned;# uid 0"),
+        "head",
+        "ADDRESS_MISMATCH its route to 192.0.2.1 has the source 'x/1;touch${IFS}/owned;#', which is not an IP address",
+    ),
+    "a source that no interface can have": (
+        HEAD_ADDRESS,
+        answers(ip_o_route="192.0.2.1 dev eth0 src 0.0.0.0 uid 0"),
+        "head",
+        "ADDRESS_MISMATCH its route to 192.0.2.1 has the source '0.0.0.0', which is not the address of one interface",
+    ),
     "ip fails": (HEAD_ADDRESS, answers(ip_o_route=command_failed("no ip")), "head", "COMMAND_FAILED no ip"),
     "HEAD_ADDRESS is another machine's": (
         lates.head_address(settings(head_address="10.9.9.9"), alone=False),

@@ -23,7 +23,7 @@ from deploy.site import Weight
 from deploy.steps.absence import Ports
 from deploy.steps.building import CA_BUNDLE, REVISION_LABEL, Build, HaveBase, MakeRoot
 from deploy.steps.clearing import ClearName
-from deploy.steps.cluster import AwaitGcs, FindAddress, FreePorts, HeadRuns, ReachGcs, asked_ports
+from deploy.steps.cluster import AwaitGcs, FindAddress, FreePorts, HeadRuns, ReachGcs, asked_ports, ports_shut
 from deploy.steps.containers import Create, LayToken, ShowContainer, StartContainer, StopContainers
 from deploy.steps.images import FindRay, FitsEngine, FitsHead, Login, Pull
 from deploy.steps.joining import Join, Probe, Settle, ShowRay
@@ -1223,6 +1223,26 @@ def test_a_node_whose_port_is_shut_to_the_head_alone_has_settled(clock: Clock) -
     SETTLE.apply(made.head)
     assert failures(made) == {}
     assert clock.now > 1000
+
+
+SPLICED = (
+    "x/1;touch${{IFS}}{};#",
+    "$(touch${{IFS}}{})",
+    "`touch${{IFS}}{}`",
+    '";touch${{IFS}}{};"',
+    "'$(touch${{IFS}}{})'",
+)
+
+
+@pytest.mark.parametrize("said", SPLICED)
+def test_what_a_node_says_of_its_address_is_no_command_on_the_head(
+    said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    owned = tmp_path / "owned"
+    head = site()
+    monkeypatch.setattr(head, "run", lambda *argv: subprocess.check_output(argv, text=True))
+    assert ports_shut(head, [(said.format(owned), 1)]) == {said.format(owned)}
+    assert not owned.exists()
 
 
 def test_a_probe_that_breaks_is_the_heads_failure() -> None:
