@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import math
 import os
 import platform
 import statistics
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, field
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 RUNS = 5
 PACE = 0.02  # seconds between two looks at a process
+OURS = ("invoke", "fabric", "paramiko", "docker")  # packages that every figure of ours goes through
+# When who measures shall have done, as `time.monotonic` has it.
+_over: ContextVar[float] = ContextVar("over", default=math.inf)
 
 
 @dataclass(frozen=True)
@@ -40,10 +47,10 @@ class Series:
 
 @dataclass(frozen=True)
 class Figure:
-    """What Raydock took, beside a peer; met where it is at most `target` times as much."""
+    """What Raydock took, beside a peer; met where it is at most `target` times as much, if that is asked of it."""
 
     name: str
-    target: float
+    target: float | None
     ours: Series
     peer: Series
     peer_name: str
@@ -57,9 +64,9 @@ class Figure:
         """Give what the page shows."""
         return {
             "name": self.name,
-            "target": round(self.target, 3),
+            "target": None if self.target is None else round(self.target, 3),
             "ratio": round(self.ratio, 3),
-            "met": self.ratio <= self.target,
+            "met": self.target is None or self.ratio <= self.target,
             "ours": self.ours.json(),
             "peer": {"name": self.peer_name, **self.peer.json()},
         }
@@ -67,10 +74,10 @@ class Figure:
 
 @dataclass(frozen=True)
 class Bound:
-    """What Raydock took of something, within a bound of its own."""
+    """What Raydock took of something, within a bound of its own where there is one."""
 
     name: str
-    target: float
+    target: float | None
     unit: str
     ours: Series
 
@@ -80,9 +87,35 @@ class Bound:
             "name": self.name,
             "target": self.target,
             "unit": self.unit,
-            "met": max(self.ours.values) <= self.target,
+            "met": self.target is None or max(self.ours.values) <= self.target,
             "ours": self.ours.json(),
         }
+
+
+@dataclass(frozen=True)
+class Curve:
+    """How something grows, for a plot: a series for each number at the foot, of each who was measured.
+
+    `ours` names those of them that are Raydock's.
+    """
+
+    name: str
+    title: str
+    foot: str
+    unit: str
+    lines: Mapping[str, Mapping[int, Series]]
+    ours: tuple[str, ...]
+
+    def json(self) -> dict[str, Any]:
+        """Give what the plot is made of."""
+        lines = {
+            who: [{"at": at, **series.json()} for at, series in sorted(points.items())]
+            for who, points in self.lines.items()
+        }
+        return {
+            "name": self.name, "title": self.title, "foot": self.foot, "unit": self.unit,
+            "ours": list(self.ours), "lines": lines,
+        }  # fmt: skip
 
 
 @dataclass
@@ -144,11 +177,34 @@ def watch(process: subprocess.Popen[bytes], used: Used) -> None:
 
 
 def in_turn(runs: int = RUNS, **things: Callable[[], float]) -> dict[str, Series]:
-    """Measure things in turn, so often each, after once that does not count."""
-    for measure in things.values():
+    """Measure things in turn, so often each, after once that does not count; where time is short, fewer times."""
+    for measure in things.values() if _over.get() == math.inf else ():
         measure()
-    rounds = [{name: measure() for name, measure in things.items()} for _ in range(runs)]
+    rounds = [{name: measure() for name, measure in things.items()} for _ in counted(runs)]
     return {name: Series(tuple(one[name] for one in rounds)) for name in things}
+
+
+def counted(runs: int) -> Iterator[int]:
+    """Count so many runs; only the first where time is over after it."""
+    for number in range(runs):
+        if number and time_is_over():
+            return
+        yield number
+
+
+def time_is_over() -> bool:
+    """Tell whether who measures shall have done."""
+    return time.monotonic() > _over.get()
+
+
+@contextmanager
+def within(seconds: float) -> Iterator[None]:
+    """Have what is measured in the block done in about so many seconds."""
+    before = _over.set(time.monotonic() + seconds)
+    try:
+        yield
+    finally:
+        _over.reset(before)
 
 
 def machine() -> str:
@@ -158,3 +214,21 @@ def machine() -> str:
     model = models[0] if models else platform.machine()
     gigabytes = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
     return f"{os.cpu_count()} cores of {model}, {gigabytes:.0f} GB, Linux {platform.release()}"
+
+
+def versions() -> dict[str, str]:
+    """Name what Raydock itself ran with."""
+    return {"Python": platform.python_version(), **{package: version(package) for package in OURS}, **programs()}
+
+
+def programs() -> dict[str, str]:
+    """Name the programs of this machine that take part: its sshd is the hosts' as well."""
+    found = {}
+    for name, line in (("OpenSSH", ["ssh", "-V"]), ("Docker", ["docker", "version", "-f", "{{.Server.Version}}"])):
+        try:
+            told = subprocess.run(line, capture_output=True, text=True, check=True, timeout=10)
+        except (OSError, subprocess.SubprocessError):
+            continue
+        words = (told.stdout.strip() or told.stderr.strip()).partition(",")[0]
+        found[name] = words.removeprefix("OpenSSH_")
+    return found

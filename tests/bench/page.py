@@ -1,26 +1,43 @@
-"""Makes docs/benchmarks.md of the records in docs/benchmarks: `python -m tests.bench.page`."""
+"""Makes docs/benchmarks.md and its plots of the records in docs/benchmarks: `python -m tests.bench.page`.
+
+What is to be said of a part beside its figures (what could not be met, why, and what would be needed) stands in
+docs/benchmarks/PART.md, and is taken over as it is.
+"""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
+from tests.bench.plots import curve, overview
 from tests.hosts.observer import TOP
 
 RECORDS = TOP / "docs/benchmarks"
 PAGE = RECORDS.with_suffix(".md")
+OVERVIEW = "overview"
 HEAD = """\
 # Benchmarks
 
 Each figure is a ratio against a peer or a floor, or within a bound; both sides were measured in turn in one run, after
 one run each that does not count. Seconds are medians, with the least and the most behind them. Peers check host keys
 and collect output as Raydock does; what they run stands in [tests/bench/peers](../tests/bench/peers) and in the part's
-own file beside it.
+own file beside it. Every check that Raydock makes is on in all of it: of host keys, digests, identity and liveness.
 
-`script/bench` measures all of it anew and writes this page; `script/bench quick` takes less than three minutes.
+`script/bench` measures all of it anew and writes this page; `script/bench quick` takes less than three minutes, shows
+what it finds, and writes nothing.
 """
-TITLES = {"prompt": "At the prompt", "fanout": "Fan-out"}
+TITLES = {
+    "prompt": "At the prompt",
+    "fanout": "Fan-out",
+    "scale": "Scale",
+    "start": "Start and stop",
+    "idle": "Nothing to do, and a look",
+    "images": "Images",
+}
+COLUMNS = "| what | target | got | | Raydock, s | peer, s | peer |\n|---|---|---|---|---|---|---|\n"
+Record = Mapping[str, Any]
 
 
 def seconds(series: Mapping[str, Any]) -> str:
@@ -28,31 +45,70 @@ def seconds(series: Mapping[str, Any]) -> str:
     return f"{series['median']:g} ({series['min']:g} to {series['max']:g})"
 
 
+def met(figure: Mapping[str, Any]) -> str:
+    """Say whether a target was met, where there is one."""
+    if figure["target"] is None:
+        return ""
+    return "met" if figure["met"] else "**not met**"
+
+
 def row(figure: Mapping[str, Any]) -> str:
     """Show a figure as a row."""
-    met = "met" if figure["met"] else "**not met**"
+    target = "" if figure["target"] is None else f"at most {figure['target']:g} {figure.get('unit', '×')}"
     if peer := figure.get("peer"):
-        cells = [f"at most {figure['target']:g} ×", f"{figure['ratio']:g} ×", met]
-        cells += [seconds(figure["ours"]), seconds(peer), peer["name"]]
+        cells = [target, f"{figure['ratio']:g} ×", met(figure), seconds(figure["ours"]), seconds(peer), peer["name"]]
     else:
-        unit = figure["unit"]
-        cells = [f"at most {figure['target']:g} {unit}", f"{figure['ours']['max']:g} {unit}", met, "", "", ""]
+        cells = [target, f"{figure['ours']['max']:g} {figure['unit']}", met(figure), "", "", ""]
     return f"| {' | '.join([figure['name'], *cells])} |\n"
 
 
-def page() -> str:
-    """Write the page."""
-    parts = [HEAD]
-    for name, title in TITLES.items():
-        file = RECORDS / f"{name}.json"
-        if not file.exists():
-            continue
-        record = json.loads(file.read_text(encoding="utf-8"))
-        parts.append(f"\n## {title}\n\nAt {record['commit']}, on {record['machine']}, by `{record['command']}`.\n\n")
-        parts.append("| what | target | got | | Raydock, s | peer, s | peer |\n|---|---|---|---|---|---|---|\n")
-        parts += map(row, record["figures"])
+def records() -> dict[str, Record]:
+    """Read the record of each part that was measured."""
+    files = {name: RECORDS / f"{name}.json" for name in TITLES}
+    return {name: json.loads(file.read_text(encoding="utf-8")) for name, file in files.items() if file.exists()}
+
+
+def summary(found: Mapping[str, Record]) -> str:
+    """Count the targets that were met, and name the others."""
+    asked = [figure for record in found.values() for figure in record["figures"] if figure["target"] is not None]
+    missed = [figure["name"] for figure in asked if not figure["met"]]
+    if not asked:
+        return ""
+    names = f" Not met: {'; '.join(missed)}. Why, and what would be needed, stands below." if missed else ""
+    picture = f"\n![What was taken of each target]({RECORDS.name}/{OVERVIEW}.svg)\n"
+    return f"\n{len(asked) - len(missed)} of {len(asked)} targets are met.{names}\n{picture}"
+
+
+def section(name: str, record: Record) -> str:
+    """Write a part: what it was measured with, its figures, its plots, and what is to be said of it."""
+    parts = [f"\n## {TITLES[name]}\n\nAt {record['commit']}, on {record['machine']}, by `{record['command']}`"]
+    versions = ", ".join(f"{program} {version}" for program, version in record.get("versions", {}).items())
+    parts += [f"; with {versions}" if versions else "", f".\n\n{COLUMNS}", *map(row, record["figures"])]
+    parts += [f"\n![{one['title']}]({RECORDS.name}/{one['name']}.svg)\n" for one in record.get("curves", ())]
+    said = RECORDS / f"{name}.md"
+    parts += [f"\n{said.read_text(encoding='utf-8')}"] if said.exists() else []
     return "".join(parts)
 
 
+def page(found: Mapping[str, Record]) -> str:
+    """Write the page."""
+    return "".join([HEAD, summary(found), *(section(name, record) for name, record in found.items())])
+
+
+def files() -> dict[Path, str]:
+    """Give the page and its plots, as the records have them."""
+    found = records()
+    plots = {one["name"]: curve(one) for record in found.values() for one in record.get("curves", ())}
+    if found:
+        plots[OVERVIEW] = overview({TITLES[name]: record["figures"] for name, record in found.items()})
+    return {PAGE: page(found), **{RECORDS / f"{name}.svg": plot for name, plot in plots.items()}}
+
+
+def write() -> None:
+    """Write them."""
+    for file, content in files().items():
+        file.write_text(content, encoding="utf-8")
+
+
 if __name__ == "__main__":
-    PAGE.write_text(page(), encoding="utf-8")
+    write()

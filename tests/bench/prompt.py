@@ -10,7 +10,7 @@ from pathlib import Path
 from tests.bench.measure import Command, Figure, in_turn
 from tests.hosts.observer import INVOKE, TOP
 
-RUNS = 15
+RUNS, QUICK_RUNS = 15, 4
 BARE = '''from invoke import task
 
 
@@ -26,13 +26,13 @@ TYPED = (
 )
 
 
-def figures() -> Iterator[Figure]:
+def figures(*, quick: bool) -> Iterator[Figure]:
     """Measure them."""
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
         (folder / "tasks.py").write_text(BARE)
         for words, bare, target in TYPED:
             ours, peer = Command([str(INVOKE), *words], TOP), Command([str(INVOKE), *bare], folder)
-            taken = in_turn(RUNS, ours=ours.seconds, peer=peer.seconds)
+            taken = in_turn(QUICK_RUNS if quick else RUNS, ours=ours.seconds, peer=peer.seconds)
             name = f"invoke {' '.join(words)}"
             yield Figure(name, target, taken["ours"], taken["peer"], f"Invoke {version('invoke')} with one task")

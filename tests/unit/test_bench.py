@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import sys
+from xml.etree import ElementTree
 
 import pytest
 
-from tests.bench import page
-from tests.bench.measure import Bound, Command, Figure, Series, in_turn
+from tests.bench import page, plots
+from tests.bench.measure import Bound, Command, Curve, Figure, Series, in_turn, within
 from tests.hosts.observer import TOP
+
+# One that is met, one that is missed, and one of which nothing is asked.
+FIGURES = [
+    Figure(name, target, Series((1.0,)), Series((1.0,)), "a peer").json()
+    for name, target in (("a", 2.0), ("b", 0.5), ("c", None))
+]
 
 
 def test_a_figure_is_the_ratio_of_medians() -> None:
@@ -38,5 +45,41 @@ def test_a_command_is_seen_with_what_it_uses_and_fails_with_what_it_said() -> No
         Command([sys.executable, "-c", "print('why'); raise SystemExit(3)"], TOP).run()
 
 
-def test_the_page_is_made_of_the_records() -> None:
-    assert (page.PAGE.read_text(encoding="utf-8") if page.PAGE.exists() else page.HEAD) == page.page()
+def test_what_has_no_target_is_met_by_whatever_it_takes() -> None:
+    figure = Figure("x", None, Series((9.0,)), Series((1.0,)), "a peer").json()
+    assert (figure["target"], figure["met"], page.met(figure)) == (None, True, "")
+    assert page.row(figure) == "| x |  | 9 × |  | 9 (9 to 9) | 1 (1 to 1) | a peer |\n"
+    assert Bound("memory", None, "MB", Series((9.0,))).json()["met"]
+
+
+def test_where_time_is_short_a_thing_is_measured_once_and_not_before() -> None:
+    with within(0):
+        assert in_turn(9, a=lambda: 1.0)["a"].values == (1.0,)
+    with within(60):
+        assert len(in_turn(9, a=lambda: 1.0)["a"].values) == 9
+
+
+def test_a_plot_shows_every_series_at_every_number() -> None:
+    series = Series((1.0, 2.0, 3.0))
+    lines = {"ours": {10: series, 100: series}, "theirs": {10: series}}
+    shown = plots.curve(Curve("x", "a title", "hosts", "s", lines, ("ours",)).json())
+    root = ElementTree.fromstring(shown)  # noqa: S314 - of our own
+    assert len(list(root.iter("{http://www.w3.org/2000/svg}circle"))) == 3
+    for words in ("a title", "ours", "theirs", "hosts"):
+        assert f">{words}<" in shown
+
+
+def test_the_overview_has_a_bar_for_each_target_and_another_colour_where_it_is_missed() -> None:
+    shown = plots.overview({"Part": [*FIGURES, Bound("d", 5, "MB", Series((4.0,))).json()]})
+    assert (shown.count(plots.OURS[0]), shown.count(plots.MISSED)) == (2, 1)
+    assert "4 of 5 MB" in shown
+    assert ">c<" not in shown
+
+
+def test_the_page_counts_the_targets_and_names_those_that_are_missed() -> None:
+    assert "1 of 2 targets are met. Not met: b." in page.summary({"prompt": {"figures": FIGURES}})
+
+
+def test_the_page_and_its_plots_are_made_of_the_records() -> None:
+    for file, content in page.files().items():
+        assert (file.read_text(encoding="utf-8") if file.exists() else page.HEAD) == content, file
