@@ -26,9 +26,12 @@ RAY_ARGUMENTS_OF_OURS = {
     "--num-workers": "set NUM_WORKERS",
     "--num-gpus": "set GPUS",
     "--resources": "set resources= in workers.txt",
+    # Among all else it has AUTH_MODE, which turns the token off.
+    "--system-config": "set each of its values in CONTAINER_ENV, as RAY_name=value",
+    "--ray-debugger-external": "it would open Ray's debugger, which asks nobody for a token, to the network",
 }
-# Ray's token and who has to show it are not the settings' to decide.
-VARIABLES_OF_OURS = re.compile(r"RAY_AUTH_.*|RAY_ADDRESS")
+# Ray's token and who has to show it are not the settings' to decide; Ray's configuration reads what is in lower case.
+VARIABLES_OF_OURS = re.compile(r"RAY_AUTH_.*|RAY_ENABLE_(CLUSTER_AUTH|K8S_TOKEN_AUTH)|RAY_ADDRESS", re.IGNORECASE)
 
 _VOLUME = re.compile(r"(?P<source>[^:]+):(?P<target>[^:]+)(?::(?P<mode>[^:]*))?")
 _VOLUME_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}")
