@@ -63,9 +63,13 @@ class Form:
 
     def __call__(self, text: str) -> str:
         """Give the text, if it is of this form."""
-        if not self.pattern.fullmatch(text):
+        if not self.matches(text):
             raise ValueError(f"is not {self.meaning}")
         return text
+
+    def matches(self, text: str) -> bool:
+        """Tell whether the text is of this form."""
+        return bool(self.pattern.fullmatch(text))
 
 
 def _form(pattern: str, meaning: str) -> Form:

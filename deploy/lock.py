@@ -168,9 +168,11 @@ def note_in_audit(host: Talker, cluster: str, line: str) -> str:
 
 def end_holder(host: Talker, cluster: str, held: Held) -> None:
     """End a holder that has the lock: whoever it is for hears of it before their next step."""
-    if not held.line:
+    pid = held.line.partition(" ")[0]
+    # The head says it, and `kill` takes more than numbers: what is none was nobody's.
+    if not pid.isdecimal():
         return
-    code, errors = host.talk(ending(cluster, held.line.partition(" ")[0])).end(ANSWER)
+    code, errors = host.talk(ending(cluster, pid)).end(ANSWER)
     if code:
         raise Failure(
             "LOCK_FAILED", f"the other's lock cannot be ended: {errors or code}", "End it on the head, as root"

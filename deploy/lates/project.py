@@ -178,7 +178,9 @@ def last_shell(names: tuple[str, ...]) -> str:
 def last_commit(lines: str, names: tuple[str, ...], url: str) -> str:
     """Give the commit of the last line with one of the names: git shows all that end like them, in their order."""
     found = (line.split() for line in lines.splitlines())
-    commits = [words[0] for words in found if len(words) == 2 and words[1] in names]
+    commits = [
+        words[0] for words in found if len(words) == 2 and words[1] in names and grammar.COMMIT.matches(words[0])
+    ]
     if not commits:
         raise Failure("PROJECT_UNREACHABLE", f"{url} has none of {', '.join(names)}", "Correct MY_PROJECT_REF")
     return commits[-1]

@@ -198,6 +198,15 @@ def test_an_operator_who_is_cut_off_before_saying_a_word_frees_it_too(here: Here
     mute.end(1)
 
 
+@pytest.mark.parametrize("pid", ["-1", "--", "1/../self", "", "$$"])
+def test_what_is_no_number_of_a_process_is_not_ended(pid: str, here: Here, monkeypatch: pytest.MonkeyPatch) -> None:
+    def talk(_: str) -> Talk:
+        raise AssertionError("it was asked to end something")
+
+    monkeypatch.setattr(here, "talk", talk)
+    end_holder(here, "blue", Held(ALICE, f"{pid} {{}}"))
+
+
 def test_only_the_holder_that_was_shown_is_ended(here: Here) -> None:
     first, second = lock(here, ALICE), lock(here, BOB)
     first.take()

@@ -86,6 +86,13 @@ def test_git_tells_the_refs_of_a_url(ref: str, at: str, project: Project) -> Non
     assert last_commit(told, ref_names(ref), project.url) == project.git("rev-parse", at)
 
 
+@pytest.mark.parametrize("told", ["--upload-pack=x", "c" * 39, "C" * 40, "$(id)"])
+def test_what_is_no_commits_id_is_no_commit(told: str) -> None:
+    with pytest.raises(Failure) as caught:
+        last_commit(f"{told}\tHEAD\n", ("HEAD",), "https://git.test/a")
+    assert caught.value.code == "PROJECT_UNREACHABLE"
+
+
 def test_a_commit_of_a_url_is_not_asked_for() -> None:
     of = scope(my_project_url="https://git.test/a", my_project_source="copy", my_project_ref="c" * 40)
     assert (commit_of(of), commit_in_bash(of)) == ("c" * 40, "c" * 40)
