@@ -233,6 +233,25 @@ def shell_line(text: str) -> str:
     return text
 
 
+# In a URL: a password, or whoever logs in by HTTP; what a variable gives is not in the text.
+_LOGIN = re.compile(r"https?://[^\s/@'\"$]+@|://[^\s/@:'\"]*:[^\s/@'\"$]+@", re.IGNORECASE)
+
+
+def has_login(text: str) -> bool:
+    """Tell whether a URL in a text has a password or token in it."""
+    return bool(_LOGIN.search(text))
+
+
+def installation_script(text: str) -> str:
+    """Give the shell line, if nothing in it is secret."""
+    if has_login(shell_line(text)):
+        raise ValueError(
+            "has a URL with a user, password or token in it, and an image shows it to everybody: leave it out, and "
+            "have what needs it come with the project, by MY_PROJECT_SOURCE=copy"
+        )
+    return text
+
+
 _URL = re.compile(r"[A-Za-z0-9._~/:@%+,=\[\]?#&-]+")
 _SCHEMES = ("https", "http", "ssh", "git", "file")
 # git runs a program for `ext::COMMAND` and its like.

@@ -92,7 +92,9 @@ PLACEHOLDERS: Mapping[str, Placeholder] = {
     "base-image": Placeholder("BASE_IMAGE", ImageRef.parse, shlex.quote),
     "my-project-url": Placeholder("MY_PROJECT_URL", grammar.git_url, shlex.quote),
     "my-project-commit": Placeholder("MY_PROJECT_REF", grammar.COMMIT, shlex.quote),
-    "my-project-installation-script": Placeholder("MY_PROJECT_INSTALLATION_SCRIPT", grammar.shell_line, _installation),
+    "my-project-installation-script": Placeholder(
+        "MY_PROJECT_INSTALLATION_SCRIPT", grammar.installation_script, _installation
+    ),
 }
 _MARK = re.compile(r"<(" + "|".join(PLACEHOLDERS) + ")>")
 _LIKE_ONE = re.compile(r"<((?:my|base)-[A-Za-z-]*)>")
@@ -104,12 +106,44 @@ LARGEST_TEMPLATE = 64 * KB
 
 
 def read_template(root: Path, name: str = TEMPLATE) -> str:
-    """Give what a Dockerfile is made of, a file of the folder `root`; a `Mistake` where it cannot be read."""
+    """Give what a Dockerfile is made of, a file of the folder `root`; a `Mistake` where it cannot be read, or tells."""
     try:
-        return read_text(root / name, LARGEST_TEMPLATE).replace("\r\n", "\n")
+        text = read_text(root / name, LARGEST_TEMPLATE).replace("\r\n", "\n")
     except ValueError as why:
         cure = f"Take Raydock's own again: git checkout -- {name}"
         raise Mistake.of("TEMPLATE", f"cannot be read: {why}", cure, place=name) from None
+    Mistake.raise_any(_secrets(text, name))
+    return text
+
+
+# Names of what is secret, but for those of the file that has it.
+_SECRET = re.compile(r"(?i)(?!.*_(?:PATH|FILE|DIR)$)(?:.*_)?(?:TOKEN|SECRET|PASSWORD|PASSWD|API_?KEY)S?(?:_.*)?")
+_ASSIGNED = re.compile(r"""(\w+)=("(?:[^"\\]|\\.)*"|'[^']*'|\S*)""")
+
+
+def _secrets(template: str, name: str) -> Iterator[Problem]:
+    """Find what an image's history would show to everybody."""
+    for where, text in _instructions(template.split("\n")):
+        shown = [f"{key} has a value" for key in _given(text) if _SECRET.fullmatch(key)]
+        shown += ["a URL has a user, password or token"] if grammar.has_login(text) else []
+        for what in shown:
+            yield Problem(
+                "TEMPLATE",
+                f"{what}, and an image shows it to everybody",
+                "Leave it out, and have what needs it come with the project: MY_PROJECT_SOURCE=copy",
+                f"{name}:{where.start + 1}",
+            )
+
+
+def _given(instruction: str) -> list[str]:
+    """Name what an ARG or ENV gives a value to that stands there."""
+    word, _, rest = instruction.replace("\t", " ").partition(" ")
+    if word.upper() not in ("ARG", "ENV"):
+        return []
+    given = _ASSIGNED.findall(rest)
+    if word.upper() == "ENV" and not _ASSIGNED.match(rest.lstrip()):
+        given = [tuple(rest.split(None, 1))]  # of old: ENV NAME value
+    return [key for key, *values in given for value in values if value.strip("\"'").strip() and "$" not in value[:2]]
 
 
 NO_OWNER = " --chown=<user>"  # stands in a COPY until the base image's user is known

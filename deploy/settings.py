@@ -121,7 +121,7 @@ class Settings(Origin):
     my_project_url: Annotated[str | None, _checked(grammar.git_url)] = None
     my_project_ref: Annotated[str | None, _checked(grammar.GIT_REF)] = None
     my_project_source: Annotated[Literal["clone", "copy"], _checked(grammar.SOURCE)] = "clone"
-    my_project_installation_script: Annotated[str | None, _checked(grammar.shell_line)] = None
+    my_project_installation_script: Annotated[str | None, _checked(grammar.installation_script)] = None
     build_idle: Annotated[str, _checked(_duration)] = "30m"
     app_tag: Annotated[str, _checked(_app_tag)] = "my-app"
     repository_name: Annotated[str, _checked(grammar.ECR_NAME)] = Field(

@@ -179,6 +179,45 @@ def test_a_template_that_cannot_be_read_is_told(case: str, tmp_path: Path) -> No
     assert caught.value.problems[0].code == "TEMPLATE"
 
 
+SHOWN: dict[str, tuple[str, str]] = {
+    "a default of an argument": ("ARG GIT_TOKEN=hunter2", "GIT_TOKEN has a value"),
+    "one of several": ('ENV A=b \\\n  aws_secret_access_key="hunter2" C=d', "aws_secret_access_key has a value"),
+    "a variable of old": ("env DB_PASSWORD hunter2 and more", "DB_PASSWORD has a value"),
+    "a key of many": ("ENV OPENAI_API_KEYS='hunter2'", "OPENAI_API_KEYS has a value"),
+    "a password in a URL": ("RUN pip install git+ssh://me:hunter2@git.test/x", "a URL has a user, password or token"),
+    "a token in a URL": ("RUN git clone https://hunter2@git.test/x", "a URL has a user, password or token"),
+}
+
+
+@pytest.mark.parametrize(("line", "why"), SHOWN.values(), ids=SHOWN)
+def test_what_an_image_would_show_to_everybody_does_not_get_into_a_build(line: str, why: str, tmp_path: Path) -> None:
+    (tmp_path / "Dockerfile.template").write_text(f"FROM a\n\n{line}\n")
+    with pytest.raises(Mistake) as caught:
+        read_template(tmp_path)
+    (problem,) = caught.value.problems
+    assert (problem.code, problem.place) == ("TEMPLATE", "Dockerfile.template:3")
+    assert problem.error == f"{why}, and an image shows it to everybody"
+    assert "hunter2" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "ARG GIT_TOKEN",
+        "ARG TOKEN=",
+        "ENV TOKENIZERS_PARALLELISM=false",
+        "ENV RAY_AUTH_TOKEN_PATH=/run/ray-token",
+        "ENV HF_TOKEN=$GIVEN OTHER=${GIVEN}",
+        "ENV SECRETARY Alice",
+        "RUN git clone https://me:$TOKEN@git.test/x ssh://git@git.test:22/x http://git.test:80/a@1",
+        "LABEL password=of-nothing",
+    ],
+)
+def test_what_only_looks_like_a_secret_is_no_matter(line: str, tmp_path: Path) -> None:
+    (tmp_path / "Dockerfile.template").write_text(f"FROM a\n{line}\n")
+    assert line in read_template(tmp_path)
+
+
 def test_a_pipe_for_a_template_is_not_waited_for(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "Dockerfile.template")
     with pytest.raises(Mistake, match="it is not a file"):

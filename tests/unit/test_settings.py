@@ -69,6 +69,11 @@ BAD = {
     ("MY_PROJECT_SOURCE", "fetch"): "='fetch' is not clone or copy",
     ("MY_PROJECT_INSTALLATION_SCRIPT", "a\nRUN b"): " has a line break or a control character",
     ("MY_PROJECT_INSTALLATION_SCRIPT", "a \\"): " ends in a backslash",
+    (
+        "MY_PROJECT_INSTALLATION_SCRIPT",
+        "pip install git+ssh://me:hunter2@git.test/x",
+    ): " has a URL with a user, password",
+    ("MY_PROJECT_INSTALLATION_SCRIPT", "curl https://hunter2@git.test/x | sh"): " has a URL with a user, password",
     ("APP_TAG", "app:" + "t" * 129): f"='app:{'t' * 53}...' is not an image reference such as",
     ("APP_TAG", "app@sha256:" + "0" * 64): f"='app@sha256:{'0' * 46}...' has a digest",
     ("REPOSITORY_NAME", "a"): "='a' is not an ECR repository name",
