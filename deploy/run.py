@@ -37,14 +37,15 @@ SILENT = frozenset({"DOCKER_TIMEOUT", "SSH_STALLED", "SSH_TIMEOUT", "PULL_FAILED
 LOOK = 0.2  # seconds between two looks at whether the run is halted
 
 
-def without_head(failure: Failure) -> Failure:
-    """Give the failure of a run that may not act, since the head that has the lock cannot be reached."""
+def without_head(failure: Failure, task: str) -> Failure:
+    """Give the failure of a run that may not act, since the head on which the lock is taken cannot be reached."""
     if failure.problem.kind is not Kind.UNREACHABLE:
         return failure
+    stop = task.startswith("cluster.stop")
     return Failure(
         "HEAD_UNREACHABLE",
-        f"{failure.problem.error} ({failure.code}); it has the cluster's lock: nothing was done",
-        "Is it up? To stop the workers without it: invoke cluster.stop --force",
+        f"{failure.problem.error} ({failure.code}); the cluster's lock is taken there: nothing was done",
+        "Is it up? To stop the workers without it: invoke cluster.stop --force" if stop else "Is it up?",
     )
 
 
@@ -207,7 +208,7 @@ class Run:
             if self.refused:
                 outcome = self.outcome(head.node)
                 outcome.asked = True
-                outcome.fail(without_head(failure), "take the lock")
+                outcome.fail(without_head(failure, task), "take the lock")
             else:
                 head.say("the head cannot be reached: nothing keeps others from acting at the same time")
 

@@ -19,7 +19,7 @@ from deploy.hosts import Host
 from deploy.inventory import Node
 from deploy.plan import Chain, Late, Place, Plan, Stage, Step
 from deploy.progress import News
-from deploy.run import Run
+from deploy.run import Run, without_head
 from deploy.site import Found, Site
 
 from .fakes import scope
@@ -411,6 +411,12 @@ def test_whoever_had_the_lock_tells_the_audit_also_of_nothing_done() -> None:
     run.halt(Failure("INTERRUPTED", "interrupted"))
     run.close()
     assert (json.loads(lock.told)["task"], json.loads(lock.told)["outcome"]) == ("cluster.stop", "interrupted")
+
+
+@pytest.mark.parametrize(("task", "offered"), [("cluster.stop", True), ("cluster.start", False)])
+def test_only_who_stops_is_offered_to_do_it_without_the_head(task: str, offered: bool) -> None:
+    told = without_head(Failure("SSH_TIMEOUT", "no answer"), task)
+    assert (told.code, "cluster.stop --force" in told.cure) == ("HEAD_UNREACHABLE", offered)
 
 
 def test_a_bug_in_one_chain_is_raised_after_the_others_are_through() -> None:
