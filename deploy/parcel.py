@@ -24,6 +24,7 @@ PIECE = 1 << 20
 EPOCH = (1980, 1, 1, 0, 0, 0)  # the first date that a zip can tell
 # A hook of git's runs with these, and they would say which repository is meant.
 GIT = ("env", *(f"-u{key}" for key in ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE")), "LC_ALL=C", "git")
+GIT_DEADLINE = 60.0  # seconds
 KEY_HEADER = re.compile(rb"\A(\xef\xbb\xbf)?\s*(-----BEGIN [A-Z0-9 ]*PRIVATE KEY|PuTTY-User-Key-File-)")
 # What must not leave this machine, by its name, and the names that only look so.
 SECRET_NAMES = re.compile(r"\.env|\.env\..*|id_.*|.*\.(pem|key)", re.IGNORECASE)
@@ -146,7 +147,11 @@ def _within(root: Path) -> Iterator[str]:
 def _git_files(root: Path) -> list[str] | None:
     """Ask git for a folder's files; None where the folder is in no work tree."""
     argv = (*GIT, "-C", str(root), "ls-files", "-co", "--exclude-standard", "-z")
-    asked = subprocess.run(argv, capture_output=True, check=False)
+    try:
+        asked = subprocess.run(argv, capture_output=True, check=False, timeout=GIT_DEADLINE)
+    except subprocess.TimeoutExpired:
+        late = f"git did not tell within {GIT_DEADLINE:g} s what it ignores in {root}"
+        raise Mistake.of("USAGE", late, f"Try it: git -C {shlex.quote(str(root))} status") from None
     if asked.returncode == 0:
         return [os.fsdecode(name) for name in asked.stdout.split(b"\0") if name]
     said = asked.stderr.decode(errors="replace").strip()

@@ -147,6 +147,15 @@ def test_a_folder_goes_without_what_git_ignores(tmp_path: Path) -> None:
     )
 
 
+def test_a_git_that_hangs_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    lay(tmp_path, "run.py", "bin/git", content="#!/bin/sh\nexec sleep 20\n")
+    (tmp_path / "bin/git").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:{os.environ['PATH']}")
+    monkeypatch.setattr(parcel, "GIT_DEADLINE", 0.5)
+    with pytest.raises(Mistake, match=r"git did not tell within 0\.5 s what it ignores"):
+        shipped(tmp_path / "run.py", tmp_path)
+
+
 def test_a_part_of_a_repository_goes_alone(tmp_path: Path) -> None:
     git(tmp_path, "init", "-q")
     lay(tmp_path, ".gitignore", content="*.log\n")
