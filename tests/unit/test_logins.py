@@ -41,7 +41,7 @@ def _home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.delenv("SSH_AUTH_SOCK", raising=False)
     (tmp_path / ".ssh").mkdir()
-    ssh.ssh_config.cache_clear()
+    ssh.configuration.cache_clear()
 
 
 @pytest.fixture
@@ -190,6 +190,11 @@ def test_an_address_that_is_silent_leaves_time_for_the_next(monkeypatch: pytest.
             assert end.getpeername()[1] == port
     for end in (*stuffed, full):
         end.close()
+
+
+def test_a_small_packet_does_not_wait_for_the_one_before_to_be_acknowledged() -> None:
+    with listening(silent) as port, dial.dial("127.0.0.1", port) as end:
+        assert end.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
 
 
 def test_a_key_that_is_refused_is_offered_once_and_named_with_the_user() -> None:
