@@ -8,6 +8,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import TypeVar
 
 T = TypeVar("T")
@@ -75,11 +76,9 @@ def dial(host: str, port: int, seconds: float = DIAL_TIMEOUT) -> socket.socket:
 
 
 def _addresses(host: str, port: int, seconds: float) -> list[tuple[int, tuple[object, ...]]]:
-    def ask() -> list[tuple[int, int, int, str, tuple[object, ...]]]:
-        return socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-
     try:
         # Of an address nobody has to be asked.
+        ask = partial(socket.getaddrinfo, host, port, type=socket.SOCK_STREAM)
         found = ask() if is_address(host) else within(seconds, ask)
     except UnicodeError as error:  # a label of more than 63 characters
         raise socket.gaierror(socket.EAI_NONAME, str(error)) from error

@@ -44,21 +44,32 @@ logging.getLogger("paramiko").setLevel(logging.CRITICAL)
 _logins: defaultdict[tuple[str, int], threading.Semaphore] = defaultdict(lambda: threading.Semaphore(AT_ONCE))
 
 
+class OwnConnection(Connection):  # type: ignore[misc]  # Fabric has no types
+    """A connection whose attributes are its own.
+
+    Fabric looks for each that is set whether it has one of that name, and else writes it into the configuration: that
+    is empty for a moment to all who share it.
+    """
+
+    __setattr__ = object.__setattr__
+
+
 @cache
-def ssh_config() -> paramiko.SSHConfig:
-    """Give what `~/.ssh/config` and the system's say, read once for all connections."""
-    found: paramiko.SSHConfig = Config().base_ssh_config
-    return found
+def configuration() -> Config:
+    """Give Fabric's configuration, with what `~/.ssh/config` and the system's say, read once for all connections."""
+    return Config()
 
 
 def connection_to(node: Node, settings: Settings, known: KnownHosts) -> Connection:
     """Give a connection to a node, not yet open."""
-    connection = Connection(
+    shared = configuration()
+    connection = OwnConnection(
         node.address,
         user=node.user,
         port=node.port,
-        # One of its own: a Connection writes into it, which empties it for a moment to all who share it.
-        config=Config(ssh_config=ssh_config()),
+        config=shared,
+        # Into these it writes which keys ~/.ssh/config names; where they are empty, into the configuration's.
+        connect_kwargs={**shared.connect_kwargs, "key_filename": (), "compress": False},
         forward_agent=False,
     )
     for hop in hops(connection):
