@@ -1,8 +1,9 @@
 """Building, publishing and pulling an image of 600 MB, beside the docker CLI doing the same on the same engine.
 
-The CLI is typed where Raydock is typed, with a login of its own and host keys checked: `ssh HOST docker …`. It is told
-what Raydock finds out by itself: which commit to build, and the tag that an image's id makes. Both use the classic
-builder, and both were logged into the registry before.
+The CLI is typed where Raydock is typed, through a login of its own with host keys checked: `ssh HOST docker …`. It is
+told what Raydock finds out by itself: which commit to build, and the tag that an image's id makes. Both use the classic
+builder, and both were logged into the registry before. What Raydock takes once it is connected stands beside the same
+line over a connection that is open already: it shows what the start of a Python program and its login cost.
 """
 
 from __future__ import annotations
@@ -13,22 +14,26 @@ import os
 import shlex
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
+from typing import Any
 
 from dotenv import dotenv_values
 
-from deploy.practice.files import KEY, KNOWN_HOSTS, SETTINGS
+from deploy.practice.files import SETTINGS
 from deploy.practice.layout import ACCOUNT, REGISTRY, SERVICES
 from deploy.steps.building import RECIPE_LABEL
-from tests.bench.measure import RUNS, Command, Figure, in_turn
-from tests.bench.three_hosts import hosts
-from tests.hosts.observer import INVOKE, NO_ENGINE, TOP, PracticeHost, Sandbox, command
+from deploy.timings import Phase
+from tests.bench.measure import RUNS, Command, Figure, Series, in_turn
+from tests.bench.three_hosts import Warm, hosts, warm
+from tests.hosts.observer import INVOKE, NO_ENGINE, PracticeHost, Sandbox, command
 
 TARGET = 1.05
+UNCHANGED, CHANGED, WHOLE = "unchanged", "one small layer changed", "all of it"
+VERBS = {"build": "build", "publish": "tag and push", "pull": "pull"}
 NAME = "raydock-bench"
 BASE = f"{NAME}-base"
 REPOSITORY = f"{REGISTRY}/{NAME}"
@@ -55,10 +60,6 @@ git update-ref refs/heads/main "$(git commit-tree -p main -m a "$(git write-tree
 """
 NAMES = f"--filter reference={NAME} --filter reference={REPOSITORY} --filter reference={BASE}"
 FORGET = f"docker images -q --no-trunc {NAMES} | sort -u | xargs -r docker rmi -f"
-SSH = (
-    *("ssh", "-F", "/dev/null", "-o", "BatchMode=yes", "-o", "IdentitiesOnly=yes", "-i", str(KEY)),
-    *("-o", "StrictHostKeyChecking=yes", "-o", f"UserKnownHostsFile={KNOWN_HOSTS}"),
-)
 
 
 @dataclass
@@ -67,6 +68,7 @@ class Bench:
 
     sandbox: Sandbox
     services: PracticeHost
+    warm: Warm
     folder: Path
     settings: Path
 
@@ -90,35 +92,38 @@ class Bench:
         """What Raydock's operator has set."""
         return {"ENVIRONMENT": self.settings.stem, "DOCKER_CONFIG": str(self.folder), **NO_ENGINE}
 
-    def ours(self, *words: str) -> Command:
-        """Raydock: a task."""
-        return Command([str(INVOKE), *words], TOP, self.env)
+    def ours(self, *words: str) -> tuple[float, Mapping[str, Any]]:
+        """Type a task, and give the seconds that it took, and its report."""
+        begun = time.monotonic()
+        done = command([INVOKE, *words, "--json", "--timings"], self.env)
+        return time.monotonic() - begun, done.report
 
-    def cli(self, host: PracticeHost, line: str, stdin: Path = Path(os.devnull)) -> Command:
+    def cli(self, host: PracticeHost, line: str, stdin: Path = Path(os.devnull), *, warm: bool = False) -> Command:
         """The docker CLI: a line of it, over SSH."""
-        ssh = shlex.join([*SSH, "-p", str(host.port), "ubuntu@127.0.0.1", line])
+        # Where nobody has opened one, ssh makes a connection of its own.
+        ssh = shlex.join([*(self.warm if warm else Warm(self.folder)).argv(host), line])
         return Command(["sh", "-c", f"exec {ssh} <{shlex.quote(str(stdin))}"], self.folder)
 
-    def build(self, tag: str = "") -> Command:
+    def build(self, *, tag: str = "", warm: bool = False) -> Command:
         """What builds an image as Raydock does, of the newest commit; under a tag of its own."""
         commit = self.services.run("git", "-C", GIT, "rev-parse", "main").strip()
         file = self.folder / "Dockerfile"
         file.write_text(self.template.replace("<my-project-commit>", commit) + "\n", encoding="utf-8")
         # Ours has such a label, too.
         label = f"--label {RECIPE_LABEL}={commit[:12]}"
-        tag = tag or f"{NAME}:{time.time_ns()}"
-        return self.cli(self.head, f"DOCKER_BUILDKIT=0 docker build -t {tag} {label} -", file)
+        line = f"DOCKER_BUILDKIT=0 docker build -t {tag or new_tag()} {label} -"
+        return self.cli(self.head, line, file, warm=warm)
 
-    def publish(self) -> Command:
+    def publish(self, *, warm: bool = False) -> Command:
         """What publishes the image as Raydock does: under its id, and as the latest."""
         tags = (self.head.docker("image", "inspect", "-f", "{{.Id}}", NAME)[7:19], "latest")
         lines = [f"docker tag {NAME} {REPOSITORY}:{tag}" for tag in tags]
         lines += [f"docker --config {LOGINS} push {REPOSITORY}:{tag}" for tag in tags]
-        return self.cli(self.head, " && ".join(lines))
+        return self.cli(self.head, " && ".join(lines), warm=warm)
 
-    def pull(self) -> Command:
+    def pull(self, *, warm: bool = False) -> Command:
         """What pulls the latest."""
-        return self.cli(self.worker, f"docker --config {LOGINS} pull {REPOSITORY}:latest")
+        return self.cli(self.worker, f"docker --config {LOGINS} pull {REPOSITORY}:latest", warm=warm)
 
     def nothing(self) -> None:
         """Have all as it is."""
@@ -126,13 +131,13 @@ class Bench:
     def commit(self) -> None:
         """Have a new commit of the project; the image of the one before stays."""
         if self.head.docker("images", "-q", NAME):
-            self.head.docker("tag", NAME, f"{NAME}:{time.time_ns()}")
+            self.head.docker("tag", NAME, new_tag())
         self.services.shell(COMMIT)
 
     def change(self) -> None:
         """Have an image on the head of which one small layer is new."""
         self.commit()
-        self.build(NAME).run()
+        self.build(tag=NAME).run()
 
     def release(self) -> None:
         """Have such an image in the registry."""
@@ -147,16 +152,37 @@ class Bench:
         """Have the worker without any layer of the image."""
         self.worker.shell(FORGET)
 
-    def figure(self, name: str, before: Callable[[], None], ours: Command, peer: Callable[[], Command]) -> Figure:
-        """Measure one in turn with its peer; what comes before is not counted."""
+    def figures(self, what: str, state: str, before: Callable[[], None], *words: str) -> Iterator[Figure]:
+        """Measure a task in turn with its peers; what comes before each is not counted."""
+        inside: list[float] = []
+        typed = {"build": self.build, "publish": self.publish, "pull": self.pull}[what]
 
-        def counted(typed: Callable[[], Command]) -> float:
+        def ours() -> float:
             before()
-            return typed().seconds()
+            seconds, report = self.ours(*words)
+            if report["changed"] is (state == UNCHANGED):
+                raise RuntimeError(f"{what}, {state}: {report}")
+            inside.append(connected(report))
+            return seconds
 
-        taken = in_turn(RUNS, ours=lambda: counted(lambda: ours), peer=lambda: counted(peer))
-        what = name.partition(",")[0]
-        return Figure(name, TARGET, taken["ours"], taken["peer"], f"ssh HOST docker {what}, {self.version}")
+        def peer(*, warm: bool) -> float:
+            before()
+            return typed(warm=warm).seconds()
+
+        things: dict[str, Callable[[], float]] = {
+            "ours": ours,
+            "cold": partial(peer, warm=False),
+            "warm": partial(peer, warm=True),
+        }
+        if state == WHOLE:
+            del things["warm"]  # a login is nothing in what takes so long
+        taken = in_turn(RUNS, **things)
+        name, cli = f"{what}, {state}", f"docker {VERBS[what]} {self.version}"
+        yield Figure(name, TARGET, taken["ours"], taken["cold"], f"ssh HOST {cli}")
+        if "warm" in taken:
+            # The first is the one that does not count.
+            rest = Series(tuple(inside[1:]))
+            yield Figure(f"{name}: once connected", TARGET, rest, taken["warm"], f"{cli} over an open connection")
 
     @property
     def version(self) -> str:
@@ -168,6 +194,7 @@ class Bench:
         self.clear()
         self.head.shell(f"printf %s {shlex.quote(FROM)} | DOCKER_BUILDKIT=0 docker build -q -t {BASE} -")
         self.commit()
+        self.ours("build")
         password = self.folder / "password"
         password.write_text(f"{ACCOUNT}-auth-token", encoding="utf-8")
         line = f"mkdir -m 700 {LOGINS} && docker --config {LOGINS} login -u AWS --password-stdin {REGISTRY}"
@@ -185,7 +212,7 @@ class Bench:
 
 
 @contextmanager
-def bench(sandbox: Sandbox) -> Iterator[Bench]:
+def bench(sandbox: Sandbox, connections: Warm) -> Iterator[Bench]:
     """Have a project, a base image and a repository of our own on the practice hosts for a block."""
     given = dotenv_values(SETTINGS, interpolate=False)
     kept = {key: value for key, value in given.items() if not key.startswith("AWS_")}
@@ -203,7 +230,7 @@ def bench(sandbox: Sandbox) -> Iterator[Bench]:
     with tempfile.TemporaryDirectory() as place:
         settings.touch(0o600)
         settings.write_text("".join(f"{key}={value}\n" for key, value in values.items()))
-        made = Bench(sandbox, services, Path(place), settings)
+        made = Bench(sandbox, services, connections, Path(place), settings)
         try:
             made.prepare()
             yield made
@@ -217,14 +244,25 @@ def figures(*, quick: bool) -> Iterator[Figure]:
     sandbox = None if quick else hosts(quick=quick)
     if sandbox is None:
         return
-    with bench(sandbox) as made:
-        build, publish = made.ours("build"), made.ours("publish")
-        pull = made.ours("cluster.pull", "--only", made.worker.node)
-        yield made.figure("build, unchanged", made.nothing, build, made.build)
-        yield made.figure("build, one small layer changed", made.commit, build, made.build)
-        yield made.figure("publish, all of it", made.empty, publish, made.publish)
-        yield made.figure("publish, unchanged", made.nothing, publish, made.publish)
-        yield made.figure("publish, one small layer changed", made.change, publish, made.publish)
-        yield made.figure("pull, all of it", made.forget, pull, made.pull)
-        yield made.figure("pull, unchanged", made.nothing, pull, made.pull)
-        yield made.figure("pull, one small layer changed", made.release, pull, made.pull)
+    with warm(sandbox) as connections, bench(sandbox, connections) as made:
+        pull = ("cluster.pull", "--only", made.worker.node)
+        yield from made.figures("build", UNCHANGED, made.nothing, "build")
+        yield from made.figures("build", CHANGED, made.commit, "build")
+        yield from made.figures("publish", WHOLE, made.empty, "publish")
+        yield from made.figures("publish", UNCHANGED, made.nothing, "publish")
+        yield from made.figures("publish", CHANGED, made.change, "publish")
+        yield from made.figures("pull", WHOLE, made.forget, *pull)
+        yield from made.figures("pull", UNCHANGED, made.nothing, *pull)
+        yield from made.figures("pull", CHANGED, made.release, *pull)
+
+
+def new_tag() -> str:
+    """Give a tag for an image to keep."""
+    return f"{NAME}:{time.time_ns()}"
+
+
+def connected(report: Mapping[str, Any]) -> float:
+    """Give the seconds of a report from the moment on when every connection was there."""
+    spans = [span for node in report["nodes"] for span in node.get("timings", ())]
+    since = max(span["end"] for span in spans if span["phase"] == Phase.CONNECT.value)
+    return float(max(span["end"] for span in spans) - since)
