@@ -90,6 +90,7 @@ CODES: Mapping[str, Kind] = MappingProxyType(
         "IMAGE_WRONG_ARCH": Kind.FAILED,
         "DIGEST_MISMATCH": Kind.FAILED,
         "PULL_FAILED": Kind.FAILED,
+        "PULL_INTERRUPTED": Kind.FAILED,
         "PUSH_FAILED": Kind.FAILED,
         "TAG_IMMUTABLE": Kind.FAILED,
         "BUILD_FAILED": Kind.FAILED,

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 GATE_DEADLINE = 1800  # seconds that a worker waits for the head to come to what both need
 # What is told where nobody answered in time, a pull among it.
-SILENT = frozenset({"DOCKER_TIMEOUT", "SSH_STALLED", "SSH_TIMEOUT", "PULL_FAILED"})
+SILENT = frozenset({"DOCKER_TIMEOUT", "SSH_STALLED", "SSH_TIMEOUT", "PULL_FAILED", "REGISTRY_UNREACHABLE"})
 LOOK = 0.2  # seconds between two looks at whether the run is halted
 
 

@@ -6,7 +6,8 @@ import base64
 import json
 import re
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -123,14 +124,15 @@ class Images(Calls):
         """Pull the image, reading every line, and see that it is the one that was wanted."""
         repository, tag = split(image)
         digest = ""
-        progress, registry = Progress(say), ImageRef.parse(image).registry
-        with told(f"pull {image}", REGISTRY, otherwise="PULL_FAILED"), self.asking(registry, f"pull {image}"):
+        progress, action, registry = Progress(say), f"pull {image}", ImageRef.parse(image).registry
+        told_all = told(action, REGISTRY, otherwise="PULL_FAILED")
+        with interrupted(action, progress), told_all, self.asking(registry, action):
             params, headers = {"fromImage": repository, "tag": tag}, header(image, credentials)
-            stalled = partial(self.stalled, "PULL_FAILED", f"pull {image}", progress, calls.QUIET)
+            stalled = partial(self.stalled, "PULL_FAILED", action, progress, calls.QUIET)
             how: dict[str, Any] = {"params": params, "headers": headers, "timeout": calls.ASKED}
             for record in self.lines("images/create", on_silence=stalled, **how):
                 if error := error_of(record):
-                    raise failure(f"pull {image}", scrubbed(error, credentials), REGISTRY, otherwise="PULL_FAILED")
+                    raise failure(action, scrubbed(error, credentials), REGISTRY, otherwise="PULL_FAILED")
                 digest = str(record.get("status", "")).partition("Digest: ")[2] or digest
                 progress.see(record)
             progress.tell()
@@ -234,6 +236,18 @@ class Images(Calls):
         if not (built := image or self.image_id(tag)):
             raise Failure("BUILD_FAILED", f"build {tag}: the engine tells no image")
         return built
+
+
+@contextmanager
+def interrupted(action: str, progress: Progress) -> Iterator[None]:
+    """Have an engine that ends in the block, where layers were on their way, be told as what it broke off."""
+    try:
+        yield
+    except Failure as failure:
+        if failure.code != "DOCKER_DOWN" or not progress.begun:
+            raise
+        cure = f"{failure.cure}; then run the task again: it goes on with the layers that are missing"
+        raise Failure("PULL_INTERRUPTED", f"{action}: the Docker engine ended in the middle of it", cure) from failure
 
 
 def layers(found: Mapping[str, Any]) -> tuple[str, ...]:

@@ -72,6 +72,7 @@ class Progress:
         self._bytes: dict[str, tuple[int, int]] = {}
         self._next = 0.0
         self._said: Amount | None = None
+        self.begun = False
         # Whether the last that was told is the engine's own work.
         self.at_work = False
         self._heard = time.monotonic()
@@ -79,7 +80,7 @@ class Progress:
     def see(self, record: Mapping[str, Any]) -> None:
         """Take a record in, and say how far it is, if that was not said just now."""
         layer, status = str(record.get("id", "")), str(record.get("status", ""))
-        self.at_work = status in AT_WORK
+        self.begun, self.at_work = True, status in AT_WORK
         self._heard = time.monotonic()
         if not LAYER.fullmatch(layer):
             return

@@ -135,7 +135,7 @@ def heavy(megabytes: int) -> str:
     task=("cluster.pull",),
     running=False,
     exit=3,
-    code="DOCKER_DOWN",
+    code="PULL_INTERRUPTED",
     bench="B",
     within=30,
     converge=("cluster.pull",),

@@ -17,6 +17,7 @@ class Stub:
         self.asked: list[str] = []
         self.silent = False
         self.slow: dict[str, float] = {}  # seconds before an answer
+        self.ends: set[str] = set()  # where it ends after its answer
         self.server = socket.socket(socket.AF_UNIX)
         self.server.bind(str(path))
         self.server.listen()
@@ -40,6 +41,8 @@ class Stub:
                     time.sleep(self.slow.get(key, 0))
                     if not self.silent:
                         end.sendall(body)
+                    if key in self.ends:
+                        return
 
 
 def answer(body: str, head: str = "") -> bytes:

@@ -147,6 +147,20 @@ def test_a_push_that_stands_still_is_given_up_though_the_engine_lives(
     assert (wrong.code, engine.asked.count("/_ping")) == ("PUSH_FAILED", 4)
 
 
+def test_an_engine_that_ends_in_the_middle_of_a_pull_is_told_as_what_it_broke_off(stub: Start) -> None:
+    begun = chunk('{"status":"Downloading","id":"0123456789ab"}\n')
+    engine, host = stub(version=VERSION, create=begun)
+    engine.ends.add("create")
+    wrong = refusal(Engine(docker_local(host)).pull, "r.example/x:y", None, quiet)
+    assert (wrong.code, "run the task again" in wrong.cure) == ("PULL_INTERRUPTED", True)
+
+
+def test_an_engine_that_ends_before_a_pull_begins_is_down(stub: Start) -> None:
+    engine, host = stub(version=VERSION, create=b"")
+    engine.ends.add("create")
+    assert refusal(Engine(docker_local(host)).pull, "r.example/x:y", None, quiet).code == "DOCKER_DOWN"
+
+
 @pytest.fixture
 def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("deploy.channel.http.LOOK", 0.3)
