@@ -105,6 +105,7 @@ CODES: Mapping[str, Kind] = MappingProxyType(
         "RAY_EXITED": Kind.FAILED,
         "GCS_UNREACHABLE": Kind.FAILED,
         "NOT_RUNNING": Kind.FAILED,
+        "NODE_RESTARTED": Kind.FAILED,
         "HEAD_NOT_RUNNING": Kind.FAILED,
         "HEAD_FAILED": Kind.FAILED,
         "HEAD_LOST": Kind.FAILED,

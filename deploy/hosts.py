@@ -222,7 +222,13 @@ class Host(ABC):
     @property
     def started(self) -> bool:
         """Whether its container was started in this run."""
-        return bool(self._run.outcome(self.node).facts.get("started"))
+        return "started" in self._run.outcome(self.node).facts
+
+    @property
+    def started_for(self) -> float:
+        """For how many seconds it is so; 0 where it was not."""
+        since = self._run.outcome(self.node).facts.get("started")
+        return 0.0 if since is None else time.monotonic() - since
 
     @property
     def standing(self) -> bool:

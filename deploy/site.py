@@ -320,6 +320,10 @@ class Site(Protocol):
         """Whether its container was started in this run."""
 
     @property
+    def started_for(self) -> float:
+        """For how many seconds, as we count them, it is so; 0 where it was not."""
+
+    @property
     def standing(self) -> bool:
         """Whether nothing failed on this node so far."""
 

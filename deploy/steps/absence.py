@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from deploy.site import Found, RayNode, Site
 
 START = "Start it again: invoke cluster.stop cluster.start --only {node}"
-ENDED = ("RAY_EXITED", "NOT_RUNNING")
+ENDED = ("RAY_EXITED", "NOT_RUNNING", "NODE_RESTARTED")
 SEE = "See what it says: docker logs {} there"
 
 
@@ -86,9 +86,30 @@ class Absence:
         return [row for row in self.head.rows if row.address == self.address]
 
 
+# For how many seconds a node's first process runs, whatever its clock says; a container's counts as a machine's.
+AGE = """line=$(cat /proc/1/stat) && set -- ${line##*) } && read -r up _ </proc/uptime && \
+echo $((${up%.*} - ${20} / $(getconf CLK_TCK)))"""
+ROUNDED = 2  # seconds that the node's count may be off
+
+
+def restarted(peer: Site) -> bool:
+    """Tell whether a node restarted since its container was started in this run; where nobody knows, it did not."""
+    if not peer.started:
+        return False
+    try:
+        age = peer.run("sh", "-c", AGE).strip()
+    except Failure:
+        return False
+    return age.isdecimal() and int(age) + ROUNDED < peer.started_for
+
+
 def check_running(peer: Site, name: str) -> Found:
-    """Give a node's running container; `NOT_RUNNING` or `RAY_EXITED` where it does not run."""
+    """Give a node's running container; `NODE_RESTARTED`, `NOT_RUNNING` or `RAY_EXITED` where it does not run."""
     found = peer.docker.find(name)
+    if not (found and found.running) and restarted(peer):
+        note_container(peer, found)
+        error = f"the node restarted since its container {name} was started"
+        raise Failure("NODE_RESTARTED", error, "See why it did; start it again: invoke cluster.start")
     if found is None:
         note_container(peer, None)
         raise Failure("NOT_RUNNING", f"its container {name} is gone", "Start it again: invoke cluster.start")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
@@ -132,7 +133,7 @@ class StartContainer(Step):
         if self.former:
             site.resolve(self.former)
         site.docker.start(self.name)
-        site.note(started=True)
+        site.note(started=time.monotonic())
         note_container(site, site.docker.find(self.name))
 
 

@@ -343,7 +343,7 @@ def flapping(bench: Bench) -> Fault:
     task=("cluster.start",),
     running=False,
     exit=3,
-    code="NOT_RUNNING",
+    code="NODE_RESTARTED",
     bench="B",
     within=60,
     blind=(("O2", "what is in a practice host's memory, images among it, goes with a restart"),),

@@ -436,6 +436,10 @@ class FakeSite:
         return bool(self.facts.get("started"))
 
     @property
+    def started_for(self) -> float:
+        return time.monotonic() - self.facts["started"] if self.started else 0.0
+
+    @property
     def standing(self) -> bool:
         return self.failure is None
 

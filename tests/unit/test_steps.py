@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shlex
 import subprocess
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -1109,6 +1110,28 @@ def test_a_node_that_is_not_there_fails_with_its_own_cause(
         assert made.sites["two"].facts["container"] == "absent"
 
 
+RESTARTED: dict[str, tuple[str | Failure, bool, str]] = {
+    "began after its container": ("20\n", True, "NODE_RESTARTED"),
+    "ran all the while": ("4000\n", True, "RAY_EXITED"),
+    "restarted before this run": ("20\n", False, "RAY_EXITED"),
+    "cannot say": ("sh: cannot open /proc/1/stat\n", True, "RAY_EXITED"),
+    "cannot be asked": (Failure("SSH_LOST", "gone"), True, "RAY_EXITED"),
+}
+
+
+@pytest.mark.parametrize(("age", "started", "code"), RESTARTED.values(), ids=RESTARTED)
+@pytest.mark.usefixtures("clock")
+def test_a_node_that_restarted_under_its_container_is_told(age: str | Failure, started: bool, code: str) -> None:
+    made = running(*ALL[:2])
+    two = made.sites["two"]
+    two.docker.hold("raydock-ray-worker", "exited")
+    two.answers["sh -c"] = age
+    if started:
+        two.note(started=time.monotonic() - 30)
+    JOIN.apply(made.head)
+    assert failures(made) == {"two": code}
+
+
 def test_a_head_that_is_not_there_is_looked_for_by_its_own_name(clock: Clock) -> None:
     made = running(*ALL[1:])
     JOIN.apply(made.head)
@@ -1183,7 +1206,7 @@ def settled(*rows: Row, silent: str = "") -> Cluster:
     """Give a cluster of which each node was started just now, and that the time to settle is over for."""
     made = running(*rows)
     for one in made.sites.values():
-        one.note(started=True)
+        one.note(started=time.monotonic())
     made.head.answers["bash -c"] = silent
     return made
 
@@ -1362,7 +1385,7 @@ def test_two_names_of_one_machine_are_told_and_the_first_one_stays() -> None:
 def test_with_the_head_goes_what_this_run_started() -> None:
     made = running()
     one, two = made.sites["one"], made.sites["two"]
-    one.note(started=True)
+    one.note(started=time.monotonic())
     one.docker.hold("raydock-ray-worker", raydock_cluster="ray", raydock_role="worker")
     one.docker.hold("raydock-other-worker", raydock_cluster="other", raydock_role="worker")
     made.head.docker.hold("raydock-ray-head", "exited")
