@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from deploy.progress import Say
 
 ENDING = 5.0  # seconds for the status of a shell that has ended
+GONE = 1.0  # seconds for a child of ours that was killed
 # What every login shell can do, be it fish or csh; what is to be done comes over its input, and needs no quotes of its.
 SHELL = "exec /bin/sh"
 OWN_SHELL = "Have the login shell run what sshd is asked for, and print nothing else: see ~/.bashrc, chsh, ForceCommand"
@@ -157,7 +158,7 @@ def _child(argv: tuple[str, ...], *, outlives: bool, errors_apart: bool) -> Iter
             pipe.close()
         # One that cannot be killed is not waited for; when we end it is tried again.
         with contextlib.suppress(subprocess.TimeoutExpired):
-            child.wait(ENDING)
+            child.wait(GONE)
             _children.discard(child)
 
 
