@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import paramiko
 
-from deploy.errors import Failure, Mistake
+from deploy.errors import Failure
+from deploy.known_files import Trust, trust_of
 from deploy.known_hosts import Kind, KnownHosts, fingerprint
 from deploy.pulse import HeardPacketizer
 
@@ -17,49 +18,28 @@ if TYPE_CHECKING:
 
     from deploy.settings import Settings
 
-SYSTEM_FILES = (Path("/etc/ssh/ssh_known_hosts"),)
-
 
 class HostKeyRefused(Failure):
     """A host key that known_hosts does not vouch for, with the key itself, for who is asked to trust it."""
 
-    def __init__(self, code: str, error: str, cure: str, *, host: str, port: int, key: paramiko.PKey) -> None:
+    def __init__(self, code: str, error: str, cure: str, *, trust: Trust, key: paramiko.PKey) -> None:
         super().__init__(code, error, cure)
-        self.host, self.port, self.key = host, port, key
-
-
-def known_hosts_file(settings: Settings) -> Path:
-    """Give the file that records trust: SSH_KNOWN_HOSTS, else the user's own."""
-    return Path(settings.ssh_known_hosts or Path.home() / ".ssh" / "known_hosts")
-
-
-def load_known_hosts(settings: Settings) -> KnownHosts:
-    """Read every known_hosts file there is."""
-    files = (known_hosts_file(settings), *(() if settings.ssh_known_hosts else SYSTEM_FILES))
-    known = KnownHosts()
-    for file in files:
-        try:
-            known += KnownHosts.parse(file.read_text(encoding="utf-8", errors="replace"), str(file))
-        except FileNotFoundError:
-            continue
-        except OSError as error:
-            raise Mistake.of("CONFIG", f"{file} cannot be read: {error.strerror}", "Correct SSH_KNOWN_HOSTS") from error
-    return known
+        self.trust, self.key = trust, key
 
 
 class CheckedPolicy(paramiko.MissingHostKeyPolicy):
     """Judges the key of one hop. The client's own lists stay empty, so paramiko asks for every key."""
 
-    def __init__(self, known: KnownHosts, host: str, port: int, name: str) -> None:
-        self._known, self._host, self._port, self._name = known, host, port, name
+    def __init__(self, trust: Trust, name: str) -> None:
+        self._trust, self._name = trust, name
 
     def missing_host_key(self, client: paramiko.SSHClient, hostname: str, key: paramiko.PKey) -> None:  # noqa: ARG002
         """Accept a trusted key; refuse any other before a byte of authentication is sent."""
-        verdict = self._known.verdict(self._host, self._port, key.asbytes())
+        of = f"{self._trust.host}:{self._trust.port}"
+        verdict = self._trust.known.verdict(self._trust.host, self._trust.port, key.asbytes())
         if verdict.kind is Kind.TRUSTED:
             return
         shown, trust = fingerprint(key.asbytes()), f"invoke cluster.trust --only {self._name}"
-        of = f"{self._host}:{self._port}"
         code, error, cure = {
             Kind.UNKNOWN: (
                 "HOST_KEY_UNKNOWN",
@@ -82,7 +62,7 @@ class CheckedPolicy(paramiko.MissingHostKeyPolicy):
                 f"Record its key: {trust}",
             ),
         }[verdict.kind]
-        raise HostKeyRefused(code, error, cure, host=self._host, port=self._port, key=key)
+        raise HostKeyRefused(code, error, cure, trust=self._trust, key=key)
 
 
 def hops(connection: Connection) -> Iterator[Connection]:
@@ -93,11 +73,23 @@ def hops(connection: Connection) -> Iterator[Connection]:
         hop = hop.gateway
 
 
-def check_host_keys(connection: Connection, known: KnownHosts, name: str) -> None:
-    """Have every hop of a connection judged by `known`, and asked for the keys that are known first."""
+def check_host_keys(
+    connection: Connection, settings: Settings, usual: KnownHosts, name: str, *, shown: KnownHosts
+) -> None:
+    """Have every hop of a connection judged by what is known for it, and asked for the keys that are known first.
+
+    Args:
+        connection: not yet open.
+        settings: say which file is the user's.
+        usual: what is known where ssh_config names no other files.
+        name: the node's.
+        shown: what holds before all of it.
+    """
     for hop in hops(connection):
-        hop.client.set_missing_host_key_policy(CheckedPolicy(known, hop.host, hop.port, name))
-        hop.connect_kwargs["transport_factory"] = _transport_factory(known.algorithms(hop.host, hop.port))
+        found = trust_of(hop, settings, usual)
+        trust = replace(found, known=shown + found.known) if shown.lines else found
+        hop.client.set_missing_host_key_policy(CheckedPolicy(trust, name))
+        hop.connect_kwargs["transport_factory"] = _transport_factory(trust.known.algorithms(trust.host, trust.port))
 
 
 def _transport_factory(preferred: tuple[str, ...]) -> Any:

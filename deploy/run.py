@@ -15,8 +15,8 @@ from deploy.aws import Waiting
 from deploy.commands import end_children
 from deploy.errors import Failure, Kind
 from deploy.git import Git
-from deploy.hostkeys import load_known_hosts
 from deploy.hosts import Host, LocalHost, SshHost
+from deploy.known_files import load_known_hosts
 from deploy.known_hosts import KnownHosts
 from deploy.lates.operator import user
 from deploy.lock import Lock, Owner, note_in_audit

@@ -22,12 +22,12 @@ from deploy.dial import DIAL_TIMEOUT, dial
 from deploy.errors import Failure
 from deploy.hostkeys import check_host_keys, hops
 from deploy.identities import Identities
+from deploy.known_hosts import KnownHosts
 from deploy.pulse import Pulse
 from deploy.stalls import AUTH, BANNER, Stall, no_banner, watched
 
 if TYPE_CHECKING:
     from deploy.inventory import Node
-    from deploy.known_hosts import KnownHosts
     from deploy.settings import Settings
 
 CHANNEL_TIMEOUT = 10  # seconds to a channel, instead of paramiko's hour
@@ -60,8 +60,18 @@ def configuration() -> Config:
     return Config()
 
 
-def connection_to(node: Node, settings: Settings, known: KnownHosts) -> Connection:
-    """Give a connection to a node, not yet open."""
+NOTHING = KnownHosts()
+
+
+def connection_to(node: Node, settings: Settings, known: KnownHosts, *, shown: KnownHosts = NOTHING) -> Connection:
+    """Give a connection to a node, not yet open.
+
+    Args:
+        node: the node.
+        settings: say how a login is made.
+        known: what is known of host keys where ssh_config names no files of its own.
+        shown: keys that hold before all that is known.
+    """
     shared = configuration()
     connection = OwnConnection(
         node.address,
@@ -84,7 +94,7 @@ def connection_to(node: Node, settings: Settings, known: KnownHosts) -> Connecti
             "channel_timeout": CHANNEL_TIMEOUT if hop is connection else DIAL_TIMEOUT,
             "auth_strategy": Identities(hop, settings.ssh_key),
         }
-    check_host_keys(connection, known, node.name)
+    check_host_keys(connection, settings, known, node.name, shown=shown)
     return connection
 
 

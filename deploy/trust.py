@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 
 from deploy.errors import Failure, RaydockError
 from deploy.files import write_whole
-from deploy.hostkeys import HostKeyRefused, known_hosts_file
+from deploy.hostkeys import HostKeyRefused
+from deploy.known_files import Trust, load_known_hosts
 from deploy.known_hosts import KnownHosts, entry, fingerprint
 from deploy.report import Outcome, Report
 from deploy.ssh import close_connection, connection_to, open_connection
@@ -32,11 +33,20 @@ class Shown:
     """A key that a host shows and known_hosts does not vouch for."""
 
     node: Node
-    host: str
-    port: int
+    trust: Trust
     key: paramiko.PKey
     code: str
     why: str
+
+    @property
+    def host(self) -> str:
+        """The name under which it is known."""
+        return self.trust.host
+
+    @property
+    def port(self) -> int:
+        """The port under which it is known."""
+        return self.trust.port
 
     @property
     def line(self) -> str:
@@ -65,7 +75,7 @@ def trust_hosts(c: Context, flags: Flags) -> None:
             if shown:
                 _show(shown, screen.line)
                 agree("Are these the hosts' own keys? Record them?", CURE, yes=flags.yes)
-                _record(known_hosts_file(scope.settings), shown)
+                _record_all(shown)
                 for outcome in report.outcomes:
                     outcome.done = [f"recorded {one.host}" for one in shown if one.node == outcome.node]
         except RaydockError as error:
@@ -90,19 +100,17 @@ def _all_shown(outcomes: Iterable[Outcome], settings: Settings) -> Iterable[Show
 
 def _shown(node: Node, settings: Settings, trusted: list[str]) -> Iterable[Shown]:
     """Give the keys on the way to a node: a jump host's is met before those behind it."""
-    from deploy.hostkeys import load_known_hosts
-
     mine: list[str] = []
     for _ in range(HOPS):
         # What was just shown counts first, so that the next hop is reached and an old key does not stand before it.
-        known = KnownHosts.parse("\n".join([*trusted, *mine]), "") + load_known_hosts(settings)
-        connection = connection_to(node, settings, known)
+        shown = KnownHosts.parse("\n".join([*trusted, *mine]), "")
+        connection = connection_to(node, settings, load_known_hosts(settings), shown=shown)
         try:
             open_connection(connection)
         except HostKeyRefused as refused:
             if refused.code == "HOST_KEY_REVOKED":
                 raise
-            one = Shown(node, refused.host, refused.port, refused.key, refused.code, refused.error)
+            one = Shown(node, refused.trust, refused.key, refused.code, refused.error)
             mine.append(one.line)
             yield one
         except Failure as failure:
@@ -122,6 +130,12 @@ def _show(shown: Sequence[Shown], line: object) -> None:
         write(f"{one.node.name}  {one.host}:{one.port}  {key}")
         if one.code != "HOST_KEY_UNKNOWN":
             write(f"    {one.code}: {one.why}")
+
+
+def _record_all(shown: Sequence[Shown]) -> None:
+    """Record each key in the file that holds for its host."""
+    for path in dict.fromkeys(one.trust.file for one in shown):
+        _record(path, [one for one in shown if one.trust.file == path])
 
 
 def _record(path: Path, shown: Sequence[Shown]) -> None:

@@ -1,7 +1,8 @@
 """Has random known_hosts files judged by OpenSSH and by Raydock: `python -m tests.faults.duel --help`.
 
-Three servers of this machine show keys of other types. Whatever a file says, both must come to the same verdict of
-each, as `ssh -o StrictHostKeyChecking=yes` does; a seed replays its file.
+Three servers of this machine show keys of other types. Whatever the files say, the user's two, the system's two and
+one of RevokedHostKeys, by `[host]:port` or by an alias, both must come to the same verdict of each server, as
+`ssh -o StrictHostKeyChecking=yes` does; a seed replays its files.
 """
 
 from __future__ import annotations
@@ -17,18 +18,20 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 
 import paramiko
 
+from deploy import known_files
 from deploy.errors import Failure
-from deploy.hostkeys import load_known_hosts
 from deploy.inventory import Node
+from deploy.known_files import load_known_hosts
 from deploy.settings import Settings
-from deploy.ssh import connection_to, open_connection
+from deploy.ssh import configuration, connection_to, open_connection
 from tests.faults.score import Score
 
 SSHD = shutil.which("sshd", path="/usr/sbin:/usr/local/sbin:/usr/bin") or "sshd"
@@ -86,10 +89,8 @@ def made_key(path: Path, kind: str) -> str:
     return " ".join(path.with_suffix(".pub").read_text().split()[:2])
 
 
-def draft(seed: int, server: Server, others: dict[str, str]) -> str:
-    """Draw a file for a server."""
-    draw = random.Random(seed)  # noqa: S311 - a game, and one that can be played again
-    host = f"[127.0.0.1]:{server.port}"
+def draft(draw: random.Random, server: Server, others: dict[str, str], host: str) -> str:
+    """Draw a file for a server that is known as `host`."""
     known = {kind: server.keys.get(kind, others[kind]) for kind in KINDS}
     words = {
         "HOST": host,
@@ -110,15 +111,54 @@ def draft(seed: int, server: Server, others: dict[str, str]) -> str:
     return "".join(line() for _ in range(draw.randint(0, 5)))
 
 
-def by_openssh(file: Path, port: int, login: Path, user: str = USER) -> str:
-    """Give OpenSSH's verdict."""
-    options = {"StrictHostKeyChecking": "yes", "UserKnownHostsFile": file, "GlobalKnownHostsFile": "/dev/null"}
-    options |= {"BatchMode": "yes", "IdentitiesOnly": "yes", "UpdateHostKeys": "no", "ConnectTimeout": 10}
+@dataclass(frozen=True)
+class Deal:
+    """The files of a round, and the words of ssh_config that go with them."""
+
+    users: tuple[Path, ...]
+    systems: tuple[Path, ...]
+    config: dict[str, object]
+
+    def texts(self) -> list[str]:
+        """Give what the files say, to be told."""
+        return [file.read_text() if file.exists() else "" for file in (*self.users, *self.systems)]
+
+
+def deal(seed: int, server: Server, others: dict[str, str], home: Path) -> Deal:
+    """Draw the files of a round, and write them where they belong."""
+    draw = random.Random(seed)  # noqa: S311 - a game, and one that can be played again
+    alias = draw.random() < 0.25
+    host = "web" if alias else f"[127.0.0.1]:{server.port}"
+    users = tuple(home / ".ssh" / name for name in known_files.USER_FILES)
+    systems = tuple(home / "etc" / file.name for file in known_files.SYSTEM_FILES)
+    config: dict[str, object] = {"HostKeyAlias": host} if alias else {}
+    for number, file in enumerate((*users, *systems)):
+        file.parent.mkdir(exist_ok=True)
+        file.unlink(missing_ok=True)
+        if number == 0 or draw.random() < 0.5:
+            file.write_bytes(draft(draw, server, others, host).encode())
+    if draw.random() < 0.25:
+        keys = draw.sample(sorted({*server.keys.values(), *others.values()}), 2)
+        revoked = home / "revoked"
+        revoked.write_text("# stolen\n" + "\n".join(keys) + "\n")
+        config["RevokedHostKeys"] = revoked
+    (home / ".ssh" / "config").write_text("".join(f"{key} {value}\n" for key, value in config.items()))
+    return Deal(users, systems, config)
+
+
+def by_openssh(
+    file: Path, port: int, login: Path, user: str = USER, more: Mapping[str, object] = MappingProxyType({})
+) -> str:
+    """Give OpenSSH's verdict, with more of ssh_config's words."""
+    options: dict[str, object] = {"UserKnownHostsFile": file, "GlobalKnownHostsFile": "/dev/null"}
+    options |= {"StrictHostKeyChecking": "yes", "BatchMode": "yes", "IdentitiesOnly": "yes"}
+    options |= {"UpdateHostKeys": "no", "ConnectTimeout": 10, **more}
     flags = [f"-o{key}={value}" for key, value in options.items()]
     argv = ["ssh", "-F/dev/null", *flags, "-i", str(login), "-p", str(port), f"{user}@127.0.0.1", "true"]
     ran = subprocess.run(argv, capture_output=True, text=True, timeout=30)
     signs = {
         "REVOKED HOST KEY DETECTED": "revoked",
+        "revoked by file": "revoked",
         "REMOTE HOST IDENTIFICATION HAS CHANGED": "changed",
         "host key is known": "unknown",
     }
@@ -126,8 +166,8 @@ def by_openssh(file: Path, port: int, login: Path, user: str = USER) -> str:
     return next(refused, ran.stderr if ran.returncode else "trusted")
 
 
-def by_raydock(file: Path, port: int, login: Path, user: str = USER) -> str:
-    """Give Raydock's verdict."""
+def by_raydock(file: Path | None, port: int, login: Path, user: str = USER) -> str:
+    """Give Raydock's verdict; without a file, of those that OpenSSH would read itself."""
     settings = Settings(ssh_key=login, ssh_known_hosts=file)
     node = Node("node", "127.0.0.1", role="worker", user=user, port=port)
     connection = connection_to(node, settings, load_known_hosts(settings))
@@ -140,6 +180,11 @@ def by_raydock(file: Path, port: int, login: Path, user: str = USER) -> str:
         return "trusted"
     finally:
         connection.close()
+
+
+def listed(files: tuple[Path, ...]) -> str:
+    """Write several files as one word of ssh_config's."""
+    return " ".join(map(str, files))
 
 
 def main() -> int:
@@ -160,12 +205,19 @@ def main() -> int:
         for number, kinds in enumerate(SHOWN):
             (folder / f"{number}").mkdir()
             servers.append(stack.enter_context(server(folder / f"{number}", kinds, login)))
-        file = folder / "known_hosts"
         for seed in range(asked.seed, asked.seed + asked.files):
             one = servers[seed % len(servers)]
-            file.write_bytes(draft(seed, one, others).encode())
-            theirs, ours = by_openssh(file, one.port, login), by_raydock(file, one.port, login)
-            wrong = [] if ours == theirs else [f"OpenSSH: {theirs}; Raydock: {ours}; of {file.read_text()!r}"]
+            dealt = deal(seed, one, others, folder)
+            known_files.SYSTEM_FILES = dealt.systems
+            configuration.cache_clear()
+            more: dict[str, object] = {
+                "UserKnownHostsFile": listed(dealt.users),
+                "GlobalKnownHostsFile": listed(dealt.systems),
+            }
+            theirs = by_openssh(Path("/dev/null"), one.port, login, more=more | dealt.config)
+            ours = by_raydock(None, one.port, login)
+            told = f"OpenSSH: {theirs}; Raydock: {ours}; of {dealt.config} {dealt.texts()}"
+            wrong = [] if ours == theirs else [told]
             score.add(f"a server with {', '.join(SHOWN[seed % len(servers)])}", seed, wrong, verdict=theirs)
     return score.code()
 

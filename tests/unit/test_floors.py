@@ -38,6 +38,7 @@ FLOORS = (
     },
     {"channel", "engine", "hostkeys", "ssh", "hosts", "commands", "group", "run", "registry", "dockerconfig", "ray_api"}
     | {
+        "known_files",
         "aws",
         "interruption",
         "at_once",

@@ -1,0 +1,159 @@
+"""Which files say what host keys are good, as OpenSSH finds them: the user's, the system's, those of ssh_config."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from deploy.errors import Failure, Mistake
+from deploy.known_hosts import REVOKED, SSH_PORT, KnownHosts
+
+if TYPE_CHECKING:
+    from fabric import Connection
+
+    from deploy.settings import Settings
+
+USER_FILES = ("known_hosts", "known_hosts2")
+SYSTEM_FILES: tuple[Path, ...] = (Path("/etc/ssh/ssh_known_hosts"), Path("/etc/ssh/ssh_known_hosts2"))
+# What of ssh_config says which keys are good.
+NAMED = ("userknownhostsfile", "globalknownhostsfile", "revokedhostkeys", "knownhostscommand")
+NONE = "none"
+KRL = "SSHKRL\n\0"  # how a list of ssh-keygen's own form begins
+KEPT = 16  # sets of files that are kept as they were read
+
+
+@dataclass(frozen=True)
+class Trust:
+    """What is known for one hop: under which name, where a key for it is recorded, and what the files say."""
+
+    host: str
+    port: int
+    file: Path
+    known: KnownHosts
+
+
+def users_files(settings: Settings) -> tuple[Path, ...]:
+    """Give the user's files where ssh_config names none: SSH_KNOWN_HOSTS, else OpenSSH's own."""
+    own = settings.ssh_known_hosts
+    return (Path(own),) if own else tuple(Path.home() / ".ssh" / name for name in USER_FILES)
+
+
+def load_known_hosts(settings: Settings) -> KnownHosts:
+    """Read every known_hosts file that holds where ssh_config names none; the system's count in any case."""
+    return read_all((*users_files(settings), *SYSTEM_FILES))
+
+
+def trust_of(hop: Connection, settings: Settings, usual: KnownHosts) -> Trust:
+    """Give what is known for a hop: `usual`, unless ssh_config says otherwise for it.
+
+    Raises:
+        Failure: `CONFIG` where it names what is not read here; to pass that over could trust a key that ssh refuses.
+    """
+    config: Mapping[str, Any] = hop.ssh_config
+    alias = config.get("hostkeyalias")
+    host, port = (str(alias), SSH_PORT) if alias else (hop.host, hop.port)
+    users = users_files(settings)
+    if not any(key in config for key in NAMED):
+        return Trust(host, port, users[0], usual)
+    if config.get("knownhostscommand", NONE).lower() != NONE:
+        raise unread("KnownHostsCommand", "it is not run here", hop)
+    # What is typed at ssh holds before what is configured.
+    if not settings.ssh_known_hosts:
+        users = files(config, "UserKnownHostsFile", hop, users)
+    known = read_all((*users, *files(config, "GlobalKnownHostsFile", hop, SYSTEM_FILES)))
+    revoked = tuple(revoked_in(file, hop) for file in files(config, "RevokedHostKeys", hop, ()))
+    return Trust(host, port, (*users, *users_files(settings))[0], sum(revoked, known))
+
+
+def files(config: Mapping[str, Any], option: str, hop: Connection, usual: tuple[Path, ...]) -> tuple[Path, ...]:
+    """Give the files that an option of ssh_config names, else the usual ones."""
+    value = config.get(option.lower())
+    if value is None:
+        return usual
+    words = [str(value)] if option == "RevokedHostKeys" else shlex.split(str(value))
+    return tuple(Path(expanded(word, option, hop)).expanduser() for word in words if word.lower() != NONE)
+
+
+def expanded(word: str, option: str, hop: Connection) -> str:
+    """Give a file's name with OpenSSH's tokens filled in, as far as they are known here."""
+    tokens: dict[str, str] = {
+        "%": "%",
+        "d": str(Path.home()),
+        "h": hop.host,
+        "p": str(hop.port),
+        "r": hop.user,
+    }
+
+    def token(found: re.Match[str]) -> str:
+        if found[1] not in tokens:
+            raise unread(option, f"{found[0]} in it is not known here", hop)
+        return tokens[found[1]]
+
+    if "${" in word:
+        raise unread(option, "variables in it are not read here", hop)
+    return re.sub(r"%(.?)", token, word)
+
+
+def read_all(paths: tuple[Path, ...]) -> KnownHosts:
+    """Read those of the files that there are."""
+    return _parsed(tuple((path, stamp) for path in paths if (stamp := _stamp(path))))
+
+
+def _stamp(file: Path) -> tuple[int, ...] | None:
+    """Give what changes when a file does; None where there is none."""
+    try:
+        found = file.stat()
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise _unreadable(file, error) from error
+    return found.st_mtime_ns, found.st_size, found.st_ino
+
+
+# A thousand nodes mostly have one set of files.
+@lru_cache(KEPT)
+def _parsed(stamped: tuple[tuple[Path, tuple[int, ...]], ...]) -> KnownHosts:
+    known = KnownHosts()
+    for file, _ in stamped:
+        try:
+            known += KnownHosts.parse(file.read_text(encoding="utf-8", errors="replace"), str(file))
+        except OSError as error:
+            raise _unreadable(file, error) from error
+    return known
+
+
+def _unreadable(file: Path, error: OSError) -> Mistake:
+    return Mistake.of("CONFIG", f"{file} cannot be read: {error.strerror}", "Correct SSH_KNOWN_HOSTS")
+
+
+def revoked_in(file: Path, hop: Connection) -> KnownHosts:
+    """Read a file of revoked keys, each a line as in a `.pub`; ssh refuses every host, too, where it cannot be read."""
+    try:
+        text = file.read_text(encoding="utf-8", errors="replace")
+    except OSError as error:
+        raise unread("RevokedHostKeys", f"{file} cannot be read: {error.strerror}", hop) from error
+    if text.startswith(KRL):
+        raise unread("RevokedHostKeys", f"{file} is a KRL, which is not read here", hop)
+    return sum(_revoking(text, file, hop), KnownHosts())
+
+
+def _revoking(text: str, file: Path, hop: Connection) -> Iterator[KnownHosts]:
+    for number, written in enumerate(text.split("\n"), 1):
+        line = written.strip()
+        if not line or line.startswith("#"):
+            continue
+        known = KnownHosts.parse("\n" * (number - 1) + f"{REVOKED} * {line}", str(file))
+        if not known.lines:
+            raise unread("RevokedHostKeys", f"{file}:{number} has no key that is known here", hop)
+        yield known
+
+
+def unread(option: str, why: str, hop: Connection) -> Failure:
+    """Give the failure of a hop for which ssh_config says more than is read here."""
+    cure = "Name files of plain lines there, or leave it out for this host"
+    return Failure("CONFIG", f"{option} of ssh_config for {hop.host}: {why}", cure)

@@ -1,0 +1,178 @@
+"""Which known_hosts files have a say in a hop's key: those that have one with `ssh`, and none that has not."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import paramiko
+import pytest
+
+from deploy import known_files, ssh
+from deploy.errors import Failure, Mistake
+from deploy.inventory import Node
+from deploy.known_files import load_known_hosts
+from deploy.known_hosts import KnownHosts
+from deploy.settings import Settings
+from deploy.ssh import close_connection, connection_to, open_connection
+
+from .played_sshd import KEY, Server, listening
+
+OTHER = paramiko.ECDSAKey.generate()
+NAME = "[127.0.0.1]:{port}"
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Have an operator with nothing in ~/.ssh, on a machine whose own files are in etc/."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.delenv("SSH_AUTH_SOCK", raising=False)
+    for folder in (".ssh", "etc"):
+        (tmp_path / folder).mkdir()
+    system = tuple(tmp_path / "etc" / file.name for file in known_files.SYSTEM_FILES)
+    monkeypatch.setattr(known_files, "SYSTEM_FILES", system)
+    ssh.configuration.cache_clear()
+    return tmp_path
+
+
+def written(key: paramiko.PKey, name: str = NAME) -> str:
+    return f"{name} {key.get_name()} {key.get_base64()}\n".lstrip()
+
+
+GOOD, WRONG, REVOKED = written(KEY), written(OTHER), "@revoked " + written(KEY, "*")
+BARE = written(KEY, "")
+
+
+def judged(home: Path, files: dict[str, str], **settings: object) -> str:
+    """Give the verdict on the played server's key: files are written with its port in the place of `{port}`."""
+    server = Server()
+    with listening(server.serve) as port:
+        for name, text in files.items():
+            (home / name).write_text(text.replace("{port}", str(port)).replace("{home}", str(home)))
+        given = Settings.model_validate(settings)
+        node = Node("one", "127.0.0.1", role="worker", user="ubuntu", port=port)
+        try:
+            connection = connection_to(node, given, load_known_hosts(given))
+        except Failure as failure:
+            return f"{failure.code} {failure.error}".replace(str(home), "~")
+        with pytest.raises(Failure) as told:
+            open_connection(connection)
+        close_connection(connection)
+    # There is no key that it would take: whoever gets as far as to be refused has trusted it.
+    verdict = told.value.code.replace("SSH_AUTH_REFUSED", "TRUSTED").removeprefix("HOST_KEY_")
+    assert (server.offered, verdict) == ([], verdict)
+    return verdict
+
+
+CONFIG = ".ssh/config"
+VERDICTS: dict[str, tuple[dict[str, str], dict[str, str], str]] = {
+    "none at all": ({}, {}, "UNKNOWN"),
+    "the user's first": ({".ssh/known_hosts": GOOD}, {}, "TRUSTED"),
+    "the user's second": ({".ssh/known_hosts2": GOOD}, {}, "TRUSTED"),
+    "the system's first": ({"etc/ssh_known_hosts": GOOD}, {}, "TRUSTED"),
+    "the system's second": ({"etc/ssh_known_hosts2": GOOD}, {}, "TRUSTED"),
+    "revoked in the user's second": ({".ssh/known_hosts": GOOD, ".ssh/known_hosts2": REVOKED}, {}, "REVOKED"),
+    "revoked in the system's second": ({".ssh/known_hosts": GOOD, "etc/ssh_known_hosts2": REVOKED}, {}, "REVOKED"),
+    "SSH_KNOWN_HOSTS in the place of the user's": (
+        {".ssh/known_hosts": GOOD, ".ssh/known_hosts2": REVOKED, "mine": WRONG},
+        {"ssh_known_hosts": "mine"},
+        "CHANGED",
+    ),
+    "SSH_KNOWN_HOSTS beside the system's": (
+        {"mine": GOOD, "etc/ssh_known_hosts": REVOKED},
+        {"ssh_known_hosts": "mine"},
+        "REVOKED",
+    ),
+    "UserKnownHostsFile in the place of the user's": (
+        {CONFIG: "UserKnownHostsFile ~/a %d/b\n", ".ssh/known_hosts": REVOKED, "b": GOOD},
+        {},
+        "TRUSTED",
+    ),
+    "UserKnownHostsFile beside the system's": (
+        {CONFIG: "UserKnownHostsFile ~/a\n", "a": GOOD, "etc/ssh_known_hosts": REVOKED},
+        {},
+        "REVOKED",
+    ),
+    "UserKnownHostsFile, none": ({CONFIG: "UserKnownHostsFile none\n", ".ssh/known_hosts": GOOD}, {}, "UNKNOWN"),
+    "UserKnownHostsFile of another host": (
+        {CONFIG: "Host other\n  UserKnownHostsFile ~/a\n", ".ssh/known_hosts": GOOD, "a": REVOKED},
+        {},
+        "TRUSTED",
+    ),
+    "SSH_KNOWN_HOSTS before UserKnownHostsFile": (
+        {CONFIG: "UserKnownHostsFile ~/a\n", "a": REVOKED, "mine": GOOD},
+        {"ssh_known_hosts": "mine"},
+        "TRUSTED",
+    ),
+    "GlobalKnownHostsFile in the place of the system's": (
+        {CONFIG: "GlobalKnownHostsFile ~/a\n", "etc/ssh_known_hosts": GOOD, "a": WRONG},
+        {},
+        "CHANGED",
+    ),
+    "RevokedHostKeys": (
+        {CONFIG: "RevokedHostKeys ~/bad\n", ".ssh/known_hosts": GOOD, "bad": f"# stolen\n\n{BARE}"},
+        {},
+        "REVOKED",
+    ),
+    "RevokedHostKeys with another's": (
+        {CONFIG: "RevokedHostKeys ~/bad\n", ".ssh/known_hosts": GOOD, "bad": written(OTHER, "")},
+        {},
+        "TRUSTED",
+    ),
+    "RevokedHostKeys, none": ({CONFIG: "RevokedHostKeys none\n", ".ssh/known_hosts": GOOD}, {}, "TRUSTED"),
+    "HostKeyAlias": ({CONFIG: "HostKeyAlias web\n", ".ssh/known_hosts": written(KEY, "web")}, {}, "TRUSTED"),
+    "HostKeyAlias, and another name": ({CONFIG: "HostKeyAlias web\n", ".ssh/known_hosts": GOOD}, {}, "UNKNOWN"),
+    # What ssh would read and we do not is told: passed over it could let in whom ssh keeps out.
+    "RevokedHostKeys that is not there": (
+        {CONFIG: "RevokedHostKeys ~/bad\n", ".ssh/known_hosts": GOOD},
+        {},
+        "CONFIG RevokedHostKeys of ssh_config for 127.0.0.1: ~/bad cannot be read: No such file or directory",
+    ),
+    "RevokedHostKeys in a form of its own": (
+        {CONFIG: "RevokedHostKeys ~/bad\n", ".ssh/known_hosts": GOOD, "bad": "SSHKRL\n\0\0\1"},
+        {},
+        "CONFIG RevokedHostKeys of ssh_config for 127.0.0.1: ~/bad is a KRL, which is not read here",
+    ),
+    "RevokedHostKeys with a line that is no key": (
+        {CONFIG: "RevokedHostKeys ~/bad\n", ".ssh/known_hosts": GOOD, "bad": f"{BARE}serial: 7\n"},
+        {},
+        "CONFIG RevokedHostKeys of ssh_config for 127.0.0.1: ~/bad:2 has no key that is known here",
+    ),
+    "a token that is not known": (
+        {CONFIG: "UserKnownHostsFile ~/%C\n", ".ssh/known_hosts": GOOD},
+        {},
+        "CONFIG UserKnownHostsFile of ssh_config for 127.0.0.1: %C in it is not known here",
+    ),
+    "KnownHostsCommand": (
+        {CONFIG: "KnownHostsCommand /usr/bin/keys %H\n", ".ssh/known_hosts": GOOD},
+        {},
+        "CONFIG KnownHostsCommand of ssh_config for 127.0.0.1: it is not run here",
+    ),
+}
+
+
+@pytest.mark.parametrize(("files", "settings", "verdict"), VERDICTS.values(), ids=VERDICTS)
+def test_the_files_that_count(files: dict[str, str], settings: dict[str, str], verdict: str, home: Path) -> None:
+    given = {key: home / value for key, value in settings.items()}
+    assert judged(home, files, **given) == verdict
+
+
+def test_a_file_that_changes_is_read_anew(home: Path) -> None:
+    file = home / ".ssh" / "known_hosts"
+    file.write_text(GOOD.replace("{port}", "1"))
+    assert len(load_known_hosts(Settings()).lines) == 1
+    file.write_text("")
+    assert load_known_hosts(Settings()) == KnownHosts()
+
+
+def test_a_file_that_cannot_be_read_is_a_mistake(home: Path) -> None:
+    (home / ".ssh" / "known_hosts2").mkdir()
+    with pytest.raises(Mistake) as told:
+        load_known_hosts(Settings())
+    assert "known_hosts2 cannot be read: Is a directory" in str(told.value)
+
+
+@pytest.mark.parametrize(("config", "file"), [("", ".ssh/known_hosts"), ("UserKnownHostsFile ~/a ~/b\n", "a")])
+def test_a_new_key_is_recorded_in_the_first_of_the_users_files(config: str, file: str, home: Path) -> None:
+    (home / CONFIG).write_text(config)
+    connection = connection_to(Node("one", "127.0.0.1", role="worker", user="u", port=9), Settings(), KnownHosts())
+    assert known_files.trust_of(connection, Settings(), KnownHosts()).file == home / file
