@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing
 from dataclasses import dataclass, field
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -53,7 +54,7 @@ class Identities:
     def authenticate(self, transport: paramiko.Transport) -> None:
         """Offer one key after the other until one is taken."""
         offered: set[bytes] = set()
-        with agent_keys() as held:
+        with closing(Held()) as held:
             for identity in self.identities(held):
                 key = self._loaded(identity)
                 if key is None or key.asbytes() in offered:
@@ -63,12 +64,12 @@ class Identities:
                     return
         raise self.refusal()
 
-    def identities(self, held: Sequence[paramiko.AgentKey]) -> Iterator[Identity]:
+    def identities(self, held: Held) -> Iterator[Identity]:
         """Give the keys in the order in which they are offered: those that are named, the agent's, the usual ones."""
         yield from (_of_file(path, held) for path in self._named)
         if self._only:
             return
-        yield from (_of_agent(key) for key in held)
+        yield from (_of_agent(key) for key in held.keys)
         usual = (Path.home() / ".ssh" / name for name in DEFAULTS)
         yield from (_of_file(path, held) for path in usual if path.exists())
 
@@ -124,32 +125,45 @@ class Identities:
         return Failure("SSH_AUTH_REFUSED", f"{self._where} {error}", cure)
 
 
-@contextmanager
-def agent_keys() -> Iterator[Sequence[paramiko.AgentKey]]:
-    """Give the keys that the operator's agent holds; none where there is no agent, or none that answers."""
-    try:
-        agent = within(AGENT_TIMEOUT, paramiko.Agent)
-    except (TimeoutError, paramiko.SSHException, OSError):
-        yield ()
-        return
-    try:
-        yield agent.get_keys()
-    finally:
-        agent.close()
+class Held:
+    """The keys that the operator's agent holds, which is asked where one of them is wanted."""
+
+    def __init__(self) -> None:
+        self._agent: paramiko.Agent | None = None
+
+    @cached_property
+    def keys(self) -> Sequence[paramiko.AgentKey]:
+        """The keys; none where there is no agent, or none that answers."""
+        try:
+            self._agent = within(AGENT_TIMEOUT, paramiko.Agent)
+        except (TimeoutError, paramiko.SSHException, OSError):
+            return ()
+        return self._agent.get_keys()
+
+    def close(self) -> None:
+        """Let the agent go."""
+        if self._agent:
+            self._agent.close()
 
 
 def _of_agent(key: paramiko.AgentKey) -> Identity:
     return Identity(f"the agent's {_called(key)}", lambda: key)
 
 
-def _of_file(path: Path, held: Sequence[paramiko.AgentKey]) -> Identity:
+@lru_cache(maxsize=16)
+def _key_of(path: Path, changed: int) -> paramiko.PKey:  # noqa: ARG001 - a file that is written anew is read anew
+    """Read a key, once for all nodes: that takes longer than a login's own arithmetic."""
+    return paramiko.PKey.from_path(path)
+
+
+def _of_file(path: Path, held: Held) -> Identity:
     def load() -> paramiko.PKey:
         try:
-            return paramiko.PKey.from_path(path)
+            return _key_of(path, path.stat().st_mtime_ns)
         except (paramiko.PasswordRequiredException, TypeError) as error:
             # As OpenSSH: the agent is asked for the very key, of which the public half is not encrypted.
             mine = _public(path)
-            for key in held:
+            for key in held.keys:
                 if key.asbytes() == mine:
                     return key
             raise paramiko.PasswordRequiredException(str(path)) from error

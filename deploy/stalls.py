@@ -51,30 +51,73 @@ def no_banner(where: str) -> Failure:
     return Failure("SSH_NO_BANNER", f"{where} accepts, and does not say that it is SSH", "Is it an sshd, and well?")
 
 
+@dataclass
+class Login:
+    """A login on its way: the part that it is in, and since when."""
+
+    client: paramiko.SSHClient
+    stall: Stall
+    part: Part
+    since: float
+
+    def look(self) -> None:
+        """See how far it has come; where a part takes too long, close the connection."""
+        transport, now = self.client.get_transport(), time.monotonic()
+        if transport is None:
+            self.since = now  # a jump host still connects
+        elif (reached := part_of(transport)) is not self.part:
+            self.part, self.since = reached, now
+        elif now - self.since > self.part.seconds and self.stall.part is None:
+            self.stall.part = self.part
+            # By another thread: to close a connection may take as long as to lose it.
+            threading.Thread(target=transport.close, daemon=True).start()
+
+
+class Lookout:
+    """Looks after all logins that are on their way, by one thread for as long as there are any."""
+
+    def __init__(self) -> None:
+        self._logins: list[Login] = []
+        self._lock = threading.Lock()
+        self._looks = False
+
+    def enter(self, login: Login) -> None:
+        """Look after one more."""
+        with self._lock:
+            self._logins.append(login)
+            begins, self._looks = not self._looks, True
+        if begins:
+            threading.Thread(target=self._look, daemon=True).start()
+
+    def leave(self, login: Login) -> None:
+        """Look after it no more: it is there, or has failed."""
+        with self._lock:
+            self._logins = [one for one in self._logins if one is not login]
+
+    def _look(self) -> None:
+        while logins := self._waiting():
+            for login in logins:
+                login.look()
+            time.sleep(OFTEN)
+
+    def _waiting(self) -> list[Login]:
+        with self._lock:
+            self._looks = bool(self._logins)
+            return self._logins[:]
+
+
+_lookout = Lookout()
+
+
 @contextmanager
 def watched(client: paramiko.SSHClient) -> Iterator[Stall]:
     """Watch over the login of a client in the block: where a part takes too long, the connection is closed."""
-    stall, over = Stall(), threading.Event()
-    threading.Thread(target=_watch, args=(client, stall, over), daemon=True).start()
+    login = Login(client, Stall(), BANNER, time.monotonic())
+    _lookout.enter(login)
     try:
-        yield stall
+        yield login.stall
     finally:
-        over.set()
-
-
-def _watch(client: paramiko.SSHClient, stall: Stall, over: threading.Event) -> None:
-    part, since = BANNER, time.monotonic()
-    while not over.wait(OFTEN):
-        transport = client.get_transport()
-        now = time.monotonic()
-        if transport is None:
-            since = now  # a jump host still connects
-        elif (reached := part_of(transport)) is not part:
-            part, since = reached, now
-        elif now - since > part.seconds:
-            stall.part = part
-            transport.close()
-            return
+        _lookout.leave(login)
 
 
 def part_of(transport: paramiko.Transport) -> Part:
