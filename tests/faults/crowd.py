@@ -1,8 +1,9 @@
 """Has many operators type at once, and looks whether two ever acted together: `python -m tests.faults.crowd --help`.
 
-Each has settings of its own, by which what it creates is known, and logs in as one of two users. What the engines tell
-of all that was created, started, stopped and removed says who acted when: between the first and the last thing that one
-operator did nobody else did anything. The seed says who types what, and replays.
+Each has settings of its own and is an SSH user of its own on the hosts, where a relay before `docker system dial-stdio`
+writes down which user had the engine create, start, stop or remove something, from when to when. Each types one task:
+from the begin of the first such call of one operator to the end of its last nobody else may make any, on any host. The
+seed says who types what, and replays.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import argparse
 import os
 import random
 import re
+import shlex
 import subprocess
 import sys
 import tempfile
@@ -22,13 +24,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.faults.bench import Bench, FaultyHost, stub_bench
-from tests.faults.score import Score, sandbox, with_part
-from tests.hosts.observer import EVENT_SLACK, INVOKE, NO_ENGINE, TOP, operator
+from tests.faults.score import Score, sandbox, with_part, with_record
+from tests.hosts.observer import INVOKE, NO_ENGINE, TOP, operator
 
-USERS = ("ubuntu", "other")
+RELAY = Path(__file__).resolve().parent / "relay.py"
+PLACE, LOG = "/usr/local/lib/raydock-relay.py", "/srv/deeds"
+# Before the engine's own in every PATH.
+WRAPPER = f"""#!/bin/sh
+[ "$*" = "system dial-stdio" ] && exec python3 {PLACE} {LOG}
+exec /usr/bin/docker "$@"
+"""
 LONGEST = 600  # seconds for one who waits for all others
-# What an engine tells that somebody did; `die` is no deed.
-DEEDS = frozenset({"create", "start", "kill", "stop", "destroy"})
 # Done, another's container runs, locked.
 CODES = frozenset({0, 1, 5})
 
@@ -38,17 +44,22 @@ class Operator:
     """One of the crowd, and what it types."""
 
     number: int
-    user: str
     words: tuple[str, ...]
+
+    @property
+    def user(self) -> str:
+        """As whom it logs in."""
+        return f"op{self.number}"
 
 
 @dataclass(frozen=True)
 class Deed:
-    """Something that was done to a container of the cluster: when, and whose settings the container has."""
+    """A call by which somebody had an engine change something: who, what, and from when to when, in nanoseconds."""
 
-    nanoseconds: int
-    action: str
-    owner: str
+    user: str
+    begin: int
+    end: int
+    what: str
 
 
 def crowd(seed: int, size: int) -> list[Operator]:
@@ -58,17 +69,30 @@ def crowd(seed: int, size: int) -> list[Operator]:
     def one(number: int) -> Operator:
         task = draw.choice(("cluster.start", "cluster.start", "cluster.start", "cluster.stop"))
         wait = ("--wait", "5m") if draw.random() < 0.2 else ()
-        return Operator(number, USERS[number % len(USERS)], (task, *wait))
+        return Operator(number, (task, *wait))
 
     return [one(number) for number in range(size)]
 
 
-def has_other_user(host: FaultyHost) -> None:
-    """Have a second user on a host who may what the first one may."""
-    host.shell(
-        f"id {USERS[1]} 2>/dev/null || {{ useradd -m -s /bin/bash -G docker {USERS[1]}"
-        f" && cp -a /home/ubuntu/.ssh /home/{USERS[1]}/ && chown -R {USERS[1]}: /home/{USERS[1]}/.ssh; }}"
+@contextmanager
+def watched(bench: Bench, users: Sequence[str]) -> Iterator[None]:
+    """Have these users on each host, who may what the first one may, and the relay between them and the engine."""
+    add = "".join(
+        f"useradd -m -s /bin/bash -G docker {user} && cp -a /home/ubuntu/.ssh /home/{user}/"
+        f" && chown -R {user}: /home/{user}/.ssh\n"
+        for user in users
     )
+    lay = "".join(
+        f"printf %s {shlex.quote(text)} >{path}\n"
+        for path, text in ((PLACE, RELAY.read_text()), ("/usr/local/bin/docker", WRAPPER))
+    )
+    ready = f"chmod 755 /usr/local/bin/docker\ninstall -m 666 /dev/null {LOG}"
+    bench.at_once(lambda host: host.shell(f"set -e\n{add}{lay}{ready}"))
+    try:
+        yield
+    finally:
+        gone = "".join(f"pkill -KILL -u {user}; userdel -r {user}\n" for user in users)
+        bench.at_once(lambda host: host.attempt("bash", "-c", f"rm -f /usr/local/bin/docker {PLACE} {LOG}\n{gone}"))
 
 
 @contextmanager
@@ -103,58 +127,48 @@ def typed_at_once(bench: Bench, operators: Sequence[Operator]) -> list[tuple[int
         return ended
 
 
-def deeds(bench: Bench, since: int) -> list[Deed]:
-    """Give all that was done to the cluster's containers since a time, on all hosts."""
+def deeds(bench: Bench) -> list[Deed]:
+    """Give what was done on all hosts since the last time, and forget it."""
 
     def on(host: FaultyHost) -> list[Deed]:
-        told = [event for event in host.events(since) if event["Type"] == "container" and event["Action"] in DEEDS]
-        ours = (event for event in told if event["Actor"]["Attributes"].get("raydock.cluster") == bench.cluster)
-        return [deed_of(event) for event in ours]
+        told = host.shell(f"cat {LOG}; : >{LOG}")
+        return [deed_of(line, host.name) for line in told.splitlines()]
 
-    return sorted((deed for found in bench.at_once(on) for deed in found), key=lambda deed: deed.nanoseconds)
+    return sorted((deed for found in bench.at_once(on) for deed in found), key=lambda deed: deed.begin)
 
 
-def deed_of(event: dict[str, object]) -> Deed:
-    """Read one of the engine's events."""
-    actor: dict[str, dict[str, str]] = event["Actor"]  # type: ignore[assignment]
-    owner = re.search(r"BY=(\d+)", actor["Attributes"].get("raydock.asked", ""))
-    return Deed(int(str(event["timeNano"])), str(event["Action"]), owner[1] if owner else "?")
+def deed_of(line: str, host: str) -> Deed:
+    """Read a line of the relay's."""
+    user, begin, end, call = line.split(" ", 3)
+    return Deed(user, int(begin), int(end), f"{call} on {host}")
 
 
 def together(done: Sequence[Deed]) -> list[str]:
-    """Give what was done by somebody else while one operator created and started its containers."""
+    """Give what was done while another operator was between its first deed and its last."""
     wrong = []
-    for owner in sorted({deed.owner for deed in done}):
-        made = [deed.nanoseconds for deed in done if deed.owner == owner and deed.action in ("create", "start")]
-        # One operator may have its turn twice: each time begins with a creation after a removal of its own.
-        for first, last in turns([deed for deed in done if deed.owner == owner]):
-            others = [deed for deed in done if deed.owner != owner and first < deed.nanoseconds < last]
-            wrong += [f"{owner} started its containers, and meanwhile there was {deed}" for deed in others]
-        assert made or owner == "?", "what was never made cannot have been stopped"
+    for user in sorted({deed.user for deed in done}):
+        own = [deed for deed in done if deed.user == user]
+        first, last = min(deed.begin for deed in own), max(deed.end for deed in own)
+        wrong += [
+            f"{user} was at work, and meanwhile {deed.user} did {deed.what}"
+            for deed in done
+            if deed.user != user and deed.begin < last and deed.end > first
+        ]
     return wrong
-
-
-def turns(own: Sequence[Deed]) -> Iterator[tuple[int, int]]:
-    """Give from when to when an operator's containers were made, each time."""
-    first = last = 0
-    for deed in own:
-        if deed.action in ("create", "start"):
-            first, last = first or deed.nanoseconds, deed.nanoseconds
-        elif first:
-            yield first, last
-            first = 0
-    if first:
-        yield first, last
 
 
 def play(bench: Bench, seed: int, size: int) -> tuple[list[str], Counter[int]]:
     """Have one crowd type, and give what is wrong, and how often which exit code came."""
     bench.invoke("cluster.stop", exit=0)
-    since = time.time_ns()
+    deeds(bench)
     operators = crowd(seed, size)
     ended = typed_at_once(bench, operators)
-    time.sleep(EVENT_SLACK)
-    wrong = together(deeds(bench, since))
+    done = deeds(bench)
+    wrong = together(done)
+    if not {deed.user for deed in done} <= {one.user for one in operators}:
+        wrong.append("somebody acted who is none of the crowd")
+    if any(code == 0 for code, _ in ended) and not done:
+        wrong.append("somebody came through, and nothing was seen to be done")
     for one, (code, said) in zip(operators, ended, strict=True):
         if "Traceback" in said or code not in CODES:
             wrong.append(f"{one}: exit code {code}: {said[-1500:]}")
@@ -177,14 +191,15 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=1, help="of the first round; the next ones count on")
     parser.add_argument("--seconds", type=float, default=float("inf"), help="no round begins after so many")
     with_part(parser)
-    parser.add_argument("--record", action="store_true", help="write docs/faults/games/crowd-B.json")
+    with_record(parser)
     asked = parser.parse_args()
-    ends, score = time.monotonic() + asked.seconds, Score("crowd", "B", asked.part, asked.record)
+    ends, score = time.monotonic() + asked.seconds, Score("crowd", "B", asked.part, asked.record, asked.mended)
     with (
         tempfile.TemporaryDirectory() as folder,
         stub_bench(sandbox(asked.part), Path(folder)) as bench,
+        ExitStack() as stack,
     ):
-        bench.at_once(has_other_user)
+        stack.enter_context(watched(bench, [f"op{number}" for number in range(asked.operators)]))
         for seed in range(asked.seed, asked.seed + asked.rounds):
             if time.monotonic() > ends:
                 break

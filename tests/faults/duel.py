@@ -32,7 +32,7 @@ from deploy.inventory import Node
 from deploy.known_files import load_known_hosts
 from deploy.settings import Settings
 from deploy.ssh import configuration, connection_to, open_connection
-from tests.faults.score import Score
+from tests.faults.score import Score, with_record
 
 SSHD = shutil.which("sshd", path="/usr/sbin:/usr/local/sbin:/usr/bin") or "sshd"
 USER = "root"
@@ -192,9 +192,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.faults.duel", description=__doc__)
     parser.add_argument("--files", type=int, default=50)
     parser.add_argument("--seed", type=int, default=1, help="of the first file; the next ones count on")
-    parser.add_argument("--record", action="store_true", help="write docs/faults/games/duel-ssh.json")
+    with_record(parser)
     asked = parser.parse_args()
-    score = Score("duel", "ssh", record=asked.record)
+    score = Score("duel", "ssh", record=asked.record, mended=asked.mended)
     with tempfile.TemporaryDirectory() as place, ExitStack() as stack:
         folder = Path(place)
         os.environ["HOME"] = place  # nobody's own ~/.ssh has a say

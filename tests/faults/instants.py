@@ -24,7 +24,7 @@ from tests.faults.bench import Bench
 from tests.faults.judge import MARK, run_again
 from tests.faults.nemesis import BENCHES, foreign
 from tests.faults.oracles import remains, state_of
-from tests.faults.score import Score, sandbox, with_part
+from tests.faults.score import Score, sandbox, with_part, with_record
 from tests.hosts.observer import INVOKE, NO_ENGINE, TOP, operator
 
 SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP", "SIGKILL")
@@ -157,10 +157,13 @@ def main() -> int:
     parser.add_argument("--tasks", nargs="+", choices=TASKS, default=list(TASKS), help="those that are ended")
     parser.add_argument("--seconds", type=float, default=float("inf"), help="no round begins after so many")
     with_part(parser)
-    parser.add_argument("--record", action="store_true", help="write docs/faults/games/instants-BENCH.json")
+    with_record(parser)
     asked = parser.parse_args()
     pytest_configure()  # the tasks hear a terminal's signals also where we run in the background
-    ends, score = time.monotonic() + asked.seconds, Score("instants", asked.bench, asked.part, asked.record)
+    ends, score = (
+        time.monotonic() + asked.seconds,
+        Score("instants", asked.bench, asked.part, asked.record, asked.mended),
+    )
     with (
         tempfile.TemporaryDirectory() as folder,
         BENCHES[asked.bench](sandbox(asked.part), Path(folder)) as bench,

@@ -22,7 +22,7 @@ from pathlib import Path
 from tests.faults.bench import Bench, FaultyHost, Sight, real_bench, stub_bench
 from tests.faults.judge import MARK, run_again
 from tests.faults.oracles import remains
-from tests.faults.score import Score, sandbox, with_part
+from tests.faults.score import Score, sandbox, with_part, with_record
 from tests.hosts.observer import INVOKE, NO_ENGINE, TOP, operator
 
 AT_MOST = ("timeout", "5")  # seconds; another fault may have the engine hang
@@ -170,10 +170,13 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=1, help="of the first run; the next ones count on")
     parser.add_argument("--seconds", type=float, default=float("inf"), help="no run begins after so many")
     with_part(parser)
-    parser.add_argument("--record", action="store_true", help="write docs/faults/games/nemesis-BENCH.json")
+    with_record(parser)
     asked = parser.parse_args()
     span = 25.0 if asked.bench == "A" else 6.0
-    ends, score = time.monotonic() + asked.seconds, Score("nemesis", asked.bench, asked.part, asked.record)
+    ends, score = (
+        time.monotonic() + asked.seconds,
+        Score("nemesis", asked.bench, asked.part, asked.record, asked.mended),
+    )
     with (
         tempfile.TemporaryDirectory() as folder,
         BENCHES[asked.bench](sandbox(asked.part), Path(folder)) as bench,

@@ -29,6 +29,8 @@ class Score:
     part: int | None = None
     # Whether the record is kept; it is written after each round, for a long game may be broken off.
     record: bool = False
+    # What mended that for which seeds are played once more; their first try stays where it is.
+    mended: str = ""
     rounds: list[dict[str, Any]] = field(default_factory=list)
     begun: float = field(default_factory=time.monotonic)
 
@@ -43,11 +45,12 @@ class Score:
         """Write the record."""
         folder.mkdir(parents=True, exist_ok=True)
         head: dict[str, object] = {"game": self.game, "bench": self.bench, "commit": commit()}
-        head |= {"seconds": round(time.monotonic() - self.begun)}
+        head |= {"seconds": round(time.monotonic() - self.begun), **({"mended": self.mended} if self.mended else {})}
         fields = [f'"{name}": {json.dumps(value)}' for name, value in head.items()]
         rounds = ",\n  ".join(json.dumps(one, ensure_ascii=False) for one in self.rounds)
         text = "{" + ",\n ".join([*fields, f'"rounds": [\n  {rounds}\n ]']) + "}\n"
         name = f"{self.game}-{self.bench}" + (f"-{self.part}" if self.part else "")
+        name += f"-mended-{self.mended}-{self.rounds[0]['seed']}" if self.mended else ""
         (folder / f"{name}.json").write_text(text, encoding="utf-8")
 
     def code(self) -> int:
@@ -64,6 +67,17 @@ def with_part(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def with_record(parser: argparse.ArgumentParser) -> None:
+    """Let a game be recorded, or the replay of seeds that were violated."""
+    parser.add_argument("--record", action="store_true", help="write docs/faults/games/GAME-BENCH.json")
+    parser.add_argument(
+        "--mended",
+        default="",
+        metavar="COMMIT",
+        help="what has mended the seeds that are replayed; a record of its own",
+    )
+
+
 def sandbox(part: int | None) -> Sandbox:
     """Give the practice hosts, all or three of them."""
     found = Sandbox.of(docker.from_env(version="auto"))
@@ -71,17 +85,57 @@ def sandbox(part: int | None) -> Sandbox:
 
 
 def games(folder: Path = GAMES) -> list[Mapping[str, Any]]:
-    """Read the records."""
+    """Read the records of games that have rounds."""
+    return [one for one in all_records(folder) if "rounds" in one]
+
+
+def campaigns(folder: Path = GAMES) -> list[Mapping[str, Any]]:
+    """Read the records of campaigns of generated files."""
+    return [one for one in all_records(folder) if one["game"] == "campaign"]
+
+
+def all_records(folder: Path) -> list[Mapping[str, Any]]:
+    """Read every record."""
     return [json.loads(path.read_text(encoding="utf-8")) for path in sorted(folder.glob("*.json"))]
 
 
 def table(records: Sequence[Mapping[str, Any]]) -> Iterator[str]:
-    """Write a row of a table for each kind of round."""
+    """Write a row of a table for each kind of round; replays are none of them."""
     kinds: dict[tuple[str, str, str, str], list[Mapping[str, Any]]] = {}
     for record in records:
-        for one in record["rounds"]:
-            kinds.setdefault((record["game"], one["kind"], record["bench"], record["commit"]), []).append(one)
+        for one in [] if "mended" in record else record["rounds"]:
+            kinds.setdefault((record["game"], one["kind"], record["bench"], at(record)), []).append(one)
     for (game, kind, bench, of), rounds in kinds.items():
         seeds = [one["seed"] for one in rounds]
         wrong = sum(bool(one["wrong"]) for one in rounds)
         yield f"| `{game}` | {kind} | {bench} | {len(rounds)} | {min(seeds)} to {max(seeds)} | {wrong} | {of} |\n"
+
+
+def replays(records: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    """Write a line for each round that was violated, or whose first try nobody kept, and what came of its replay."""
+    for record in records:
+        tries = [
+            (one["seed"], f"violated ({'; '.join(one['wrong'])[:300]})") for one in record["rounds"] if one["wrong"]
+        ]
+        tries += [(seed, "violated, and that record was not kept") for seed in record.get("not_kept", ())]
+        for seed, what in [] if "mended" in record else tries:
+            again = [replay(other, seed) for other in records if is_replay(other, record, seed)]
+            yield f"- `{record['game']}` on bench {record['bench']}, seed {seed}: {what} at {at(record)}"
+            yield "".join(again) + ".\n" if again else "; not replayed.\n"
+
+
+def is_replay(other: Mapping[str, Any], record: Mapping[str, Any], seed: int) -> bool:
+    """Tell whether a record has a replay of another's seed."""
+    same = all(other[key] == record[key] for key in ("game", "bench"))
+    return same and "mended" in other and any(one["seed"] == seed for one in other["rounds"])
+
+
+def replay(record: Mapping[str, Any], seed: int) -> str:
+    """Say what came of a replay."""
+    wrong = [bool(one["wrong"]) for one in record["rounds"] if one["seed"] == seed]
+    return f"; mended by {record['mended']}; replayed at {at(record)}: {'**violated**' if any(wrong) else 'holds'}"
+
+
+def at(record: Mapping[str, Any]) -> str:
+    """Name the commit that was played; one that the history does not have is marked in its record."""
+    return str(record["commit"]) + (" (not in this history)" if record.get("in_history") is False else "")
