@@ -9,6 +9,8 @@ would run `pwned` there, add an option to ssh, or leave a file.
 from __future__ import annotations
 
 import argparse
+import json
+import multiprocessing
 import random
 import shutil
 import subprocess
@@ -18,6 +20,7 @@ import time
 import traceback
 from collections import Counter
 from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -28,9 +31,17 @@ from deploy.inputs import read_inputs
 from deploy.plans import Planner, Scope
 from deploy.script import script
 from tests.faults import drafts
+from tests.faults.judge import commit
 
 TOP = Path(__file__).resolve().parents[2]
 SLOW = 1.0  # seconds
+RECORDS = TOP / "docs" / "faults" / "games"
+# What is wrong with a file, in the words of the record.
+TRACEBACK, TOO_SLOW, SHELL, OTHERWISE = "tracebacks", "over 1 s", "reached a shell", "else wrong"
+GOOD = {
+    ".env": b"HEAD=ubuntu@10.9.0.1\nMY_PROJECT_URL=https://git.example.com/a.git\n",
+    "workers.txt": b"ubuntu@10.9.0.2\n",
+}
 KINDS = {"workers.txt": drafts.workers, ".env": drafts.settings}
 PRINTED: dict[str, Planner] = {
     "build.image": plans.build_image,
@@ -90,6 +101,17 @@ class Found:
     run: int = 0
     slowest: float = 0.0
     violations: list[str] = field(default_factory=list)
+    # How many of them are of which kind.
+    kinds: Counter[str] = field(default_factory=Counter)
+
+    def add(self, other: Found) -> None:
+        """Add what came of another part."""
+        for mine, theirs in ((self.files, other.files), (self.taken, other.taken), (self.kinds, other.kinds)):
+            mine.update(theirs)
+        self.printed += other.printed
+        self.run += other.run
+        self.slowest = max(self.slowest, other.slowest)
+        self.violations += other.violations
 
 
 @dataclass
@@ -128,6 +150,8 @@ class Campaign:
     run: int = 1  # of one in so many they are run
     found: Found = field(default_factory=Found)
     outward: Outward = field(default_factory=Outward)
+    # What each file has in it now.
+    laid: dict[str, bytes] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Lay out the recorder, and the inputs to which each file is the other one."""
@@ -161,17 +185,19 @@ class Campaign:
             if number % self.printed == 0 or number % self.run == 0:
                 self.judge_scripts(scope, name, run=number % self.run == 0)
         except Exception:  # noqa: BLE001 - a traceback is what is looked for
-            self.object(name, "".join(traceback.format_exc().splitlines(keepends=True)[-5:]))
+            self.object(name, "".join(traceback.format_exc().splitlines(keepends=True)[-5:]), TRACEBACK)
 
     def lay_out(self, kind: str, content: bytes) -> None:
         """Write the file, beside another that is good."""
-        (self.root / ".env").write_bytes(b"HEAD=ubuntu@10.9.0.1\nMY_PROJECT_URL=https://git.example.com/a.git\n")
-        (self.root / "workers.txt").write_bytes(b"ubuntu@10.9.0.2\n")
-        (self.root / kind).write_bytes(content)
+        for name, text in {**GOOD, kind: content}.items():
+            if self.laid.get(name) != text:
+                (self.root / name).write_bytes(text)
+                self.laid[name] = text
 
-    def object(self, name: str, why: str) -> None:
+    def object(self, name: str, why: str, kind: str = OTHERWISE) -> None:
         """Record a violation."""
         self.found.violations.append(f"{name}: {why}")
+        self.found.kinds[kind] += 1
 
     def read(self, name: str) -> Scope | None:
         """Read the inputs as a task does; None where they are refused."""
@@ -188,7 +214,7 @@ class Campaign:
             took = time.process_time() - begun
             self.found.slowest = max(self.found.slowest, took)
             if took > SLOW:
-                self.object(name, f"took {took:.2f} s")
+                self.object(name, f"took {took:.2f} s", TOO_SLOW)
             if self.outward.seen:
                 self.object(name, f"came to {self.outward.seen}")
         return Scope(settings, inventory, inventory.select(None))
@@ -240,14 +266,14 @@ class Campaign:
         calls = [call for file in record.iterdir() for call in recorded(file.read_bytes())]
         for call in calls:
             if drafts.PAYLOAD in call[0] or call[1:2] == [drafts.PAYLOAD]:
-                self.object(name, f"ran {call}")
+                self.object(name, f"ran {call}", SHELL)
             if call[0] == "ssh" and not destinations(scope) & set(call):
                 self.object(name, f"reached another host: {call}")
         created = sum(call[:2] == ["docker", "create"] for call in calls)
         if task == "cluster.start" and created != len(scope.inventory.nodes):
             self.object(name, f"created {created} containers on {len(scope.inventory.nodes)} nodes")
         for left in cwd.iterdir():
-            self.object(name, f"left {left.name!a}")
+            self.object(name, f"left {left.name!a}", SHELL)
             left.unlink()
 
 
@@ -263,14 +289,42 @@ def destinations(scope: Scope) -> set[str]:
     return {f"{node.user}@{node.address}" if node.user else node.address for node in scope.inventory.nodes}
 
 
-def campaign(files: int, seed: int, *, printed: int, run: int) -> Found:
+def campaign(files: int | range, seed: int, *, printed: int, run: int) -> Found:
     """Read so many files of each kind; of one in `printed` that are taken print the scripts, in `run` run them."""
     with tempfile.TemporaryDirectory() as folder:
         made = Campaign(Path(folder), seed, printed, run)
         for kind in KINDS:
-            for number in range(files):
+            for number in range(files) if isinstance(files, int) else files:
                 made.attempt(kind, number)
         return made.found
+
+
+def in_parts(files: int, seed: int, processes: int, *, printed: int, run: int) -> Found:
+    """Have several processes read them, each every so-manieth."""
+    found = Found()
+    with ProcessPoolExecutor(processes, multiprocessing.get_context("spawn")) as pool:
+        parts = [range(first, files, processes) for first in range(processes)]
+        asked = [pool.submit(campaign, part, seed, printed=printed, run=run) for part in parts]
+        for part in asked:
+            found.add(part.result())
+    return found
+
+
+def keep(found: Found, seed: int, seconds: float, folder: Path = RECORDS) -> None:
+    """Write the record."""
+    record = {
+        "game": "campaign",
+        "commit": commit(),
+        "seed": seed,
+        "seconds": round(seconds),
+        "files": dict(found.files),
+        "taken": dict(found.taken),
+        "scripts": {"printed": found.printed, "run": found.run},
+        "slowest": round(found.slowest, 3),
+        "wrong": {kind: found.kinds[kind] for kind in (TRACEBACK, TOO_SLOW, SHELL, OTHERWISE)},
+        "violations": found.violations,
+    }
+    (folder / f"campaign-{seed}.json").write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
 
 
 def main() -> None:
@@ -280,13 +334,18 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=1, help="which ones")
     parser.add_argument("--printed", type=int, default=1, help="print the scripts of one in so many that are taken")
     parser.add_argument("--run", type=int, default=50, help="run the scripts of one in so many that are taken")
+    parser.add_argument("--processes", type=int, default=1, help="how many read them")
+    parser.add_argument("--record", action="store_true", help="write docs/faults/games/campaign-SEED.json")
     told = parser.parse_args()
     begun = time.monotonic()
-    found = campaign(told.files, told.seed, printed=told.printed, run=told.run)
+    found = in_parts(told.files, told.seed, told.processes, printed=told.printed, run=told.run)
+    seconds = time.monotonic() - begun
     for kind, count in found.files.items():
         print(f"{kind}: {count} read, {found.taken[kind]} taken, {count - found.taken[kind]} refused")
     print(f"scripts of {found.printed} printed, of {found.run} run; slowest read {found.slowest:.3f} s of CPU")
-    print(f"{len(found.violations)} violations in {time.monotonic() - begun:.0f} s", *found.violations[:20], sep="\n")
+    print(f"{len(found.violations)} violations in {seconds:.0f} s", *found.violations[:20], sep="\n")
+    if told.record:
+        keep(found, told.seed, seconds)
     sys.exit(bool(found.violations))
 
 
