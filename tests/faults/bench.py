@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import secrets
 import shlex
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
@@ -40,6 +41,16 @@ STUB_CLUSTER = {
     "DASHBOARD_PORT": "8266",
     "RAY_START_ARGS": "--ray-client-server-port=20001 --dashboard-agent-listen-port=52366 --min-worker-port=20002",
 }
+
+
+# Asks Ray's own API, within the head's container, which nodes are alive.
+ASKED = """
+import json, urllib.request
+head = {{"Authorization": "Bearer " + open("/run/ray-token").read().strip()}}
+asked = urllib.request.Request("http://127.0.0.1:{port}/api/v0/nodes", headers=head)
+rows = json.load(urllib.request.urlopen(asked, timeout=5))["data"]["result"]["result"]
+print(json.dumps([row["node_ip"] for row in rows if row["state"] == "ALIVE"]))
+"""
 
 
 @dataclass(frozen=True)
@@ -142,6 +153,8 @@ class Bench:
     secrets: dict[str, str] = field(default_factory=dict)
     # What a row measured, in seconds: for its record, and judged by nobody.
     figures: dict[str, float] = field(default_factory=dict)
+    # When what was typed last had ended.
+    ended: float = 0.0
 
     def __post_init__(self) -> None:
         """Reach the hosts at their own addresses, where faults of the network can be had."""
@@ -160,6 +173,9 @@ class Bench:
             "HEAD_ADDRESS": self.head.address,
             "WORKERS_FILE": str(listed),
             "SSH_KNOWN_HOSTS": str(known),
+            # As they are by default; rows have them from here.
+            "REDIS_PORT": "6379",
+            "DASHBOARD_PORT": "8265",
             **self.differs,
         }
         # The practice AWS takes any.
@@ -184,6 +200,11 @@ class Bench:
         found: FaultyHost = {"head": self.head, "worker": self.worker, "other": self.other}[named]
         return found
 
+    def groups(self) -> dict[str, Sequence[FaultyHost]]:
+        """Give the hosts that each word for the sick ones means."""
+        one: dict[str, Sequence[FaultyHost]] = {name: (self.host(name),) for name in ("head", "worker", "other")}
+        return {**one, "workers": self.workers, "all": self.hosts}
+
     def sight(self, host: PracticeHost) -> Sight:
         """Look at a host."""
         return Sight.of(host, self.cluster)
@@ -200,6 +221,12 @@ class Bench:
     def container(self, host: PracticeHost) -> str:
         """Name the cluster's container on a host."""
         return f"raydock-{self.cluster}-{'head' if host.name == 'head' else 'worker'}"
+
+    def alive(self) -> frozenset[str] | None:
+        """Ask the running head which addresses Ray has alive; None where nobody answers."""
+        asked = ASKED.format(port=self.values["DASHBOARD_PORT"])
+        done = self.head.look("timeout", "10", "docker", "exec", self.container(self.head), "python", "-c", asked)
+        return frozenset(json.loads(done.out)) if done.code == 0 else None
 
     def plant(self, planted: Planted) -> None:
         """Have the operator's secrets be those that were planted."""
@@ -230,6 +257,7 @@ class Bench:
         """Type a task."""
         known: dict[str, str | None] = {"ENVIRONMENT": self.env.stem, **NO_ENGINE, **(env or {})}
         self.typed = command([*self.around, INVOKE, *words], known, exit=exit, timeout=timeout)
+        self.ended = time.monotonic()
         return self.typed
 
     @contextmanager

@@ -22,7 +22,9 @@ from pathlib import Path
 from typing import cast
 
 from tests.faults.bench import Bench, FaultyHost, Sight
+from tests.faults.oracles import shown_anywhere
 from tests.hosts.observer import INVOKE, NO_ENGINE, TOP, Done, operator
+from tests.planted import AWS_KEY, AWS_SESSION, PLANTED
 
 ENDPOINT = Path(__file__).resolve().parent / "endpoint"
 SSHD = shutil.which("sshd", path="/usr/sbin:/usr/local/sbin:/usr/bin")
@@ -30,6 +32,12 @@ DEAD = "127.2.0.0/16"
 CLUSTER = "many"
 HEAD = "127.1.0.1"
 LOOKS = 16  # at once
+# Those that a task on this bench has; it asks neither AWS nor a registry.
+SECRETS = {
+    "AWS_ACCESS_KEY_ID": "AKIAIOSFODNN7EXAMPLE",
+    "AWS_SECRET_ACCESS_KEY": PLANTED[AWS_KEY],
+    "AWS_SESSION_TOKEN": PLANTED[AWS_SESSION],
+}
 STARTED, NEVER = "2026-01-01T00:00:00Z", "0001-01-01T00:00:00Z"
 
 
@@ -122,6 +130,7 @@ class Endpoints:
             "SSH_KEY": str(self.folder / "user"),
             "IMAGE": "registry.example/app:1",
             "CLUSTER_NAME": CLUSTER,
+            **SECRETS,
         }
 
     def invoke(
@@ -135,6 +144,7 @@ class Endpoints:
     ) -> Ran:
         """Type a task; `limit` are words of `ulimit`."""
         settings = TOP / "conf" / f"raydock-many-{os.getpid()}.env"
+        settings.touch(0o600)  # a secret is among them
         settings.write_text("".join(f"{key}={value}\n" for key, value in self.values.items()))
         used = self.folder / "used"
         line = ["/usr/bin/time", "-f", "%e %M", "-o", str(used)] if Path("/usr/bin/time").exists() else []
@@ -204,11 +214,18 @@ class Endpoint:
         """Its name in reports."""
         return "head" if self.name == "head" else self.endpoints.node(self.address)
 
-    def attempt(self, *_argv: str) -> Done:
+    def attempt(self, *argv: str) -> Done:
+        """Search what is kept of all nodes together, by the head; else say that all is well."""
+        if argv[0] != "grep" or self.name != "head":
+            return Done(0, "", "")
+        words = [word for word in argv if not word.startswith("/")]
+        places = [self.endpoints.bin, self.endpoints.folder / "sshd.log", Path("/var/lib/raydock") / CLUSTER]
+        found = subprocess.run([*words, *places], capture_output=True, text=True, errors="replace", check=False)
+        return Done(0, found.stdout, found.stderr)
+
+    def look(self, *_argv: str) -> Done:
         """Say that all is well: the observer looks at the stub's own files."""
         return Done(0, "", "")
-
-    look = attempt
 
     def file(self, kind: str) -> Path:
         """Name one of the stub's files for it."""
@@ -230,7 +247,8 @@ class Many(Bench):
     """Bench C, as the frame sees a bench. It begins with two workers; `populate` gives it others."""
 
     def __init__(self, folder: Path) -> None:
-        self.folder, self.cluster, self.secrets, self.typed = folder, CLUSTER, {}, None
+        self.folder, self.cluster, self.typed = folder, CLUSTER, None
+        self.secrets = {what: PLANTED[what] for what in (AWS_KEY, AWS_SESSION)}
         self.endpoints = Endpoints(folder)
         self.scratch = folder / "scratch"
         self.scratch.mkdir()
@@ -280,8 +298,16 @@ class Many(Bench):
     ) -> Done:
         """Type a task."""
         self.ran = self.endpoints.invoke(*words, env=env, exit=exit, timeout=timeout, limit=self.limit)
-        self.typed = self.ran.done
+        self.typed, self.ended = self.ran.done, time.monotonic()
         return self.typed
+
+    def groups(self) -> dict[str, Sequence[FaultyHost]]:
+        """Give the hosts that each word for the sick ones means; `dead` are those that can be taken away."""
+        gone = [host for host in self.hosts if host.address.startswith(DEAD.removesuffix("0.0/16"))]
+        return {**super().groups(), "dead": gone}
+
+    def alive(self) -> None:
+        """Know nothing of Ray: there is none."""
 
     def close(self) -> None:
         """End sshd, and take away what the head kept."""
@@ -303,7 +329,11 @@ def container(name: str, labels: Mapping[str, str]) -> dict[str, object]:
 
 @contextmanager
 def many_bench(folder: Path) -> Iterator[Many]:
-    """Give bench C."""
+    """Give bench C, on which a secret is found where it is looked for."""
     with contextlib.closing(Many(folder)) as bench:
         bench.endpoints.serve()
+        canary = bench.endpoints.bin / "state" / "canary"
+        canary.write_text("a canary")
+        assert list(shown_anywhere(bench, {"it": "a canary"}, {})) == [f"it shows on head in {[str(canary)]}"]
+        canary.unlink()
         yield bench

@@ -23,8 +23,8 @@ from typing import Any
 
 from tests.faults.bench import Bench, FaultyHost, Sight, stub_bench
 from tests.faults.catalogue import rows
-from tests.faults.judge import RECORDS, SLACK, commit
-from tests.faults.row import Row
+from tests.faults.judge import RECORDS, commit
+from tests.faults.row import SLACK, Row
 from tests.faults.score import sandbox, with_part
 from tests.hosts.observer import TOP, operator
 

@@ -6,7 +6,7 @@ import base64
 import secrets
 
 from tests.faults.bench import Bench, image_of
-from tests.faults.oracles import SEARCHED, processes, shown_anywhere
+from tests.faults.oracles import SEARCHED, processes, shown_anywhere, shown_by_image
 
 
 def find_canaries(bench: Bench) -> None:
@@ -31,6 +31,21 @@ def find_canaries(bench: Bench) -> None:
     finally:
         host.docker("rm", "-f", logged)
         host.shell(f"rm {' '.join(files)}")
+    find_in_an_image(bench)
     *shown, on_disk = found
     assert shown == [f"it shows in {place}" for place in said]
     assert [file for file in [*files, f"{logged}-json.log"] if file not in on_disk] == []
+
+
+def find_in_an_image(bench: Bench) -> None:
+    """Build an image on the head with one in its history and one in a layer, and see that both are found."""
+    told, kept = (f"canary-{secrets.token_hex(16)}" for _ in range(2))
+    lines = f"printf 'FROM scratch\\nENV A={told}\\nCOPY f /f\\n' >Dockerfile; echo {kept} >f"
+    image = bench.head.shell(f"cd $(mktemp -d) && {lines} && docker build -q . && rm -r $PWD").strip()
+    try:
+        found = list(shown_by_image(bench.head, image, {"what is told": told, "what is kept": kept}))
+    finally:
+        bench.head.docker("rmi", image)
+    assert [line.partition(" of ")[0] for line in found] == [
+        "what is told shows in the history", "what is told shows in the layers", "what is kept shows in the layers"
+    ]  # fmt: skip

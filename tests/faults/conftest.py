@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,6 +12,8 @@ import pytest
 from tests.faults.bench import Bench, real_bench, stub_bench
 from tests.faults.bench_c import lacking, many_bench
 from tests.faults.canaries import find_canaries
+from tests.faults.catalogue import rows
+from tests.faults.judge import RECORDS, commit
 from tests.faults.row import Row
 from tests.faults.rows_s import variables
 from tests.faults.score import sandbox
@@ -17,6 +21,7 @@ from tests.hosts.observer import Sandbox
 from tests.planted import Planted, planted
 
 HERE = Path(__file__).resolve().parent
+BEGUN = pytest.StashKey[float]()
 FRAME = 240  # seconds for what surrounds a row's own task
 
 
@@ -71,6 +76,32 @@ def bench(row: Row, request: pytest.FixtureRequest) -> Bench:
     """The bench that a row wants."""
     found: Bench = request.getfixturevalue(f"bench_{row.bench.lower()}")
     return found
+
+
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """Note when a run begins: its records bear that."""
+    session.config.stash[BEGUN] = time.time()
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Keep how long a run took that had every row, if its rows were recorded."""
+    asked = {item.callspec.params["row"].number for item in session.items if item.path.parent == HERE}  # type: ignore[attr-defined]
+    if session.config.getoption("record", default=False) and asked == set(rows()):
+        begun, ended = session.config.stash[BEGUN], time.time()
+        run = {"begin": moment(begun), "end": moment(ended), "seconds": round(ended - begun)}
+        run |= {"rows": len(asked), "failed": session.testsfailed, "commit": commit()}
+        (RECORDS / "run.json").write_text(json.dumps(run, indent=2) + "\n", encoding="utf-8")
+
+
+def moment(seconds: float) -> str:
+    """Write a time."""
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(seconds))
+
+
+@pytest.fixture(scope="session")
+def run_begun(request: pytest.FixtureRequest) -> str:
+    """When this run began."""
+    return moment(request.config.stash[BEGUN])
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

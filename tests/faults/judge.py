@@ -8,23 +8,25 @@ import time
 from pathlib import Path
 from typing import Any
 
-from tests.faults.bench import Bench
-from tests.faults.oracles import Trial, processes, remains, state_of, verdicts
-from tests.faults.row import Row
+from tests.faults.bench import Bench, Sight
+from tests.faults.oracles import Trial, not_asked, processes, remains, state_of, verdicts
+from tests.faults.row import SLACK, Row
 from tests.hosts.observer import EVENT_SLACK, TOP, Done
 
 RECORDS = TOP / "docs" / "faults"
-SLACK = 5.0  # seconds beyond a deadline
 MARK = "RAYDOCK_FAULT_ROW"
 
 
 def judged(row: Row, bench: Bench, slack: float = SLACK) -> dict[str, Any]:
     """Perform a row and give its record: the oracles' verdicts among it."""
     bench.figures = {}
+    images = {name: ids_of(sight) for name, sight in bench.sights().items()}
     arranged(row, bench)
     trial = tried(row, bench, slack)
     trial.healed = [run_again(bench, *row.converge) for _ in range(2)] if row.converge else []
     trial.remains = remains(bench, trial.before, mark(row))
+    # Where several hosts have a new one, the head's engine has built it.
+    trial.built = {"head": sorted(ids_of(bench.sight(bench.head)) - images["head"])}
     found = verdicts(trial)
     return {
         "row": row.number,
@@ -36,11 +38,16 @@ def judged(row: Row, bench: Bench, slack: float = SLACK) -> dict[str, Any]:
         "deadline": row.within,
         "exit": trial.done.code,
         "code": row.code,
-        "blind": dict(row.blind),
+        "blind": not_asked(trial),
         "figures": {name: round(seconds, 2) for name, seconds in bench.figures.items()},
         "verdicts": found,
         "healed": trial.healed,
     }
+
+
+def ids_of(sight: Sight) -> set[str]:
+    """Give the ids of the images of a host."""
+    return {line.partition(" ")[0] for line in sight.images}
 
 
 def arranged(row: Row, bench: Bench) -> None:
@@ -66,7 +73,7 @@ def tried(row: Row, bench: Bench, slack: float) -> Trial:
         with processes() as seen:
             done, seconds = run_task(row, bench)
         acted = all_actions(bench, since)
-        after = bench.sights()
+        after, alive = bench.sights(), bench.alive()
         both = (known, bench.known_hosts.read_text())
     except BaseException:
         fault.close()
@@ -77,7 +84,7 @@ def tried(row: Row, bench: Bench, slack: float) -> Trial:
         pass
     else:
         raise AssertionError(f"{row.number} yields more than once")
-    return Trial(row, bench, done, seconds, before, after, both, seen, acted, slack)
+    return Trial(row, bench, done, seconds, before, after, both, seen, acted, slack, alive)
 
 
 def run_task(row: Row, bench: Bench) -> tuple[Done, float]:

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from deploy.errors import CODES
+from deploy.errors import CODES, Kind
 from tests.faults.bench import FOLDERS, Bench, FaultyHost, Sight
 from tests.faults.row import Row
 from tests.hosts.observer import Done
@@ -22,9 +23,20 @@ PACE = 0.01  # seconds from one look at what runs here to the next
 YOUNG = 1.0  # seconds for which a process is looked at: it may become another program
 # What a run has on a node while it lasts.
 REMAINS = re.compile(r"dial-stdio|\bflock\b|\bdd bs=64|apt-get|dpkg|docker (pull|push|build|load|run)")
+# What is told of the whole of a node, and no step's.
+STEPLESS = frozenset({"INTERRUPTED"})
 # Where a node keeps things that are not its engine's; of that the logs of containers.
 SEARCHED = (*FOLDERS, "/root", "/etc/docker", "/var/log", "/run/user", "/var/lib/docker/containers")
 SETTLING = 10.0  # seconds for what was ended to be gone
+# What is told of a node whose engine was not asked, or did not answer: there alone a container may be unknown.
+SILENT = {code for code, kind in CODES.items() if kind is not Kind.FAILED} | {
+    "APT_FAILED", "APT_LOCKED", "DOCKER_ABSENT", "DOCKER_DOWN", "DOCKER_FAILED", "DOCKER_PERMISSION", "DOCKER_TIMEOUT",
+    "HEAD_FAILED", "INTERRUPTED", "SAME_MACHINE", "SHELL_UNUSABLE", "SSH_NO_CHANNEL", "SUDO_PASSWORD_NEEDED",
+}  # fmt: skip
+# Tasks all of whose changes are an engine's.
+# Tasks that look at each node's container.
+OF_CONTAINERS = re.compile(r"cluster\.(start|stop|status)")
+OF_ENGINES = re.compile(r"cluster\.(start|stop|pull)")
 
 
 @dataclass
@@ -43,6 +55,10 @@ class Trial:
     acted: Mapping[str, set[str] | None]
     # Seconds beyond its deadline that are let pass.
     slack: float
+    # The addresses that Ray has alive, as the running head tells the observer; None where none could be asked.
+    alive: frozenset[str] | None = None
+    # The images that were built here meanwhile, by host.
+    built: Mapping[str, Sequence[str]] = field(default_factory=dict)
     # What is left when all is healed, by place.
     remains: dict[str, list[str]] = field(default_factory=dict)
     # What came of the two runs after healing: exit code, changed, what the engines did.
@@ -92,14 +108,39 @@ def truth_told(trial: Trial) -> Iterator[str]:
     if row.code and row.code not in told_codes(trial):
         yield f"{row.code} was to be told of {row.told_of}, and {sorted(told_codes(trial))} was"
     for host, node in trial.nodes():
-        seen = state_of(trial.after[host.name], node["role"])
-        if "unknown" not in (node["container"], seen) and node["container"] != seen:
-            yield f"{host.name}: told as {node['container']}, and it is {seen}"
-        acted = trial.acted[host.name]
-        if acted and not node["changed"] and node["outcome"] == "ok":
-            yield f"{host.name}: told as unchanged, and its engine did {sorted(acted)}"
-        if node["outcome"] == "unreachable" and node["container"] != "unknown":
-            yield f"{host.name}: unreachable, and told as {node['container']}"
+        yield from (f"{host.name}: {wrong}" for wrong in untrue(trial, host, node))
+
+
+def untrue(trial: Trial, host: FaultyHost, node: Mapping[str, Any]) -> Iterator[str]:
+    """Give what is told of a node, and is not so."""
+    seen, told = state_of(trial.after[host.name], node["role"]), node["container"]
+    acted = trial.acted[host.name]
+    if "unknown" not in (told, seen) and told != seen:
+        yield f"told as {told}, and it is {seen}"
+    if told == "unknown" != seen and node["outcome"] == "ok" and OF_CONTAINERS.match(trial.report["task"]):
+        yield f"told as unknown, and its engine answers: it is {seen}"
+    if told == "unknown" != seen and node["outcome"] == "failed" and node["code"] not in SILENT:
+        yield f"told as unknown after {node['code']}, and its engine answers: it is {seen}"
+    if acted and not node["changed"] and node["outcome"] == "ok":
+        yield f"told as unchanged, and its engine did {sorted(acted)}"
+    if node["changed"] and acted == set() and OF_ENGINES.match(trial.report["task"]):
+        yield "told as changed, and its engine did nothing"
+    if node["outcome"] == "unreachable" and told != "unknown":
+        yield f"unreachable, and told as {told}"
+    yield from untrue_of_ray(trial, node, seen)
+
+
+def untrue_of_ray(trial: Trial, node: Mapping[str, Any], seen: str) -> Iterator[str]:
+    """Give what is told of Ray on a node, and is not so."""
+    ray = node["ray"]
+    if ray == "alive" and seen in ("absent", "exited"):
+        yield f"told that Ray is alive there, and its container is {seen}"
+    if trial.alive is None:
+        return
+    if ray == "alive" and node["address"] not in trial.alive:
+        yield "told that Ray is alive there, and the head does not have it"
+    if ray in ("dead", "absent") and node["outcome"] == "ok" and node["address"] in trial.alive:
+        yield f"told that Ray is {ray} there, and the head has it alive"
 
 
 def told_codes(trial: Trial) -> set[str]:
@@ -128,8 +169,6 @@ def state_of(sight: Sight, role: str) -> str:
 
 def converges(trial: Trial) -> Iterator[str]:
     """O4: after healing one run reaches the wanted state, and a second one changes nothing."""
-    if not trial.row.converge:
-        return
     first, second = trial.healed
     if first["exit"] or not first["reached"]:
         yield f"the run after healing: exit code {first['exit']}, {first['states']}"
@@ -143,6 +182,19 @@ def secrets_kept(trial: Trial) -> Iterator[str]:
     said["an environment"] = "\n".join(trial.seen.environ)
     said |= {f"inspection on {name}": str(sight.containers) for name, sight in trial.after.items()}
     yield from shown_anywhere(trial.bench, trial.bench.secrets, said)
+    for host in trial.bench.hosts:
+        for image in trial.built.get(host.name, ()):
+            yield from shown_by_image(host, image, trial.bench.secrets)
+
+
+def shown_by_image(host: FaultyHost, image: str, secrets: Mapping[str, str]) -> Iterator[str]:
+    """Tell which secrets an image has in its history, in its configuration or in a layer."""
+    words = shlex.join(word for secret in secrets.values() for word in ("-e", secret))
+    for place, asked in (("the history", "history --no-trunc"), ("the layers", "save")):
+        found = host.attempt("bash", "-c", f"docker {asked} {image} | grep -aoF {words} | sort -u").out.splitlines()
+        yield from (
+            f"{what} shows in {place} of {image} on {host.name}" for what, one in secrets.items() if one in found
+        )
 
 
 def shown_anywhere(bench: Bench, secrets: Mapping[str, str], said: Mapping[str, str]) -> Iterator[str]:
@@ -164,28 +216,63 @@ def shown_anywhere(bench: Bench, secrets: Mapping[str, str], said: Mapping[str, 
 
 
 def message_helps(trial: Trial) -> Iterator[str]:
-    """O6: no traceback; the message has the code, the node, the cause and the next action."""
-    if "Traceback" in trial.done.err:
+    """O6: no traceback; the message has the code, the node, the step, the cause and the next action."""
+    screen = trial.done.err
+    if "Traceback" in screen:
         yield "a traceback"
     for error in trial.report["errors"]:
         if error["code"] not in CODES or not error["error"]:
             yield f"an error without code or cause: {error}"
-    if trial.row.code and trial.row.code not in trial.done.err:
+    if trial.row.code and trial.row.code not in screen:
         yield f"{trial.row.code} does not show on the screen"
-    if trial.row.exit and not re.search(
-        r"^  → |^again: |; again: |: (ENVIRONMENT=\S+ )?invoke ", trial.done.err, re.MULTILINE
-    ):
-        yield "no next action shows on the screen"
+    told = dict(paragraphs(screen))
+    for error in trial.report["errors"]:
+        heads = [head for head in told if error["code"] in head and (error["place"] or "") in head]
+        if not heads:
+            yield f"no line of the screen has both {error['code']} and {error['place']}"
+        elif not any("  → " in told[head] or again(screen, error["place"]) for head in heads):
+            yield f"no next action shows for {error['code']} of {error['place']}"
+    for node in trial.report["nodes"]:
+        at_a_step = node["code"] and CODES[node["code"]] is Kind.FAILED and node["code"] not in STEPLESS
+        if at_a_step and not re.search(rf"\b{node['code']} \([^)]+\): ", screen):
+            yield f"{node['code']} of {node['node']} is told without its step"
+
+
+def paragraphs(screen: str) -> Iterator[tuple[str, str]]:
+    """Give each problem on the screen: the line that begins it, and all that stands below as part of it."""
+    for found in re.finditer(r"^(\S.*?\b[A-Z][A-Z0-9_]+\b.*)\n((?:  .*\n)*)", screen + "\n", re.MULTILINE):
+        yield found[1], found[2]
+
+
+def again(screen: str, node: str) -> bool:
+    """Tell whether the screen says what is to be typed again for a node."""
+    return bool(re.search(rf"^again: .*{re.escape(node or '')}", screen, re.MULTILINE))
 
 
 def healthy_nodes_served(trial: Trial) -> Iterator[str]:
     """O7: healthy nodes come out as without the fault."""
-    if trial.row.told_of not in ("worker", "other"):
+    names = sick(trial)
+    if trial.row.exit == 2:
+        yield from touched(trial)
         return
-    sick = trial.bench.host(trial.row.told_of).node
+    # Without its head a cluster's workers cannot be served.
+    fine = ("ok", "skipped") if trial.bench.head.node in names else ("ok",)
     for host, node in trial.nodes():
-        if node["node"] != sick and node["outcome"] != "ok":
+        if node["node"] not in names and node["outcome"] not in fine:
             yield f"{host.name} is healthy and came out as {node['outcome']} ({node['code']})"
+
+
+def touched(trial: Trial) -> Iterator[str]:
+    """Give what was done to nodes though what was typed is refused."""
+    for name, acted in trial.acted.items():
+        if acted:
+            yield f"{name}: its engine did {sorted(acted)}"
+
+
+def sick(trial: Trial) -> set[str]:
+    """Name the nodes that the fault hits, as reports do."""
+    bench, named = trial.bench, trial.row.hits
+    return {host.node for word, hosts in bench.groups().items() if word in named for host in hosts}
 
 
 def nothing_left(trial: Trial) -> Iterator[str]:
@@ -193,6 +280,18 @@ def nothing_left(trial: Trial) -> Iterator[str]:
     for place, things in trial.remains.items():
         if things:
             yield f"{place}: {things}"
+
+
+def not_asked(trial: Trial) -> dict[str, str]:
+    """Give the oracles that do not judge this trial, each with its reason."""
+    row, reasons = trial.row, dict(trial.row.blind)
+    if not trial.healed:
+        reasons.setdefault("O4", "the row types nothing after healing")
+    if row.exit != 2 and {host.node for host in trial.bench.hosts} <= sick(trial):
+        reasons.setdefault("O7", "the fault hits every node")
+    if not trial.bench.secrets:
+        reasons.setdefault("O5", "the bench has no secrets")
+    return reasons
 
 
 ORACLES: Mapping[str, Oracle] = {
@@ -207,10 +306,10 @@ ORACLES: Mapping[str, Oracle] = {
 }
 
 
-def verdicts(trial: Trial) -> dict[str, list[str]]:
-    """Ask every oracle; an empty list is what each should give."""
-    blind = dict(trial.row.blind)
-    return {name: [] if name in blind else list(oracle(trial)) for name, oracle in ORACLES.items()}
+def verdicts(trial: Trial) -> dict[str, list[str] | None]:
+    """Ask every oracle: an empty list is what each should give, and None stands for one that is not asked."""
+    silent = not_asked(trial)
+    return {name: None if name in silent else list(oracle(trial)) for name, oracle in ORACLES.items()}
 
 
 @dataclass

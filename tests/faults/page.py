@@ -9,7 +9,7 @@ from typing import Any
 
 from tests.faults.catalogue import COUNTS, IMPOSSIBLE, NUMBERS
 from tests.faults.judge import RECORDS
-from tests.faults.score import games, table
+from tests.faults.score import at, campaigns, games, replays, table
 
 PAGE = RECORDS.with_suffix(".md")
 GAMES_HEAD = """
@@ -22,6 +22,23 @@ violation is an idle `docker system dial-stdio` behind a link that was cut: sshd
 
 | game | each round | bench | rounds | seeds | violated | commit |
 |---|---|---|---|---|---|---|
+"""
+REPLAYS_HEAD = """
+Seeds that were violated stay in the records as such, and are replayed when that is mended:
+
+"""
+CAMPAIGNS_HEAD = """
+
+## Generated files
+
+Lists of workers and settings, drafted by seed and read as a task reads them (`python -m tests.faults.campaign --help`).
+
+| files | taken | scripts printed, run | tracebacks | over 1 s | reached a shell | else wrong | slowest | s | commit |
+|---|---|---|---|---|---|---|---|---|---|
+"""
+RUN = RECORDS / "run.json"
+WHOLE_RUN = """
+All {rows} rows were run in one go in {minutes:.1f} of at most 60 minutes, from {begin} to {end}, at {commit}{others}.
 """
 BY_HAND = RECORDS / "by-hand.json"
 BY_HAND_HEAD = """
@@ -57,10 +74,11 @@ Eight oracles judge each row, by an observer that asks each host's engine itself
 - O2: containers, images, files and known_hosts that are none of ours are as they were.
 - O3: exit code and report equal the truth.
 - O4: after healing, one run reaches the wanted state, and a second changes nothing.
-- O5: no planted secret shows in argv, an environment, output, a log, inspection or on a node's disk. Six are planted on
-  benches A and B: the AWS key and session, the registry's token, git's, Ray's, and the passphrase of the SSH key. Each
-  search first finds a canary at each of these places.
-- O6: the message has code, cause and next action, and there is no traceback.
+- O5: no planted secret shows in argv, an environment, output, a log, inspection, on a node's disk, or in the history or
+  a layer of an image that the row built. Six are planted on benches A and B: the AWS key and session, the registry's
+  token, git's, Ray's, and the passphrase of the SSH key; on bench C the AWS key and session. Each search first finds a
+  canary at each of these places.
+- O6: the message has code, node, step, cause and next action, and there is no traceback.
 - O7: healthy nodes come out as without the fault.
 - O8: no process, file, lock or half-made container of ours is left.
 """
@@ -75,7 +93,7 @@ def records(folder: Path = RECORDS) -> dict[str, Mapping[str, Any]]:
 def page(found: Mapping[str, Mapping[str, Any]]) -> str:
     """Write the page."""
     violations = sum(bool(wrong) for record in found.values() for wrong in record["verdicts"].values())
-    parts = [HEAD.format(done=len(found), all=len(NUMBERS), violations=violations)]
+    parts = [HEAD.format(done=len(found), all=len(NUMBERS), violations=violations), whole_run(found)]
     for letter in COUNTS:
         lines = [line(record) for number, record in found.items() if number.startswith(letter)]
         if lines:
@@ -87,7 +105,33 @@ def page(found: Mapping[str, Mapping[str, Any]]) -> str:
     played = games()
     if played:
         parts += [GAMES_HEAD, *table(played)]
+    if told_again := list(replays(played)):
+        parts += [REPLAYS_HEAD, *told_again]
+    if read := campaigns():
+        parts += [CAMPAIGNS_HEAD, *map(campaign_line, read)]
     return "".join([*parts, *by_hand(found)])
+
+
+def whole_run(found: Mapping[str, Mapping[str, Any]], file: Path = RUN) -> str:
+    """Say how long all rows took together, and which of the records are of another run."""
+    if not file.exists():
+        return "\nThere is no record yet of a run of all rows in one go.\n"
+    run = json.loads(file.read_text(encoding="utf-8"))
+    others = [number for number, record in found.items() if record.get("run") != run["begin"]]
+    told = f"; the records of {', '.join(others)} are of later runs of those rows alone" if others else ""
+    return WHOLE_RUN.format(**run, minutes=run["seconds"] / 60, others=told)
+
+
+def campaign_line(record: Mapping[str, Any]) -> str:
+    """Write a row of the table of campaigns."""
+    files = ", ".join(f"{count:,} {kind}" for kind, count in record["files"].items())
+    taken = ", ".join(f"{count:,}" for count in record["taken"].values())
+    scripts = f"{record['scripts']['printed']:,}, {record['scripts']['run']:,}"
+    wrong = " | ".join(str(count) for count in record["wrong"].values())
+    return (
+        f"| {files} (seed {record['seed']}) | {taken} | {scripts} | {wrong} | {record['slowest']:g} s of CPU |"
+        f" {record['seconds']} | {at(record)} |\n"
+    )
 
 
 def by_hand(found: Mapping[str, Mapping[str, Any]], file: Path = BY_HAND) -> Iterator[str]:
@@ -110,7 +154,8 @@ def line(record: Mapping[str, Any]) -> str:
     blind = [f"{name} not asked: {reason}" for name, reason in record["blind"].items()]
     told = f"{record['code'] or 'ok'}, exit {record['exit']}"
     figures = ", ".join(f"{name} {seconds:g} s" for name, seconds in record.get("figures", {}).items())
-    held = f"**{', '.join(wrong)} violated**" if wrong else "all hold"
+    asked = [name for name, said in record["verdicts"].items() if said is not None]
+    held = f"**{', '.join(wrong)} violated**" if wrong else "all hold" if not blind else f"{', '.join(asked)} hold"
     oracles = "; ".join(filter(None, [held, figures, *blind]))
     return (
         f"| {record['row']} | {record['title']} | `{record['task']}` | {told} | {record['seconds']} of "

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from tests.faults.bench import Bench
     from tests.hosts.observer import Done
 
+SLACK = 5.0  # seconds beyond a deadline that are let pass
 Fault = Generator[None, "Done", None]
 
 
@@ -40,6 +41,8 @@ class Row:
     # or nobody, where it is none of a node's.
     code: str | None = None
     told_of: str = "worker"
+    # The nodes that the fault hits, where they are not those that the code is told of: all others are healthy.
+    sick: tuple[str, ...] | None = None
     # Seconds after which the operator has the report, with the fault there and all else quick.
     within: float = 30
     # Whether the cluster runs when the fault comes; None: it is no matter.
@@ -51,6 +54,13 @@ class Row:
     bench: str = "A"
     # Oracles that cannot judge this row, each with its reason.
     blind: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def hits(self) -> tuple[str, ...]:
+        """The nodes that the fault hits, in words of the bench's `groups`; without a code it hits none."""
+        if self.sick is not None:
+            return self.sick
+        return (self.told_of,) if self.code else ()
 
     @property
     def letter(self) -> str:

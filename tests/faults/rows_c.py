@@ -6,6 +6,7 @@ import re
 import shlex
 import shutil
 import socket
+import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -15,7 +16,7 @@ from tests.faults.row import Fault, row
 from tests.hosts.observer import TOP
 
 RESOLVER = "127.9.9.9"
-WRONG = {"running": None, "exit": 2, "told_of": "nobody", "within": 2, "bench": "B", "converge": ()}
+WRONG = {"running": None, "exit": 2, "told_of": "nobody", "within": 2, "bench": "B"}
 
 
 @contextmanager
@@ -70,7 +71,7 @@ def no_list(bench: Bench) -> Fault:
 def accepted(number: str, title: str, form: str) -> None:
     """Enter a list of workers that is as good as the plain one."""
 
-    @row(number, title, bench="B", within=10, converge=())
+    @row(number, title, bench="B", within=10)
     def good(bench: Bench) -> Fault:
         names = [f"ubuntu@{host.address}" for host in bench.workers]
         with listed(bench, form.format(*names).encode()):
@@ -82,12 +83,18 @@ accepted("C2", "blank lines, comments, tabs, no end of line", "\n\n# x\n\t{} # y
 accepted("C3", "CRLF, a byte order mark, mixed ends of line", "\ufeff{}\r\n{}\n")
 
 
-@row("C9", "10,000 lines, the last one as the first", code="INVENTORY", **{**WRONG, "within": 3})
+@row("C9", "10,000 lines, the last one as the first; a line of 10 MB", code="INVENTORY", **{**WRONG, "within": 3})
 def many_lines(bench: Bench) -> Fault:
     lines = [f"10.{number >> 16}.{number >> 8 & 255}.{number & 255}" for number in range(10_000)]
     with listed(bench, "\n".join([*lines, lines[0]]).encode()):
         done = yield
     assert ":10001" in done.err
+    with listed(bench, b"10.0.0.1\n" + b"x" * 10_000_000 + b"\n"):
+        begun = time.monotonic()
+        long = bench.invoke("cluster.status", "--json", exit=2)
+        assert bench.ended - begun < 3
+    assert ":2" in long.err
+    assert len(long.err) < 2000, "the whole line is told"
 
 
 def setting(number: str, title: str, **values: str) -> None:
@@ -152,7 +159,7 @@ def silent_resolver(bench: Bench) -> Iterator[None]:
     told_of="nobody",
     within=8,
     bench="B",
-    converge=(),
+    sick=(),
 )
 def slow_names(bench: Bench) -> Fault:
     well = f"ubuntu@{bench.worker.address}\n"

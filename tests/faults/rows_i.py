@@ -265,6 +265,7 @@ def refused_by_the_registry(bench: Bench, name: str) -> None:
     exit=3,
     code="DIGEST_MISMATCH",
     told_of="nobody",
+    sick=("workers",),
     bench="B",
     converge=("cluster.pull",),
 )
@@ -297,7 +298,6 @@ def damaged_layer(bench: Bench) -> Fault:
     told_of="head",
     bench="B",
     within=60,
-    converge=(),
 )
 def failing_build(bench: Bench) -> Fault:
     changes = {"APP_TAG": "raydock-broken", "BASE_IMAGE": bench.values["APP_TAG"]}
@@ -344,7 +344,6 @@ def another_architecture(bench: Bench) -> Fault:
     told_of="nobody",
     bench="B",
     within=3,
-    converge=(),
 )
 def password_in_a_url(bench: Bench) -> Fault:
     secret = bench.secrets["the git token"] = "canary-of-git-0123456789"

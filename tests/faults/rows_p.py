@@ -41,7 +41,16 @@ def ended(done: Done, nodes: set[str]) -> float:
 HALF_DEAD = {**STOP, "task": ("cluster.stop", "--timings")}
 
 
-@row("P2", "200 nodes, half of which are dead", code="SSH_TIMEOUT", exit=4, told_of="nobody", within=90, **HALF_DEAD)
+@row(
+    "P2",
+    "200 nodes, half of which are dead",
+    code="SSH_TIMEOUT",
+    exit=4,
+    told_of="nobody",
+    sick=("dead",),
+    within=90,
+    **HALF_DEAD,
+)
 def half_dead(bench: Bench) -> Fault:
     many = cast("Many", bench)
     well, gone = living(MANY // 2), dead(MANY // 2)

@@ -1,9 +1,8 @@
 """Plays Ray for faults that have nothing to do with Ray itself: `ray start`, its node list, and a task on a node.
 
 It is both the program `ray` and the module `ray` of its image, starts in a tenth of a second, and wants the token. The
-variable STUB_EXIT_AFTER ends a worker after so many seconds, STUB_MUTE has a worker join and answer to no task,
-STUB_STUBBORN has it ignore SIGTERM, STUB_BROKEN ends the one with this address at once, STUB_LATE has a worker wait for
-so many seconds before it joins.
+variable STUB_EXIT_AFTER ends a worker after so many seconds, STUB_STUBBORN has it ignore SIGTERM, STUB_LATE has a
+worker wait for so many seconds before it joins.
 """
 
 import argparse
@@ -138,8 +137,6 @@ def start(given: argparse.Namespace) -> None:
         print("head started", flush=True)
         while True:
             time.sleep(1)
-    if os.environ.get("STUB_BROKEN") == given.node_ip_address:
-        sys.exit("broken, as it was asked to be")
     time.sleep(float(os.environ.get("STUB_LATE", "0")))
     host, _, port = given.address.rpartition(":")
     line = socket.create_connection((host, int(port)), timeout=20)
@@ -149,8 +146,7 @@ def start(given: argparse.Namespace) -> None:
     print("joined", flush=True)
     line.settimeout(None)
     while line.recv(16):
-        if not os.environ.get("STUB_MUTE"):
-            line.sendall(b"done")
+        line.sendall(b"done")
     sys.exit("the head is gone")
 
 
