@@ -70,6 +70,13 @@ def test_an_api_that_is_not_rays_is_told(running: Sandbox, invoke: Invoke) -> No
 Fault = Callable[[Sandbox, ExitStack], object]
 
 
+def old_docker(hosts: Sandbox, end: ExitStack) -> None:
+    """Have a `docker` on the worker that is older than `system dial-stdio`."""
+    says = "#!/bin/sh\necho \"docker: 'system dial-stdio' is not a docker command.\" >&2; exit 1"
+    end.enter_context(aside(hosts.workers[0], "/usr/bin/docker", says))
+    hosts.workers[0].run("chmod", "755", "/usr/bin/docker")
+
+
 def left_open(hosts: Sandbox, end: ExitStack) -> None:
     label = f"{MANUAL_LABEL}=sandbox"
     image = hosts.head.docker("images", "-q").split()[0]
@@ -99,6 +106,22 @@ TOLD: dict[str, tuple[tuple[str, ...], dict[str, str], Fault, str, int]] = {
         lambda hosts, end: end.enter_context(aside(hosts.head, "/usr/bin/docker")),
         "worker",
         1,
+    ),
+    "DOCKER_ABSENT": (
+        ("cluster.stop",),
+        {},
+        lambda hosts, end: end.enter_context(aside(hosts.workers[0], "/usr/bin/docker")),
+        "worker",
+        3,
+    ),
+    "API_TOO_OLD": (("cluster.stop",), {}, old_docker, "worker", 3),
+    # What asks it for its own address.
+    "COMMAND_FAILED": (
+        ("cluster.start",),
+        {},
+        lambda hosts, end: end.enter_context(aside(hosts.workers[0], "/usr/bin/ip", "exit 3")),
+        "worker",
+        3,
     ),
     "OS_UNSUPPORTED": (
         ("cluster.install",),

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import json
+import re
+from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.faults.catalogue import COUNTS, IMPOSSIBLE, NUMBERS, rows
-from tests.faults.page import PAGE, page, records
-from tests.faults.score import Score, games, table
+from tests.faults.page import PAGE, RUN, page, records
+from tests.faults.score import Score, games, replays, table
 
 
 def test_the_catalogue_has_its_110_rows() -> None:
@@ -22,6 +27,63 @@ def test_each_record_is_of_a_row_that_there_is() -> None:
 
 def test_the_page_is_made_of_the_records() -> None:
     assert PAGE.read_text(encoding="utf-8") == page(records())
+
+
+def test_at_least_a_hundred_rows_are_recorded_and_none_is_violated() -> None:
+    found = records()
+    assert len(found) >= 100
+    assert {number: wrong for number, record in found.items() if (wrong := violated(record))} == {}
+
+
+def violated(record: Mapping[str, Any]) -> list[str]:
+    return [name for name, said in record["verdicts"].items() if said]
+
+
+def test_what_was_not_asked_of_a_row_has_its_reason_and_no_verdict() -> None:
+    found = records()
+    silent = {number: {name for name, said in one["verdicts"].items() if said is None} for number, one in found.items()}
+    assert silent == {number: set(record["blind"]) for number, record in found.items()}
+
+
+def test_a_row_of_ray_is_on_ray_itself_unless_the_catalogue_names_a_stub() -> None:
+    assert {number for number, one in rows().items() if one.letter == "R" and one.bench != "A"} == {"R11", "R14"}
+
+
+def test_all_rows_together_take_an_hour_at_most() -> None:
+    if RUN.exists():
+        run = json.loads(RUN.read_text(encoding="utf-8"))
+        assert (run["seconds"] <= 3600, run["rows"], run["failed"]) == (True, len(rows()), 0)
+
+
+ROUND = re.compile(r"^\| `(\w+)` \| .+ \| (\w+) \| (\d+) \| \d+ to \d+ \| (\d+) \| .+ \|$", re.MULTILINE)
+
+
+def test_the_page_counts_each_round_of_each_game_and_each_violation() -> None:
+    played, seen = Counter[tuple[str, str]](), Counter[tuple[str, str]]()
+    for one in games():
+        if "mended" not in one:
+            played[one["game"], one["bench"]] += len(one["rounds"])
+            seen[one["game"], "violated"] += sum(bool(each["wrong"]) for each in one["rounds"])
+    for game, bench, rounds, wrong in ROUND.findall(PAGE.read_text(encoding="utf-8")):
+        played[game, bench] -= int(rounds)
+        seen[game, "violated"] -= int(wrong)
+    assert (set(played.values()), set(seen.values())) == ({0}, {0})
+
+
+def test_a_seed_that_was_violated_is_told_with_what_came_of_its_replay(tmp_path: Path) -> None:
+    first, second = Score("nemesis", "B"), Score("nemesis", "B", mended="abc1234")
+    first.add("faults", 7, ["a traceback"])
+    first.add("faults", 8, [])
+    second.add("faults", 7, [])
+    for score in (first, second):
+        score.keep(tmp_path)
+    found = games(tmp_path)
+    (counted,) = table(found)
+    assert "| 2 | 7 to 8 | 1 |" in counted
+    told = "".join(replays(found))
+    assert "seed 7: violated (a traceback) at " in told
+    assert "; mended by abc1234; replayed at " in told
+    assert told.endswith(": holds.\n")
 
 
 def test_a_game_is_told_by_the_kinds_of_its_rounds(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
