@@ -350,6 +350,10 @@ def password_in_a_url(bench: Bench) -> Fault:
     with bench.settings(MY_PROJECT_URL=f"https://somebody:{secret}@git.example.com/app.git"):
         done = yield
     assert "MY_PROJECT_URL" in done.err
+    # With git's own helper for the token, and all the other secrets there, the image has none: O5 looks at what is new.
+    good = {"APP_TAG": "raydock-secret", "BASE_IMAGE": bench.values["APP_TAG"]}
+    with bench.settings(MY_PROJECT_INSTALLATION_SCRIPT=f"echo {secrets.token_hex(4)} >/opt/built", **good):
+        bench.invoke("build", exit=0)
 
 
 @row(

@@ -8,6 +8,8 @@ import re
 import signal
 import subprocess
 import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 
 from tests.faults.bench import Bench, FaultyHost
 from tests.faults.oracles import marked
@@ -91,12 +93,52 @@ def stubborn(bench: Bench) -> Fault:
 # ---- several operators, and the lock
 
 
-@row("L3", "the operator of a start is killed", task=("cluster.start",), running=False, bench="B", within=60)
+@contextmanager
+def cut_off_from(head: FaultyHost) -> Iterator[None]:
+    """Have whoever is connected to the head's sshd now cut off from it, and nobody who comes anew."""
+    peers = [
+        line.split()[-1] for line in head.run("ss", "-Htn", "state", "established", "sport", "=", ":22").splitlines()
+    ]
+    assert peers, "nobody is connected"
+    with ExitStack() as cut:
+        for peer in peers:
+            address, _, port = peer.rpartition(":")
+            address = address.strip("[]").removeprefix("::ffff:")
+            here = ("-p", "tcp", "--dport", "22", "-s", address, "--sport", port, "-j", "DROP")
+            there = ("-p", "tcp", "--sport", "22", "-d", address, "--dport", port, "-j", "DROP")
+            cut.enter_context(head.rule("INPUT", *here))
+            cut.enter_context(head.rule("OUTPUT", *there))
+        yield
+
+
+def frees_the_lock(bench: Bench, other: subprocess.Popen[str]) -> None:
+    """See that the lock of one who was cut off is free within a minute, and that this one noticed."""
+    with cut_off_from(bench.head):
+        begun = time.monotonic()
+        bench.invoke("cluster.stop", "--wait", "1m", exit=0)
+        bench.figures["free again after a cut"] = bench.ended - begun
+        assert bench.ended - begun <= 60
+        said, _ = other.communicate(timeout=60)
+    assert other.returncode in (4, 5), said
+    assert re.search("LOCK_LOST|SSH_LOST|HEAD_UNREACHABLE", said), said
+
+
+@row(
+    "L3",
+    "the operator of a start is killed, and another is cut off from the head",
+    task=("cluster.start",),
+    running=False,
+    bench="B",
+    within=60,
+)
 def killed_operator(bench: Bench) -> Fault:
     with bench.another("cluster.start") as other:
         time.sleep(1)
         other.kill()
         yield
+    bench.invoke("cluster.stop", exit=0)
+    with bench.settings(CONTAINER_ENV="STUB_LATE=60"), bench.another("cluster.start") as other:
+        frees_the_lock(bench, other)
 
 
 @row(
@@ -120,7 +162,14 @@ def two_operators(bench: Bench) -> Fault:
         assert other.returncode == 0, said
 
 
-@row("L5", "the holder of a lock is killed", task=("cluster.start",), running=False, bench="B", within=90)
+@row(
+    "L5",
+    "the holder of a lock is killed, and another's link is cut",
+    task=("cluster.start",),
+    running=False,
+    bench="B",
+    within=90,
+)
 def killed_holder(bench: Bench) -> Fault:
     with bench.another("cluster.start") as other:
         bench.head.shell(f"kill -9 $(cut -d' ' -f1 /var/lib/raydock/{bench.cluster}/lock.who)")
@@ -128,6 +177,18 @@ def killed_holder(bench: Bench) -> Fault:
         assert other.returncode == 5, said
         assert "LOCK_LOST" in said
         yield
+    bench.invoke("cluster.stop", exit=0)
+    with bench.settings(CONTAINER_ENV="STUB_LATE=60"), bench.another("cluster.start") as other:
+        # It waits for nodes to join; its holder on the head ends by itself when no line comes any more.
+        with cut_off_from(bench.head):
+            begun = time.monotonic()
+            while bench.lock_is_held():
+                assert time.monotonic() - begun < 60, "the holder lives on"
+                time.sleep(0.5)
+            bench.figures["the holder ended after"] = time.monotonic() - begun
+            other.communicate(timeout=60)
+        assert other.returncode in (4, 5)
+    bench.invoke("cluster.stop", exit=0)
 
 
 @row(
