@@ -23,19 +23,24 @@ PACE = 0.01  # seconds from one look at what runs here to the next
 YOUNG = 1.0  # seconds for which a process is looked at: it may become another program
 # What a run has on a node while it lasts.
 REMAINS = re.compile(r"dial-stdio|\bflock\b|\bdd bs=64|apt-get|dpkg|docker (pull|push|build|load|run)")
-# What is told of the whole of a node, and no step's.
-STEPLESS = frozenset({"INTERRUPTED"})
+# What is told of the whole of a node, or by the wait for all of them, and is no step's.
+STEPLESS = frozenset(
+    {"HEAD_LOST", "INTERRUPTED", "NODE_NOT_SCHEDULABLE", "NODE_UNSTABLE", "RAY_EXITED", "RAY_NOT_JOINED"}
+)
 # Where a node keeps things that are not its engine's; of that the logs of containers.
 SEARCHED = (*FOLDERS, "/root", "/etc/docker", "/var/log", "/run/user", "/var/lib/docker/containers")
 SETTLING = 10.0  # seconds for what was ended to be gone
+# What fails before the node's container is looked at; of that the report says nothing rather than what was so once.
+BEFORE_LOOKING = {"ADDRESS_MISMATCH", "FOREIGN_CLUSTER", "GCS_UNREACHABLE", "PORT_IN_USE"}
 # What is told of a node whose engine was not asked, or did not answer: there alone a container may be unknown.
 SILENT = {code for code, kind in CODES.items() if kind is not Kind.FAILED} | {
     "APT_FAILED", "APT_LOCKED", "DOCKER_ABSENT", "DOCKER_DOWN", "DOCKER_FAILED", "DOCKER_PERMISSION", "DOCKER_TIMEOUT",
     "HEAD_FAILED", "INTERRUPTED", "SAME_MACHINE", "SHELL_UNUSABLE", "SSH_NO_CHANNEL", "SUDO_PASSWORD_NEEDED",
+    *BEFORE_LOOKING,
 }  # fmt: skip
-# Tasks all of whose changes are an engine's.
 # Tasks that look at each node's container.
 OF_CONTAINERS = re.compile(r"cluster\.(start|stop|status)")
+# Tasks all of whose changes are an engine's.
 OF_ENGINES = re.compile(r"cluster\.(start|stop|pull)")
 
 
