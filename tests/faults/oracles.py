@@ -250,8 +250,9 @@ def paragraphs(screen: str) -> Iterator[tuple[str, str]]:
 
 
 def again(screen: str, node: str) -> bool:
-    """Tell whether the screen says what is to be typed again for a node."""
-    return bool(re.search(rf"^again: .*{re.escape(node or '')}", screen, re.MULTILINE))
+    """Tell whether the screen says what is to be typed again for a node; for the head that is the whole."""
+    named = "" if node == "head" else re.escape(node or "no node")
+    return bool(re.search(rf"^(.*; )?again: .*{named}", screen, re.MULTILINE))
 
 
 def healthy_nodes_served(trial: Trial) -> Iterator[str]:
