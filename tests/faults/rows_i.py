@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import secrets
+import shutil
 from contextlib import ExitStack
 from datetime import timedelta
 
@@ -11,6 +12,7 @@ from tests.faults.bench import Bench
 from tests.faults.registry import IMMUTABLE, registry_proxy
 from tests.faults.registry import PORT as PROXY_PORT
 from tests.faults.row import Fault, row
+from tests.hosts.observer import INVOKE, NO_ENGINE, TOP, Done, command
 from tests.planted import REGISTRY_TOKEN
 
 REGISTRY_PORT = 443
@@ -336,7 +338,7 @@ def another_architecture(bench: Bench) -> Fault:
 
 @row(
     "I12",
-    "a git URL with a password",
+    "a git URL with a password, a script with such a URL, and a secret ARG of the template",
     task=("build",),
     running=None,
     exit=2,
@@ -350,10 +352,29 @@ def password_in_a_url(bench: Bench) -> Fault:
     with bench.settings(MY_PROJECT_URL=f"https://somebody:{secret}@git.example.com/app.git"):
         done = yield
     assert "MY_PROJECT_URL" in done.err
+    with bench.settings(MY_PROJECT_INSTALLATION_SCRIPT=f"pip install git+https://u:{secret}@git.example.com/app.git"):
+        refused = bench.invoke("build", "--json", exit=2)
+    assert "MY_PROJECT_INSTALLATION_SCRIPT" in refused.err
+    in_the_template = secret_in_the_template(bench, secret)
+    assert {error["code"] for error in in_the_template.report["errors"]} == {"TEMPLATE"}
+    for other in (refused, in_the_template):
+        assert secret not in other.err + other.out
     # With git's own helper for the token, and all the other secrets there, the image has none: O5 looks at what is new.
     good = {"APP_TAG": "raydock-secret", "BASE_IMAGE": bench.values["APP_TAG"]}
     with bench.settings(MY_PROJECT_INSTALLATION_SCRIPT=f"echo {secrets.token_hex(4)} >/opt/built", **good):
         bench.invoke("build", exit=0)
+
+
+def secret_in_the_template(bench: Bench, secret: str) -> Done:
+    """Build with a template that gives a secret to an ARG, in a copy of what tasks are made of."""
+    copy = bench.folder / "checkout"
+    shutil.copytree(TOP / "deploy", copy / "deploy", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(TOP / "tasks.py", copy)
+    template = (TOP / "Dockerfile.template").read_text()
+    (copy / "Dockerfile.template").write_text(template.replace("WORKDIR /app", f"ARG TOKEN={secret}\nWORKDIR /app", 1))
+    (copy / "conf").mkdir()
+    shutil.copy(bench.env, copy / "conf")
+    return command([INVOKE, "build", "--json"], {"ENVIRONMENT": bench.env.stem, **NO_ENGINE}, exit=2, folder=copy)
 
 
 @row(
