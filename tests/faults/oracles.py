@@ -31,7 +31,11 @@ STEPLESS = frozenset(
 SEARCHED = (*FOLDERS, "/root", "/etc/docker", "/var/log", "/run/user", "/var/lib/docker/containers")
 SETTLING = 10.0  # seconds for what was ended to be gone
 # What fails before the node's container is looked at; of that the report says nothing rather than what was so once.
-BEFORE_LOOKING = {"ADDRESS_MISMATCH", "FOREIGN_CLUSTER", "GCS_UNREACHABLE", "PORT_IN_USE"}
+BEFORE_LOOKING = {
+    "ADDRESS_MISMATCH", "COMMAND_FAILED", "DIGEST_MISMATCH", "DISK_FULL", "FOREIGN_CLUSTER", "GCS_UNREACHABLE",
+    "HEAD_NOT_RUNNING", "IMAGE_NOT_FOUND", "IMAGE_NO_RAY", "IMAGE_WRONG_ARCH", "LOCK_FAILED", "PORT_IN_USE",
+    "PULL_FAILED", "RAY_OPEN", "REGISTRY_TLS", "REGISTRY_UNREACHABLE", "VERSION_MISMATCH",
+}  # fmt: skip
 # What is told of a node whose engine was not asked, or did not answer: there alone a container may be unknown.
 SILENT = {code for code, kind in CODES.items() if kind is not Kind.FAILED} | {
     "APT_FAILED", "APT_LOCKED", "DOCKER_ABSENT", "DOCKER_DOWN", "DOCKER_FAILED", "DOCKER_PERMISSION", "DOCKER_TIMEOUT",
@@ -122,10 +126,11 @@ def untrue(trial: Trial, host: FaultyHost, node: Mapping[str, Any]) -> Iterator[
     acted = trial.acted[host.name]
     if "unknown" not in (told, seen) and told != seen:
         yield f"told as {told}, and it is {seen}"
-    if told == "unknown" != seen and node["outcome"] == "ok" and OF_CONTAINERS.match(trial.report["task"]):
-        yield f"told as unknown, and its engine answers: it is {seen}"
-    if told == "unknown" != seen and node["outcome"] == "failed" and node["code"] not in SILENT:
-        yield f"told as unknown after {node['code']}, and its engine answers: it is {seen}"
+    if told == "unknown" != seen and OF_CONTAINERS.match(trial.report["task"]):
+        if node["outcome"] == "ok":
+            yield f"told as unknown, and its engine answers: it is {seen}"
+        if node["outcome"] == "failed" and node["code"] not in SILENT:
+            yield f"told as unknown after {node['code']}, and its engine answers: it is {seen}"
     if acted and not node["changed"] and node["outcome"] == "ok":
         yield f"told as unchanged, and its engine did {sorted(acted)}"
     if node["changed"] and acted == set() and OF_ENGINES.match(trial.report["task"]):
