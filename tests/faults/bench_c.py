@@ -253,7 +253,7 @@ class Many(Bench):
         self.scratch = folder / "scratch"
         self.scratch.mkdir()
         self.limit = ""
-        self.figures = {}
+        self.figures, self.patience = {}, 0.0
         self.ran: Ran | None = None
         self.populate(living(2))
 

@@ -19,7 +19,7 @@ MARK = "RAYDOCK_FAULT_ROW"
 
 def judged(row: Row, bench: Bench, slack: float = SLACK) -> dict[str, Any]:
     """Perform a row and give its record: the oracles' verdicts among it."""
-    bench.figures = {}
+    bench.figures, bench.patience = {}, slack - SLACK
     images = {name: ids_of(sight) for name, sight in bench.sights().items()}
     arranged(row, bench)
     trial = tried(row, bench, slack)

@@ -116,8 +116,7 @@ def frees_the_lock(bench: Bench, other: subprocess.Popen[str]) -> None:
     with cut_off_from(bench.head):
         begun = time.monotonic()
         bench.invoke("cluster.stop", "--wait", "1m", exit=0)
-        bench.figures["free again after a cut"] = bench.ended - begun
-        assert bench.ended - begun <= 60
+        bench.in_time("free again after a cut", begun, 60)
         said, _ = other.communicate(timeout=60)
     assert other.returncode in (4, 5), said
     assert re.search("LOCK_LOST|SSH_LOST|HEAD_UNREACHABLE", said), said
@@ -290,7 +289,7 @@ def interrupted(bench: Bench) -> Fault:
 
     with bench.meanwhile(lambda: bench.worker.attempt("docker", "inspect", name).code == 0, interrupt):
         done = yield
-        assert bench.ended - at[-1] <= 5
+        bench.in_time("ended after the signal", at[-1], 5)
     assert "stopping after the current step; press again to abandon" in done.err
     assert "interrupted before `wait for 3 nodes to join`" in done.err or "interrupted during" in done.err
 
