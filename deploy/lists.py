@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import posixpath
 import re
 import shlex
 from collections.abc import Iterator
@@ -36,7 +37,11 @@ VARIABLES_OF_OURS = re.compile(r"RAY_AUTH_.*|RAY_ENABLE_(CLUSTER_AUTH|K8S_TOKEN_
 _VOLUME = re.compile(r"(?P<source>[^:]+):(?P<target>[^:]+)(?::(?P<mode>[^:]*))?")
 _VOLUME_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}")
 _MODES = frozenset({"ro", "rw", "z", "Z", "nocopy", "shared", "slave", "private", "rshared", "rslave", "rprivate"})
-_ENGINE_SOCKET = re.compile(r"/(?:var/)?run(?:/docker\.sock)?/*")
+# Where engines have their sockets, their containers' files and the kernel its own: what is root on the node.
+_ENGINES = ("/run", "/var/run", "/var/lib/docker", "/var/lib/containerd", "/var/lib/containers", "/proc", "/sys")
+_SOCKETS = frozenset({"docker.sock", "containerd.sock", "podman.sock", "crio.sock"})
+# Where Ray's token is laid: what is mounted there would keep it.
+_TOKENS = ("/run", "/var/run")
 
 
 def volumes(text: str) -> tuple[str, ...]:
@@ -106,13 +111,30 @@ def _volume(word: str) -> str:
     source, target, mode = parts["source"], parts["target"], parts["mode"]
     if not source.startswith("/") and not _VOLUME_NAME.fullmatch(source):
         raise ValueError(f"has {grammar.shown(source)}, which is neither an absolute path nor a volume's name")
-    if _ENGINE_SOCKET.fullmatch(source):
+    if source.startswith("/") and _leads_to_the_engine(_whole(source)):
         raise ValueError(f"has {grammar.shown(source)}: whoever has the engine's socket is root on the node")
-    if not target.startswith("/") or not target.strip("/"):
+    if not target.startswith("/") or _whole(target) == "/":
         raise ValueError(f"has {grammar.shown(target)}, which is no absolute path in the container")
+    if any(_meet(_whole(target), place) for place in _TOKENS):
+        raise ValueError(f"has {grammar.shown(target)}, where Ray's token stands in the container")
     if mode is not None and not set(mode.split(",")) <= _MODES:
         raise ValueError(f"has the mode {grammar.shown(mode)}: write ro or rw")
-    return target.rstrip("/")
+    return _whole(target)
+
+
+def _whole(path: str) -> str:
+    """Give the one form of an absolute path; to the engine, too, `//` is `/`."""
+    return posixpath.normpath(f"/{path.lstrip('/')}")
+
+
+def _meet(path: str, other: str) -> bool:
+    """Tell whether one of two paths is the other, or lies in it."""
+    return posixpath.commonpath((path, other)) in (path, other)
+
+
+def _leads_to_the_engine(path: str) -> bool:
+    """Tell whether what is mounted could be the engine's socket, or have it. A link's end is not known here."""
+    return posixpath.basename(path) in _SOCKETS or any(_meet(path, place) for place in _ENGINES)
 
 
 def _variable(word: str) -> str:

@@ -110,6 +110,9 @@ BAD = {
     ("VOLUMES", "/a:/x:rx"): "='/a:/x:rx' has the mode 'rx': write ro or rw",
     ("VOLUMES", "/a:/x /b:/x/"): "='/a:/x /b:/x/' has /x twice",
     ("VOLUMES", "/run/docker.sock:/s"): "='/run/docker.sock:/s' has '/run/docker.sock': whoever has the engine's",
+    ("VOLUMES", "/a:/x/../"): "='/a:/x/../' has '/x/../', which is no absolute path in the container",
+    ("VOLUMES", "/a:/x /b://x/y/.."): "='/a:/x /b://x/y/..' has /x twice",
+    ("VOLUMES", "/a:/run"): "='/a:/run' has '/run', where Ray's token stands in the container",
     ("VOLUMES", "'/a:/x"): """="'/a:/x" is not shell words: a quote or a backslash is left open""",
     ("CONTAINER_ENV", "A=1 hunter2"): " has a word without '='",
     ("CONTAINER_ENV", "1A=hunter2"): " has '1A', which is not the name of a variable",
@@ -171,6 +174,33 @@ def test_a_bad_value_is_refused_by_its_key(key: str, value: str, tmp_path: Path)
     assert told.startswith(f"environment {key}: {key}{BAD[key, value]}")
     assert "hunter2" not in told
     assert told.isprintable()
+
+
+ENGINES = (
+    *("/", "//", "/.", "/run", "/run/", "//run", "/./run", "/x/../run", "/run/docker.sock", "/run//docker.sock"),
+    *(
+        "/var",
+        "/var/",
+        "/var/run",
+        "/var/run/docker.sock",
+        "/var/lib",
+        "/var/lib/docker/volumes",
+        "/var/lib/containerd",
+    ),
+    *("/proc", "/proc/1/root", "/proc/self/root/run/docker.sock", "/sys", "/home/me/.docker/run/docker.sock"),
+)
+
+
+@pytest.mark.parametrize("source", ENGINES)
+@pytest.mark.parametrize("mode", ["", ":ro"])
+def test_no_spelling_of_a_path_mounts_the_engines_socket(source: str, mode: str, tmp_path: Path) -> None:
+    (told,) = mistakes(tmp_path, {"VOLUMES": f"{source}:/x{mode}"})
+    assert "whoever has the engine's socket is root on the node" in told
+
+
+@pytest.mark.parametrize("source", ["/var/data", "/runs", "/var/lib/dockers", "/srv/run", "/process", "run"])
+def test_what_is_beside_the_engine_is_mounted(source: str, tmp_path: Path) -> None:
+    assert load(tmp_path, {"VOLUMES": f"{source}:/run-data:ro"}).volumes == (f"{source}:/run-data:ro",)
 
 
 @pytest.mark.parametrize("argument", RAY_ARGUMENTS_OF_OURS)
