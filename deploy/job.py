@@ -120,12 +120,12 @@ def _run(c: Context, course: JobCourse, file: str, folder: str, arguments: Seque
     with pack(file, folder) as parcel:
         _say_withheld(parcel.withheld)
         with _api(c, course) as api, left_or_stopped(course, api):
+            course.begin()
             ship(api, parcel)
             course.submitting = new_id()
             api.submit(entrypoint(parcel.program, arguments), course.submitting, parcel.name)
             course.job_id, course.changed = course.submitting, True
             say(f"submitted {course.job_id}")
-            course.note()
             course.job = follow(api, course.job_id, write)
     course.exit = exit_code(course.job)
 
@@ -180,9 +180,9 @@ def _stop(c: Context, course: JobCourse, id: str) -> None:
         if course.job.final:
             say(f"nothing to do: {course.job_id} {ending(course.job)}, before")
             return
+        course.begin()
         course.asked_to_end = True
         course.job = stop(api, course.job_id, say)
-        course.note()
     course.changed = course.job.status == "STOPPED"
     say(f"{course.job_id} {ending(course.job)}")
 

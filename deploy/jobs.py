@@ -27,6 +27,13 @@ class JobCourse(Course):
     asked_to_end: bool = False
     # Has the audit on the head say that this task acted.
     note: Callable[[], None] = lambda: None
+    noted: bool = False
+
+    def begin(self) -> None:
+        """Have the audit say so, before anything is done: a task that is cut off has acted, too."""
+        if not self.noted:
+            self.noted = True
+            self.note()
 
     def standing(self) -> list[str]:
         """Say what stands after a task that was broken off, or that ended with a code."""
@@ -61,6 +68,7 @@ def left_or_stopped(course: JobCourse, api: RayApi) -> Iterator[None]:
         yield
     except KeyboardInterrupt as interrupt:
         if course.job_id and not isinstance(interrupt, Signalled) and _shall_end(course.job_id):
+            course.begin()
             course.asked_to_end = True
             try:
                 course.job = stop(api, course.job_id, say)

@@ -192,6 +192,30 @@ def test_a_job_that_has_ended_is_not_stopped_again(played: Head, capsys: Screen)
     assert NOTED == []
 
 
+# --- the audit -------------------------------------------------------------------------------------------------
+
+
+def test_a_job_that_does_not_end_has_a_line_in_the_audit_too(played: Head) -> None:
+    played.answers["/api/jobs/raydock-1/stop"] = (500, b"no")
+    assert ends(job.stop, "raydock-1") == 1
+    assert NOTED == ["job.stop"]
+
+
+@pytest.mark.parametrize("fails", ["/api/jobs/", "the upload"])
+def test_a_program_that_is_not_submitted_has_a_line_in_the_audit_too(
+    fails: str, played: Head, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def refuse(*_: object) -> None:
+        raise Failure("RAY_API_FAILED", "no")
+
+    played.answers["/api/jobs/"] = (500, b"no")
+    if fails == "the upload":
+        monkeypatch.setattr("deploy.programs.ship", refuse)
+    (tmp_path / "f.py").touch()
+    assert ends(job.run, str(tmp_path / "f.py")) == 125
+    assert NOTED == ["job.run"]
+
+
 # --- what all of them have -------------------------------------------------------------------------------------
 
 WITH_ID = {"job.logs": job.logs, "job.stop": job.stop}
@@ -289,6 +313,7 @@ def test_a_program_is_stopped_where_somebody_says_so(
     printed = capsys.readouterr()
     assert json.loads(printed.out)["job_exit"] == 143
     assert printed.err.splitlines()[-1] == "raydock-1 was stopped"
+    assert NOTED == ["job.logs"]
 
 
 def test_a_program_that_cannot_be_stopped_is_told_to_have_been_asked(
