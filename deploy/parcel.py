@@ -27,8 +27,16 @@ GIT = ("env", *(f"-u{key}" for key in ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FI
 GIT_DEADLINE = 60.0  # seconds
 KEY_HEADER = re.compile(rb"\A(\xef\xbb\xbf)?\s*(-----BEGIN [A-Z0-9 ]*PRIVATE KEY|PuTTY-User-Key-File-)")
 # What must not leave this machine, by its name, and the names that only look so.
-SECRET_NAMES = re.compile(r"\.env|\.env\..*|id_.*|.*\.(pem|key)", re.IGNORECASE)
-OPEN_NAMES = re.compile(r"\.env\.example|id_.*\.(pub|py)", re.IGNORECASE)
+SECRET_NAMES = re.compile(
+    r".*\.env|\.env\..*|\.envrc|id_.*|.*\.(pem|key|p12|pfx|jks|keystore|kdbx|ppk)"
+    r"|[._]netrc|\.git-credentials|\.npmrc|\.pypirc|\.pgpass|\.my\.cnf|\.htpasswd|\.dockercfg",
+    re.IGNORECASE,
+)
+OPEN_NAMES = re.compile(
+    r"\.env\.(example|sample|template)|(example|sample|template)\.env|id_.*\.(pub|py)", re.IGNORECASE
+)
+# Folders in which programs keep their logins.
+SECRET_FOLDERS = frozenset({".aws", ".azure", ".docker", ".gnupg", ".kube", ".ssh"})
 
 
 @dataclass(frozen=True)
@@ -109,7 +117,7 @@ def objection(root: Path, name: str) -> str:
         return "a link that points outside the folder"
     if path.is_symlink() and path.is_dir():
         return "a link to a folder"
-    if _is_secret_name(path) or _is_secret_name(real):
+    if _is_secret_name(Path(name)) or _is_secret_name(real.relative_to(root)):
         return "a file of secrets, by its name"
     if real.is_file() and _is_private_key(real):
         return "a private key"
@@ -117,7 +125,10 @@ def objection(root: Path, name: str) -> str:
 
 
 def _is_secret_name(path: Path) -> bool:
+    """Tell by a file's name in the folder that is shipped."""
     if path.suffix == ".env" and path.parent.name == "conf":
+        return True
+    if SECRET_FOLDERS & {part.lower() for part in path.parts[:-1]}:
         return True
     return bool(SECRET_NAMES.fullmatch(path.name)) and not OPEN_NAMES.fullmatch(path.name)
 

@@ -75,6 +75,13 @@ def test_a_link_that_is_named_as_the_program_goes_as_what_it_points_to(tmp_path:
         ("app/conf/prod.env", False),
         ("conf/base/Dockerfile", True),
         ("docs/sample.env", True),
+        ("prod.env", False),
+        ("conf/sample.env", False),
+        *((name, False) for name in (".netrc", "_netrc", ".git-credentials", ".npmrc", ".pypirc", ".envrc", ".pgpass")),
+        *((name, False) for name in ("certs/client.p12", "certs/client.PFX", "passwords.kdbx", "login.ppk")),
+        ("aws/credentials.py", True),
+        ("docker/config.json", True),
+        ("environment.yml", True),
         ("id_rsa", False),
         ("id_ed25519_sk", False),
         ("id_rsa.old", False),
@@ -89,6 +96,14 @@ def test_secrets_stay_by_their_names(name: str, goes: bool, tmp_path: Path) -> N
     lay(tmp_path, "run.py", name)
     assert (name in shipped(tmp_path / "run.py", tmp_path)) is goes
     assert any(reason.startswith(f"{name}: ") for reason in withheld(tmp_path / "run.py", tmp_path)) is not goes
+
+
+@pytest.mark.parametrize("name", [".aws/credentials", "home/.docker/config.json", ".ssh/config", ".KUBE/config"])
+def test_the_folders_of_logins_stay_where_git_knows_them_too(name: str, tmp_path: Path) -> None:
+    lay(tmp_path, "run.py", name)
+    git(tmp_path, "init", "-q")
+    assert shipped(tmp_path / "run.py", tmp_path) == ("run.py",)
+    assert withheld(tmp_path / "run.py", tmp_path) == (f"{name}: a file of secrets, by its name",)
 
 
 @pytest.mark.parametrize(
