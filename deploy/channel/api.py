@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from typing import Any
+from urllib.parse import urlencode
 
 import docker
 import requests
@@ -17,6 +19,8 @@ from deploy.errors import Failure
 
 FIRST_ANSWER = 10.0  # seconds
 DOCKER_URL = "http+docker://node"
+PLAIN = frozenset({"params", "data", "json", "headers", "timeout", "stream", "allow_redirects"})
+JSON = "application/json"
 
 
 class NodeApi(docker.APIClient):
@@ -36,6 +40,21 @@ class NodeApi(docker.APIClient):
         self._version = MINIMUM_DOCKER_API_VERSION
         self.adapters.clear()
         self.mount(DOCKER_URL, adapter)
+
+    def request(self, method: str | bytes, url: str | bytes, **how: Any) -> requests.Response:  # type: ignore[override]
+        """Send a request: one that is small and answered at once without requests' own ways, which take longer."""
+        data = how.get("data")
+        if how.get("stream") or not how.keys() <= PLAIN or not (data is None or isinstance(data, str | bytes)):
+            return super().request(method, url, **how)
+        headers = dict(how.get("headers") or {})
+        if how.get("json") is not None:
+            data, headers["Content-Type"] = json.dumps(how["json"]), JSON
+        given = {key: value for key, value in (how.get("params") or {}).items() if value is not None}
+        path = str(url).removeprefix(DOCKER_URL) + (f"?{urlencode(given, doseq=True)}" if given else "")
+        body = data.encode() if isinstance(data, str) else data
+        response = self._wires.ask(str(method), path, body, headers, how.get("timeout"))
+        response.url = str(url)
+        return response
 
     def release(self) -> None:
         """Close the channels that no call uses."""
