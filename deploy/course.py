@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from types import FrameType
 
     from deploy.errors import Problem
+    from deploy.settings import Settings
 
 OUR_FAILURE = 125
 OUTPUT_GONE = 141  # 128 + SIGPIPE, as any other program of a pipe that nobody reads
@@ -47,10 +48,15 @@ class Course:
 
     task: str
     cluster: str = ""
+    loosened: tuple[str, ...] = ()
     changed: bool = False
     facts: dict[str, Any] = field(default_factory=dict)
     problems: tuple[Problem, ...] = ()
     exit: int = 0
+
+    def about(self, settings: Settings) -> None:
+        """Say which cluster the task is about, and what its settings loosen."""
+        self.cluster, self.loosened = settings.cluster_name, tuple(settings.loosened())
 
     def fail(self, error: RaydockError) -> None:
         """End with what went wrong; where the program's own code is passed on, a failure of ours has its own."""
@@ -73,7 +79,9 @@ class Course:
 
     def document(self) -> str:
         """Give the one document that a program reads."""
-        report = Report(self.task, self.cluster, problems=self.problems, facts=self.document_facts())
+        report = Report(
+            self.task, self.cluster, problems=self.problems, facts=self.document_facts(), loosened=self.loosened
+        )
         ended = {"ok": self.exit == 0, "exit": self.exit, "changed": self.changed}
         return json.dumps(report.json() | ended)
 

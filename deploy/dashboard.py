@@ -51,7 +51,7 @@ def show_dashboard(c: Context, flags: Flags) -> None:
     with ended(course):
         scope = scope_of(flags)
         settings, head = scope.settings, scope.inventory.head
-        course.cluster = settings.cluster_name
+        course.about(settings)
         there = settings.dashboard
         at = there if head.local else (HERE, flags.own_port or settings.dashboard_port)
         course.facts["dashboard"] = url(*at)

@@ -75,7 +75,7 @@ def perform(
     with signals_told(report):
         try:
             scope = scope_of(flags)
-            report.cluster = scope.settings.cluster_name
+            report.about(scope.settings)
             plan = (planner or PLANNERS[task])(scope)
             if dry(c):
                 from deploy.script import script
@@ -160,8 +160,8 @@ def first_lines(scope: Scope) -> None:
         screen.line(f"from the environment: {', '.join(settings.from_environment)}", "dim")
     for opening in settings.openings():
         screen.line(opening, "yellow")
-    if settings.capabilities:
-        screen.line(f"CAPABILITIES: containers keep {', '.join(settings.capabilities)}", "yellow")
+    for key, said in settings.loosened().items():
+        screen.line(f"{key}: {said}", "yellow")
     if scope.alone:
         screen.line("no workers.txt: one machine, the head alone", "dim")
 

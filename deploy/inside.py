@@ -106,7 +106,8 @@ def _enter(c: Context, task: str, wanted: Callable[[], Command], flags: Flags) -
         what = wanted()
         scope = scope_of(flags)
         node = node_of(scope, flags.only)
-        course.cluster, course.container = scope.settings.cluster_name, scope.container(node.role)
+        course.about(scope.settings)
+        course.container = scope.container(node.role)
         if dry(c):
             sys.stdout.write(script(task, scope, node, what, course.container))
             return

@@ -210,7 +210,7 @@ def _api(c: Context, course: JobCourse) -> Iterator[RayApi]:
     from deploy.desk import open_head
 
     with open_head(c) as head:
-        course.cluster = head.settings.cluster_name
+        course.about(head.settings)
         course.note = partial(head.note, course.task)
         yield head.ray
 

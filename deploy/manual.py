@@ -56,7 +56,7 @@ def shell(c: Context, flags: Flags) -> None:
     course = ShellCourse(TASK)
     with ended(course):
         scope = scope_of(flags)
-        course.cluster = scope.settings.cluster_name
+        course.about(scope.settings)
         if dry(c):
             print(terminal_script(TASK, scope, scope.inventory.head, DOCUMENT, by_hand(scope)), end="")
             return

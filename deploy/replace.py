@@ -43,7 +43,7 @@ def _others(scope: Scope, report: Report) -> list[Outcome]:
     """Give the nodes on which one of ours runs otherwise than wanted; who cannot be asked is for the start to tell."""
     from deploy.desk import run_plan
 
-    report.cluster = scope.settings.cluster_name
+    report.about(scope.settings)
     looked = Report(report.task)
     run_plan(scope, plans.compare(scope), looked, Flags())
     report.interrupted = looked.interrupted

@@ -11,6 +11,7 @@ from deploy.timings import Span, flat
 
 if TYPE_CHECKING:
     from deploy.inventory import Node
+    from deploy.settings import Settings
 
 SCHEMA = 1
 # Facts about a container and Ray; a task that did not look leaves them unknown.
@@ -88,9 +89,15 @@ class Report:
     problems: tuple[Problem, ...] = ()
     facts: dict[str, Any] = field(default_factory=dict)
     interrupted: bool = False
+    # The settings that loosen what holds by default.
+    loosened: tuple[str, ...] = ()
     seconds: float = 0.0
     # Whether it was asked where the time went.
     timings: bool = False
+
+    def about(self, settings: Settings) -> None:
+        """Say which cluster the task is about, and what its settings loosen."""
+        self.cluster, self.loosened = settings.cluster_name, tuple(settings.loosened())
 
     @property
     def changed(self) -> bool:
@@ -147,6 +154,7 @@ class Report:
             "exit": self.exit,
             "changed": self.changed,
             "image": self.image,
+            "loosened": list(self.loosened),
             "errors": errors,
             "nodes": [outcome.json(timings=self.timings) for outcome in self.outcomes],
             **self.facts,

@@ -173,6 +173,20 @@ class Settings(Origin):
         everywhere = ip_address(self.dashboard_host).is_unspecified
         return "127.0.0.1" if everywhere else self.dashboard_host, self.dashboard_port
 
+    def loosened(self) -> Mapping[str, str]:
+        """Say which settings loosen what holds by default, each with what it opens."""
+        everybody = "nobody is asked for a token: whoever reaches Ray's ports runs code"
+        all_said = (
+            (self.allow_unauthenticated, "ALLOW_UNAUTHENTICATED", everybody),
+            (self.capabilities, "CAPABILITIES", f"containers keep {', '.join(self.capabilities)}"),
+            (
+                not ip_address(self.dashboard_host).is_loopback,
+                "DASHBOARD_HOST",
+                f"Ray's dashboard listens on {self.dashboard_host}, to others than the head itself",
+            ),
+        )
+        return {key: said for holds, key, said in all_said if holds}
+
     def openings(self) -> Iterator[str]:
         """Say which files of ours somebody else can change, or read though they have a secret."""
         secrets = [key for key in SECRET_KEYS if key in self.aws and self.place(key).startswith(f"{self.source}:")]

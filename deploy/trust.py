@@ -67,7 +67,7 @@ def trust_hosts(c: Context, flags: Flags) -> None:
     with signals_told(report):
         try:
             scope = scope_of(flags)
-            report.cluster = scope.settings.cluster_name
+            report.about(scope.settings)
             first_lines(scope)
             nodes = [node for node in scope.inventory.nodes if node.name in scope.selected and not node.local]
             report.outcomes = [Outcome(node, asked=True) for node in nodes]

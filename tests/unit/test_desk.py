@@ -1,4 +1,4 @@
-"""The desk: whose head takes programs."""
+"""The desk: whose head takes programs, and what is said before anything is done."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from invoke.context import Context
 
 from deploy import desk
 from deploy.errors import Failure
+from deploy.report import Report
 
 from .fakes import FakeSite, scope, site_of
 
@@ -42,3 +43,35 @@ def test_a_head_below_2_takes_none(version: str, head: FakeSite) -> None:
     with pytest.raises(Failure, match=f"^Ray {version} takes no programs") as caught, desk.open_head(Context()):
         pass
     assert caught.value.code == "DIALECT_TOO_OLD"
+
+
+LOOSENED: dict[str, tuple[dict[str, Any], list[str]]] = {
+    "nothing": ({}, []),
+    "the dashboard on another address of loopback": ({"dashboard_host": "127.0.0.3"}, []),
+    "no token": (
+        {"allow_unauthenticated": True},
+        ["ALLOW_UNAUTHENTICATED: nobody is asked for a token: whoever reaches Ray's ports runs code"],
+    ),
+    "capabilities": (
+        {"capabilities": "SYS_PTRACE NET_RAW"},
+        ["CAPABILITIES: containers keep NET_RAW, SYS_PTRACE"],
+    ),
+    "the dashboard for others": (
+        {"dashboard_host": "0.0.0.0"},  # noqa: S104 - it is never listened on
+        ["DASHBOARD_HOST: Ray's dashboard listens on 0.0.0.0, to others than the head itself"],
+    ),
+}
+
+
+@pytest.mark.parametrize(("given", "said"), LOOSENED.values(), ids=LOOSENED)
+def test_what_is_loosened_is_told_to_people_and_to_programs(
+    given: dict[str, Any], said: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    of = scope("one", **given)
+    desk.first_lines(of)
+    assert [
+        line for line in capsys.readouterr().err.splitlines() if line.partition(":")[0].replace("_", "").isupper()
+    ] == said
+    report = Report("cluster.start")
+    report.about(of.settings)
+    assert report.json()["loosened"] == [line.partition(":")[0] for line in said]

@@ -18,6 +18,7 @@ from deploy import job
 from deploy.errors import Failure
 from deploy.jobs import JobCourse
 from deploy.ray_api import Job, RayApi
+from deploy.settings import Settings
 
 from .played_head import LOG, Head, Link, later, once_asked
 
@@ -38,7 +39,7 @@ def opened(monkeypatch: pytest.MonkeyPatch, api: RayApi) -> None:
 
     @contextmanager
     def open_head(_: Context) -> Iterator[Any]:
-        yield SimpleNamespace(settings=SimpleNamespace(cluster_name="ray"), ray=api, note=NOTED.append)
+        yield SimpleNamespace(settings=Settings(allow_unauthenticated=True), ray=api, note=NOTED.append)
 
     monkeypatch.setattr("deploy.desk.open_head", open_head)
 
@@ -87,6 +88,7 @@ def test_jobs_are_told_to_programs(played: Head, capsys: Screen) -> None:
     (line,) = capsys.readouterr().out.splitlines()
     document = json.loads(line)
     assert (document["task"], document["ok"], document["changed"]) == ("job.list", True, False)
+    assert (document["cluster"], document["loosened"]) == ("ray", ["ALLOW_UNAUTHENTICATED"])
     assert document["jobs"] == [
         {
             "job": "old",
