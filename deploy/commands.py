@@ -1,11 +1,9 @@
-"""Commands on a node: their output between marks that nobody else writes, whole or line by line while it comes."""
+"""Commands: what comes of one, whole or line by line while it comes, and how one is run on this machine."""
 
 from __future__ import annotations
 
 import contextlib
 import os
-import secrets
-import shlex
 import signal
 import subprocess
 import time
@@ -15,20 +13,15 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from deploy.errors import Failure
-from deploy.output import NOISE, Kept, Lines, Marked, Whole, gather
-from deploy.sessions import ANSWER, run_on
+from deploy.output import NOISE, Kept, Lines, Whole, gather
 
 if TYPE_CHECKING:
     from typing import IO
-
-    import paramiko
 
     from deploy.progress import Say
 
 ENDING = 5.0  # seconds for the status of a shell that has ended
 GONE = 1.0  # seconds for a child of ours that was killed
-# What every login shell can do, be it fish or csh; what is to be done comes over its input, and needs no quotes of its.
-SHELL = "exec /bin/sh"
 OWN_SHELL = "Have the login shell run what sshd is asked for, and print nothing else: see ~/.bashrc, chsh, ForceCommand"
 
 # What sudo says when it refuses, and the next move: the first that fits.
@@ -51,60 +44,6 @@ class Result:
     code: int
     output: str
     errors: str
-
-
-def script(argv: tuple[str, ...], mark: str) -> bytes:
-    """Write what the shell reads: the command, without an input to ask at, between marks on both of its streams."""
-    lines = (
-        f"echo {mark}; echo {mark} >&2",
-        f"{shlex.join(argv)} </dev/null",
-        f"code=$?; echo {mark} $code; echo {mark} $code >&2",
-    )
-    return "\n".join((*lines, "")).encode()
-
-
-def run_command(
-    channel: paramiko.Channel, argv: tuple[str, ...], timeout: float, say: Say | None, *, outlives: bool = False
-) -> Result:
-    """Run a command on a channel of its own, by whatever login shell is at its other end.
-
-    Args:
-        channel: a session, closed at the end.
-        argv: the command and its arguments.
-        timeout: seconds; `COMMAND_FAILED` when they are over.
-        say: who hears the lines while they come, if anybody.
-        outlives: whether it goes on where the connection ends.
-
-    Raises:
-        EOFError: the connection is lost.
-        Failure: `SHELL_UNUSABLE` where the login shell runs something else, `SSH_STALLED` where sshd runs nothing.
-    """
-    mark = f"raydock-{secrets.token_hex(8)}"
-    kept = Kept(), Kept()
-    out, err = (Marked(mark, (one, Lines(say)) if say else (one,)) for one in kept)
-    with contextlib.closing(channel):
-        run_on(channel, SHELL)
-        channel.settimeout(min(timeout, ANSWER))
-        with contextlib.suppress(OSError):  # a shell that does not read is told of below
-            channel.sendall(script((*OUTLIVING, *argv) if outlives else argv, mark))
-            channel.shutdown_write()
-        channel.settimeout(None)
-        if not gather(timeout, (channel.recv, out), (channel.recv_stderr, err)):
-            raise overdue(argv, timeout)
-        if out.code is None:
-            raise_unfinished(channel, argv, out, err)
-    return Result(out.code or 0, kept[0].text, kept[1].text)
-
-
-def raise_unfinished(channel: paramiko.Channel, argv: tuple[str, ...], out: Marked, err: Marked) -> None:
-    """Say why a command has no end."""
-    channel.status_event.wait(ENDING)
-    transport = channel.get_transport()
-    if transport is None or not transport.is_active():
-        raise EOFError("the connection is closed")
-    if out.begun:
-        raise Failure("COMMAND_FAILED", f"`{argv[0]}` was ended from outside, and its shell with it")
-    raise shell_unusable(out.noise or err.noise, channel.exit_status)
 
 
 def shell_unusable(said: str, status: int) -> Failure:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
 import time
@@ -14,13 +15,14 @@ from fabric import Connection
 
 from deploy.at_once import at_once
 from deploy.channel import docker_local, docker_over, http_local, http_over
-from deploy.commands import Result, run_command, run_here, sudo_refused
+from deploy.commands import Result, run_here, sudo_refused
 from deploy.engine import Engine
 from deploy.errors import Failure
 from deploy.plan import Late, Place, Word, parts_of
 from deploy.ray import TOKEN_PATH, container_name
 from deploy.ray_api import RayApi
 from deploy.secret import Secret
+from deploy.shells import Shell
 from deploy.ssh import CHANNEL_TIMEOUT, Dialled, close_connection, connection_to, dialled
 from deploy.talk import ChannelTalk, ChildTalk, Talk
 from deploy.timings import Phase
@@ -32,7 +34,7 @@ if TYPE_CHECKING:
 
     from deploy.git import Git
     from deploy.inventory import Node
-    from deploy.progress import News
+    from deploy.progress import News, Say
     from deploy.run import Run
 
 T = TypeVar("T")
@@ -302,6 +304,10 @@ class SshHost(Host):
         self._connection: Connection | None = None
         self._dialled: Dialled | None = None
         self._engine: Engine | None = None
+        # Those that run no command, for the next.
+        self._shells: list[Shell] = []
+        # Whether sshd allows so few sessions that none is kept.
+        self._scarce = False
         # Those of former sessions: what was begun there, as the lock, lives on.
         self._former: list[Connection] = []
         # All of them, also the one that is being opened, so that others can close them meanwhile.
@@ -343,9 +349,34 @@ class SshHost(Host):
     def command(self, argv: tuple[str, ...], timeout: float, *, live: bool = False, outlives: bool = False) -> Result:
         """Run a command over the connection."""
         try:
-            return run_command(self.session(), argv, timeout, self.say if live else None, outlives=outlives)
+            return self._run_in_shell(argv, timeout, self.say if live else None, outlives=outlives)
         except (paramiko.SSHException, OSError, EOFError) as error:
             raise self.lost(f"`{argv[0]}`", error) from error
+
+    def _run_in_shell(self, argv: tuple[str, ...], timeout: float, say: Say | None, *, outlives: bool) -> Result:
+        """Run it in a shell that ran others before, else in a new one; each runs one command at a time."""
+        result = None
+        while result is None:
+            self.check_wanted()
+            shell = self._idle_shell() or Shell(self.session())
+            result = shell.run(argv, timeout, say, outlives=outlives)
+        if self._scarce:
+            shell.close()
+        else:
+            self._shells.append(shell)
+        return result
+
+    def _idle_shell(self) -> Shell | None:
+        while self._shells:
+            with contextlib.suppress(IndexError):  # another thread took the last
+                shell = self._shells.pop()
+                if shell.idle:
+                    return shell
+        return None
+
+    def _end_shells(self) -> None:
+        while shell := self._idle_shell():
+            shell.close()
 
     def session(self) -> paramiko.Channel:
         """Give a new channel; where sshd allows no further one, what is not in use is let go for it."""
@@ -353,6 +384,8 @@ class SshHost(Host):
             try:
                 return self._transport().open_session(timeout=CHANNEL_TIMEOUT)
             except paramiko.ChannelException:
+                self._scarce = True
+                self._end_shells()
                 if self._engine:
                     self._engine.release()
                 time.sleep(pause)  # until sshd knows that it is gone
@@ -421,6 +454,7 @@ class SshHost(Host):
     def reconnect(self) -> None:
         """Have the next command run in a new session."""
         with self._connecting:
+            self._end_shells()
             self._forget()
             if self._connection:
                 self._former.append(self._connection)
@@ -448,6 +482,7 @@ class SshHost(Host):
     def _forget(self) -> None:
         """Drop what speaks over the connection."""
         self._engine = None
+        self._shells.clear()
         self.__dict__.pop("ray", None)
 
     def cut(self) -> None:

@@ -46,6 +46,7 @@ FLOORS = (
         "windows",
         "talk",
         "sessions",
+        "shells",
         "lock",
         "dial",
         "output",

@@ -17,13 +17,13 @@ from paramiko.pkey import PublicBlob
 
 from deploy import dial, identities, pulse, sessions, ssh, stalls, talk
 from deploy.channel import docker_over
-from deploy.commands import run_command
 from deploy.errors import Failure
 from deploy.hosts import Host
 from deploy.inventory import Node
 from deploy.known_hosts import KnownHosts, entry
 from deploy.run import Run
 from deploy.settings import Settings
+from deploy.shells import Shell
 from deploy.ssh import close_connection, connection_to, open_connection
 from deploy.talk import ChannelTalk
 
@@ -361,7 +361,7 @@ class Mute(Server):
 @pytest.mark.parametrize(
     "ask",
     [
-        pytest.param(lambda channel: run_command(channel, ("true",), 30, None), id="a command"),
+        pytest.param(Shell, id="a command"),
         pytest.param(lambda channel: ChannelTalk(channel, "true"), id="a talk"),
         pytest.param(lambda channel: docker_over(lambda: channel), id="the engine"),
     ],

@@ -7,9 +7,10 @@ import subprocess
 
 import pytest
 
-from deploy.commands import script, sudo_refused
+from deploy.commands import sudo_refused
 from deploy.output import HEAD, LINE, TAIL, Kept, Lines, Marked
 from deploy.progress import News, Output
+from deploy.shells import script
 
 MARK = "raydock-0123456789abcdef"
 OUTPUTS: dict[str, tuple[bytes, str, str, int | None]] = {
