@@ -24,9 +24,11 @@ YOUNG = 1.0  # seconds for which a process is looked at: it may become another p
 # What a run has on a node while it lasts.
 REMAINS = re.compile(r"dial-stdio|\bflock\b|\bdd bs=64|apt-get|dpkg|docker (pull|push|build|load|run)")
 # What is told of the whole of a node, or by the wait for all of them, and is no step's.
-STEPLESS = frozenset(
-    {"HEAD_LOST", "INTERRUPTED", "NODE_NOT_SCHEDULABLE", "NODE_UNSTABLE", "RAY_EXITED", "RAY_NOT_JOINED"}
-)
+STEPLESS = {
+    "ADDRESS_MISMATCH", "GCS_UNREACHABLE", "HEAD_FAILED", "HEAD_LOST", "INTERRUPTED", "NODE_NOT_SCHEDULABLE",
+    "NODE_RESTARTED", "NODE_UNSTABLE", "NOT_RUNNING", "RAY_EXITED", "RAY_NOT_JOINED", "TOKEN_MISMATCH",
+    "VERSION_MISMATCH",
+}  # fmt: skip
 # Where a node keeps things that are not its engine's; of that the logs of containers.
 SEARCHED = (*FOLDERS, "/root", "/etc/docker", "/var/log", "/run/user", "/var/lib/docker/containers")
 SETTLING = 10.0  # seconds for what was ended to be gone
@@ -240,7 +242,7 @@ def message_helps(trial: Trial) -> Iterator[str]:
         heads = [head for head in told if error["code"] in head and (error["place"] or "") in head]
         if not heads:
             yield f"no line of the screen has both {error['code']} and {error['place']}"
-        elif not any("  → " in told[head] or again(screen, error["place"]) for head in heads):
+        elif not any("  → " in below(told[head], screen, error) or again(screen, error["place"]) for head in heads):
             yield f"no next action shows for {error['code']} of {error['place']}"
     for node in trial.report["nodes"]:
         at_a_step = node["code"] and CODES[node["code"]] is Kind.FAILED and node["code"] not in STEPLESS
@@ -254,10 +256,15 @@ def paragraphs(screen: str) -> Iterator[tuple[str, str]]:
         yield found[1], found[2]
 
 
+def below(lines: str, screen: str, error: Mapping[str, Any]) -> str:
+    """Give where the next move of an error stands: that of refused inputs is told once, behind the last of them."""
+    return screen if CODES[error["code"]] is Kind.INPUT else lines
+
+
 def again(screen: str, node: str) -> bool:
-    """Tell whether the screen says what is to be typed again for a node; for the head that is the whole."""
-    named = "" if node == "head" else re.escape(node or "no node")
-    return bool(re.search(rf"^(.*; )?again: .*{named}", screen, re.MULTILINE))
+    """Tell whether the screen says what is to be typed again for a node: for it by name, or for all."""
+    lines = re.findall(r"^(?:.*; )?again: (.*)", screen, re.MULTILINE)
+    return any("--only" not in line or (node and node in line) for line in lines)
 
 
 def healthy_nodes_served(trial: Trial) -> Iterator[str]:

@@ -228,7 +228,8 @@ def hardening_refused(bench: Bench) -> Fault:
     told_of="nobody",
     bench="B",
     within=15,
-    sick=(),
+    sick=("all",),
+    blind=(("O7", "it is the operator's own disk that is full, and no node has anything to do"),),
 )
 def own_disk_is_full(bench: Bench) -> Fault:
     folder = bench.folder / "small"

@@ -44,6 +44,7 @@ def no_registry_for_one(bench: Bench) -> Fault:
     exit=1,
     code="IMAGE_NOT_FOUND",
     told_of="head",
+    sick=("all",),
     bench="B",
 )
 def no_such_tag(bench: Bench) -> Fault:
@@ -77,6 +78,7 @@ def no_credentials(bench: Bench) -> Fault:
     exit=1,
     code="IMAGE_NOT_FOUND",
     told_of="head",
+    sick=("all",),
     bench="B",
     converge=("cluster.pull",),
 )
@@ -136,6 +138,7 @@ def unknown_authority(bench: Bench) -> Fault:
     exit=6,
     code="REGISTRY_AUTH",
     told_of="head",
+    sick=("all",),
     bench="B",
     converge=("cluster.pull",),
 )

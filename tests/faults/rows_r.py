@@ -38,7 +38,16 @@ def runs_already(bench: Bench) -> Fault:
     assert bench.typed is done
 
 
-@row("R4", "other settings", task=("cluster.start",), exit=1, code="SPEC_CHANGED", told_of="head", within=10)
+@row(
+    "R4",
+    "other settings",
+    task=("cluster.start",),
+    exit=1,
+    code="SPEC_CHANGED",
+    told_of="head",
+    sick=("all",),
+    within=10,
+)
 def other_settings(bench: Bench) -> Fault:
     runs = bench.sandbox.running()
     with bench.settings(NUM_WORKERS="1"):
@@ -79,6 +88,7 @@ def stale(bench: Bench) -> Fault:
     exit=1,
     code="RAY_EXITED",
     told_of="head",
+    sick=("all",),
     within=25,
 )
 def exits_at_once(bench: Bench) -> Fault:

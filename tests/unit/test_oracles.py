@@ -21,6 +21,9 @@ SCREEN = (
 )
 
 
+ELSE_AGAIN = "1 of 2 nodes failed; again: invoke cluster.start --only 10.9.9.9\n"
+
+
 class FakeHost(SimpleNamespace):
     """A host on whose disk nothing but `disk` is found, and in whose images nothing but `image`."""
 
@@ -165,7 +168,7 @@ def in_argv(made: Trial) -> None:
         ("O6", screen(SCREEN + "Traceback (most recent call last)"), "a traceback"),
         ("O6", screen("again: invoke cluster.start\n"), "NAME_CONFLICT does not show on the screen"),
         ("O6", screen(SCREEN.replace(WORKER, "some node")), "no line of the screen has both"),
-        ("O6", screen(SCREEN.replace("  → Remove it\n", "") + "again: invoke cluster.start\n"), "no next action"),
+        ("O6", screen(SCREEN.replace("  → Remove it\n", "") + ELSE_AGAIN), "no next action"),
         ("O6", screen(SCREEN.replace(" (start the container)", "")), "told without its step"),
         ("O7", told(0, outcome="skipped"), "head is healthy and came out as skipped"),
         ("O8", with_(remains={"here": ["invoke cluster.start"]}), "here: ['invoke cluster.start']"),
