@@ -6,7 +6,7 @@ import base64
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
-from functools import cached_property, lru_cache
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -130,10 +130,17 @@ class Held:
 
     def __init__(self) -> None:
         self._agent: paramiko.Agent | None = None
+        self._keys: Sequence[paramiko.AgentKey] | None = None
 
-    @cached_property
+    @property
     def keys(self) -> Sequence[paramiko.AgentKey]:
         """The keys; none where there is no agent, or none that answers."""
+        # Not a cached_property: until Python 3.12 that has one lock for all logins, and a slow agent would add up.
+        if self._keys is None:
+            self._keys = self._ask()
+        return self._keys
+
+    def _ask(self) -> Sequence[paramiko.AgentKey]:
         try:
             self._agent = within(AGENT_TIMEOUT, paramiko.Agent)
         except (TimeoutError, paramiko.SSHException, OSError):
