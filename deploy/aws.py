@@ -8,9 +8,11 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from deploy.errors import Failure
+from deploy.files import openings
 from deploy.progress import Amount
 
 if TYPE_CHECKING:
@@ -33,6 +35,8 @@ SESSION_KEYS = {
     "AWS_SESSION_TOKEN": "aws_session_token",  # noqa: S105 - the key's name
     "AWS_PROFILE": "profile_name",
 }
+# How botocore calls the files that keys stand in: the way in which it found them, and the setting that names the file.
+FILES = {"shared-credentials-file": "credentials_file", "config-file": "config_file"}
 NO_CREDS = ("NoCredentialsError", "PartialCredentialsError", "ProfileNotFound", "TokenRetrievalError")
 EXPIRED = (
     "ExpiredToken",
@@ -67,6 +71,7 @@ def ecr_client(settings: Settings, waiting: Waiting = Waiting()) -> Any:  # noqa
     """Give boto3's client for ECR, which tells of each attempt; `AWS_NO_REGION` where nobody says the region."""
     import boto3
     from botocore.config import Config
+    from botocore.session import get_session
 
     named: dict[str, Any] = {
         SESSION_KEYS[key]: value.reveal() for key, value in settings.aws.items() if key in SESSION_KEYS
@@ -80,7 +85,8 @@ def ecr_client(settings: Settings, waiting: Waiting = Waiting()) -> Any:  # noqa
         None,
     )
     with aws_errors("configuration"):
-        client = boto3.Session(region_name=region, **named).client(
+        core = get_session()
+        client = boto3.Session(region_name=region, botocore_session=core, **named).client(
             "ecr",
             endpoint_url=endpoint.reveal() if endpoint else None,
             config=Config(
@@ -89,8 +95,18 @@ def ecr_client(settings: Settings, waiting: Waiting = Waiting()) -> Any:  # noqa
                 retries={"mode": "standard", "total_max_attempts": ATTEMPTS},
             ),
         )
+        tell_openings(core, waiting)
     tell_attempts(client, waiting)
     return client
+
+
+def tell_openings(core: Any, waiting: Waiting) -> None:
+    """Tell who else can read or change the file that the keys came out of, where they came out of one."""
+    found = core.get_credentials()
+    if found and found.method in FILES:
+        file = Path(str(core.get_config_variable(FILES[found.method]))).expanduser()
+        for opening in openings(file, str(file), "your AWS keys"):
+            waiting.say(opening)
 
 
 def tell_attempts(client: Any, waiting: Waiting) -> None:

@@ -153,6 +153,7 @@ def steal(scope: Scope, flags: Flags) -> None:
 
 def first_lines(scope: Scope) -> None:
     """Say what the run is about that its command line does not."""
+    from deploy.files import open_keys
     from deploy.show import Screen
 
     screen, settings = Screen(), scope.settings
@@ -160,6 +161,9 @@ def first_lines(scope: Scope) -> None:
         screen.line(f"from the environment: {', '.join(settings.from_environment)}", "dim")
     for opening in settings.openings():
         screen.line(opening, "yellow")
+    if not settings.ssh_key and not all(node.local for node in scope.inventory.nodes):
+        for opening in open_keys():
+            screen.line(opening, "yellow")
     for key, said in settings.loosened().items():
         screen.line(f"{key}: {said}", "yellow")
     if scope.alone:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from docker.errors import DockerException
 from docker.utils.config import find_config_file
 
 from deploy.errors import Failure
+from deploy.files import openings
 from deploy.secret import Secret
 from deploy.site import Credentials
 
@@ -38,6 +39,13 @@ def check_json() -> None:
     file = Path(str(find_config_file() or ""))
     if file.name == "config.json" and (text := file.read_text(encoding="utf-8")).strip():
         json.loads(text)
+
+
+def openings_of_logins() -> Iterator[str]:
+    """Say who else can read or change the logins that stand in the configuration itself."""
+    file = find_config_file()
+    if file and auth.load_config().auths:
+        yield from openings(Path(str(file)), str(file), "logins in it")
 
 
 def kept(auths: Mapping[str, Any], registry: str) -> Credentials | None:

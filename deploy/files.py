@@ -63,6 +63,24 @@ def check_private(path: Path) -> Path:
     return path
 
 
+# What ssh offers where nothing is named.
+USUAL_KEYS = ("id_rsa", "id_ecdsa", "id_ed25519")
+
+
+def usual_keys() -> list[Path]:
+    """Give those of the usual files of keys that there are."""
+    return [file for name in USUAL_KEYS if (file := Path.home() / ".ssh" / name).exists()]
+
+
+def open_keys() -> Iterator[str]:
+    """Say which of the usual keys ssh, and so we, do not use, for they are open to others."""
+    for file in usual_keys():
+        try:
+            check_private(file)
+        except ValueError as wrong:
+            yield f"{file} {wrong}"
+
+
 def openings(path: Path, name: str, secrets: str = "") -> Iterator[str]:
     """Say who else can change a file, or read the secrets that are in it, each with the line that ends it.
 

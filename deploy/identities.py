@@ -15,12 +15,12 @@ from paramiko.pkey import UnknownKeyType
 
 from deploy.dial import within
 from deploy.errors import Failure
+from deploy.files import check_private, usual_keys
 
 if TYPE_CHECKING:
     from fabric import Connection
 
 AGENT_TIMEOUT = 5.0  # seconds for an agent to say what it has; one that is forwarded may be gone
-DEFAULTS = ("id_rsa", "id_ecdsa", "id_ed25519")
 ADD = "Load it: ssh-add {file}"
 
 
@@ -39,6 +39,12 @@ class Tried:
     refused: list[str] = field(default_factory=list)
     encrypted: list[str] = field(default_factory=list)
     unreadable: list[str] = field(default_factory=list)
+    # What is open to others, with the line that closes it.
+    opened: list[str] = field(default_factory=list)
+
+
+class OpenKeyError(Exception):
+    """A key that others can read, with what to do."""
 
 
 class Identities:
@@ -65,19 +71,20 @@ class Identities:
         raise self.refusal()
 
     def identities(self, held: Held) -> Iterator[Identity]:
-        """Give the keys in the order in which they are offered: those that are named, the agent's, the usual ones."""
+        """Give the keys in the order in which they are offered: the named, the agent's, or else the usual."""
         yield from (_of_file(path, held) for path in self._named)
-        if self._only:
-            return
-        yield from (_of_agent(key) for key in held.keys)
-        usual = (Path.home() / ".ssh" / name for name in DEFAULTS)
-        yield from (_of_file(path, held) for path in usual if path.exists())
+        if not self._only:
+            yield from (_of_agent(key) for key in held.keys)
+        if not self._named:
+            yield from (_of_file(path, held) for path in usual_keys())
 
     def _loaded(self, identity: Identity) -> paramiko.PKey | None:
         try:
             return identity.load()
         except paramiko.PasswordRequiredException:
             self.tried.encrypted.append(identity.name)
+        except OpenKeyError as error:
+            self.tried.opened.append(f"{identity.name} {error}")
         except (paramiko.SSHException, UnknownKeyType, OSError, ValueError):
             self.tried.unreadable.append(identity.name)
         return None
@@ -114,6 +121,7 @@ class Identities:
             return Failure("KEY_ENCRYPTED", f"{file} has a passphrase, and no agent has the key", cure)
         left = [f"{name} has a passphrase and was not tried" for name in tried.encrypted]
         left += [f"{name} cannot be read" for name in tried.unreadable]
+        left += tried.opened
         if not tried.refused:
             why = "; ".join(left) or "there is none in ~/.ssh, and no agent has one"
             return self._failure(f"wants a key of {self._user}: {why}", "Set SSH_KEY, or make one: ssh-keygen")
@@ -166,23 +174,37 @@ def _key_of(path: Path, changed: int) -> paramiko.PKey:  # noqa: ARG001 - a file
 def _of_file(path: Path, held: Held) -> Identity:
     def load() -> paramiko.PKey:
         try:
-            return _key_of(path, path.stat().st_mtime_ns)
-        except (paramiko.PasswordRequiredException, TypeError) as error:
-            # As OpenSSH: the agent is asked for the very key, of which the public half is not encrypted.
-            mine = _public(path)
-            for key in held.keys:
-                if key.asbytes() == mine:
+            return _private(path)
+        except (OpenKeyError, paramiko.SSHException, UnknownKeyType, OSError, ValueError):
+            # As OpenSSH: the agent is asked for the very key, of which the public half is there, or is what is named.
+            mine = {_public(path), _public(path.with_name(f"{path.name}.pub"))} - {None}
+            for key in held.keys if mine else ():
+                if key.asbytes() in mine:
                     return key
-            raise paramiko.PasswordRequiredException(str(path)) from error
+            raise
 
     return Identity(_shown(path), load)
 
 
-def _public(path: Path) -> bytes | None:
+def _private(path: Path) -> paramiko.PKey:
+    """Give the key in a file that nobody else may read."""
     try:
-        kind, blob, *_ = path.with_name(f"{path.name}.pub").read_text(encoding="utf-8").split()
+        check_private(path)
+    except ValueError as others_can:
+        if not _public(path):
+            raise OpenKeyError(str(others_can)) from None
+    try:
+        return _key_of(path, path.stat().st_mtime_ns)
+    except TypeError as error:
+        raise paramiko.PasswordRequiredException(str(path)) from error
+
+
+def _public(path: Path) -> bytes | None:
+    """Give the key in a file of a public one; None where it is none."""
+    try:
+        kind, blob, *_ = path.read_text(encoding="utf-8").split()
         return paramiko.PKey.from_type_string(kind, base64.b64decode(blob)).asbytes()
-    except (OSError, ValueError, UnknownKeyType):
+    except (OSError, ValueError, UnknownKeyType, paramiko.SSHException):
         return None
 
 

@@ -138,8 +138,9 @@ class Ecr:
 class Configured:
     """A registry that REPOSITORY_URI names; the login is the one that Docker's own configuration has."""
 
-    def __init__(self, settings: Settings, _: Waiting | None = None) -> None:
+    def __init__(self, settings: Settings, waiting: Waiting = Waiting()) -> None:  # noqa: B008 - it is frozen
         """Remember the repository."""
+        self._waiting = waiting
         self._uri = str(settings.repository_uri)
         self._host = ImageRef.parse(self._uri).registry
 
@@ -171,9 +172,12 @@ class Configured:
 
     def credentials(self, host: str) -> Credentials | None:
         """Give the login that `docker login` or a credential helper keeps on the operator's side."""
-        from deploy.dockerconfig import configured_login
+        from deploy.dockerconfig import configured_login, openings_of_logins
 
-        return configured_login(host)
+        login = configured_login(host)
+        for opening in openings_of_logins() if login else ():
+            self._waiting.say(opening)
+        return login
 
 
 def mutability_of(repository: Mapping[str, Any]) -> str:

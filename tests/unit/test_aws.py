@@ -187,3 +187,22 @@ def test_where_nobody_is_aws_is_asked_again(operator: Operator) -> None:
         ecr_of(gone, operator).exists()
     assert caught.value.code == "AWS_FAILED"
     assert operator.told[-1].endswith("asked again (4 of 4)")
+
+
+KEYS = "[default]\naws_access_key_id = AKIA\naws_secret_access_key = hunter2\n"
+
+
+@pytest.mark.parametrize(("mode", "told"), [(0o644, True), (0o640, True), (0o600, False)])
+@pytest.mark.usefixtures("server")
+@pytest.mark.parametrize("named", [True, False], ids=["keys that are set", "keys in the file"])
+def test_keys_that_others_can_read_are_told_where_they_are_used(
+    mode: int, told: bool, named: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file, operator = tmp_path / "keys", Operator()
+    file.write_text(KEYS)
+    file.chmod(mode)
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(file))
+    given = {"AWS_ACCESS_KEY_ID": Secret("AKIB"), "AWS_SECRET_ACCESS_KEY": Secret("hunter3")} if named else {}
+    aws.ecr_client(settings(region="eu-west-1", aws=given), Waiting(operator.say))
+    line = f"others can read {file}, which has your AWS keys: chmod 600 {file}"
+    assert operator.told == ([line] if told and not named else [])

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from deploy import dockerconfig
+from deploy.aws import Waiting
 from deploy.dockerconfig import configured_login
 from deploy.engine.images import header
 from deploy.errors import Failure
@@ -21,8 +22,10 @@ from deploy.lates import registry_password
 from deploy.lates.registry import with_login
 from deploy.plans.cluster import pull
 from deploy.plans.image import publish_image
+from deploy.registry import Configured
 from deploy.script import script
 from deploy.secret import Secret
+from deploy.settings import Settings
 from deploy.site import Credentials
 
 from .fakes import Cluster, scope, settings
@@ -88,6 +91,28 @@ def test_the_login_is(case: Case, folder: Path) -> None:
     assert configured_login(HOST) == case.login
     if (folder / "asked").exists():
         assert (folder / "asked").read_text(encoding="utf-8") == HOST
+
+
+KEPT = {"auths": {HOST: {"auth": AUTH}}}
+OPEN: dict[str, tuple[dict[str, Any], int, bool]] = {
+    "kept in it, and readable": (KEPT, 0o644, True),
+    "kept in it, for its owner": (KEPT, 0o600, False),
+    "a helper's": (HELPERS, 0o644, False),
+}
+
+
+@pytest.mark.parametrize(("config", "mode", "told"), OPEN.values(), ids=OPEN)
+def test_a_login_that_others_can_read_is_told_where_it_is_used(
+    config: dict[str, Any], mode: int, told: bool, folder: Path
+) -> None:
+    write(folder, Case(config, prints("me", PASSWORD)))
+    file = folder / "config.json"
+    file.chmod(mode)
+    said: list[object] = []
+    registry = Configured(Settings.model_validate({"repository_uri": f"{HOST}/app"}), Waiting(said.append))
+    assert registry.credentials(HOST)
+    line = f"others can read {file}, which has logins in it: chmod 600 {file}"
+    assert said == ([line] if told else [])
 
 
 def test_dockers_own_hub_has_a_name_of_its_own_for_helpers(folder: Path) -> None:

@@ -15,7 +15,7 @@ import paramiko
 import pytest
 from paramiko.pkey import PublicBlob
 
-from deploy import dial, identities, pulse, sessions, ssh, stalls, talk
+from deploy import desk, dial, identities, pulse, sessions, ssh, stalls, talk
 from deploy.channel import docker_over
 from deploy.errors import Failure
 from deploy.hosts import Host
@@ -214,6 +214,50 @@ def test_no_key_at_all_is_told() -> None:
     assert "there is none in ~/.ssh" in told.error
 
 
+@pytest.mark.parametrize("mode", [0o644, 0o640, 0o604, 0o660])
+@pytest.mark.parametrize("named", ["usual", "IdentityFile"])
+def test_a_key_that_is_open_to_others_is_not_offered(mode: int, named: str) -> None:
+    file = key_file("id_ed25519" if named == "usual" else "mine")
+    file.chmod(mode)
+    if named == "IdentityFile":
+        (file.parent / "config").write_text(f"IdentityFile {file}\n")
+    server = Server(public(file))
+    with listening(server.serve) as port:
+        told = refusal(port)
+    assert (told.code, server.offered) == ("SSH_AUTH_REFUSED", [])
+    assert f"~/.ssh/{file.name} is open to others, and ssh takes no such key" in told.error
+    assert f"chmod 600 {file}" in told.error
+
+
+def test_a_usual_key_that_is_open_to_others_is_told_where_another_is_taken(capsys: pytest.CaptureFixture[str]) -> None:
+    file = key_file("id_rsa")
+    file.chmod(0o644)
+    for of in (scope("one"), scope(), scope("one", ssh_key=str(key_file("mine")))):
+        desk.first_lines(of)
+    (line,) = [line for line in capsys.readouterr().err.splitlines() if "id_rsa" in line]
+    assert line.endswith(f"chmod 600 {file}")
+
+
+# What ssh_config says, the files of keys that there are, and those that are offered.
+OFFERED: dict[str, tuple[str, tuple[str, ...], tuple[str, ...]]] = {
+    "nothing": ("", ("id_rsa", "id_ed25519", "mine"), ("id_rsa", "id_ed25519")),
+    "IdentitiesOnly alone": ("IdentitiesOnly yes\n", ("id_rsa", "id_ed25519"), ("id_rsa", "id_ed25519")),
+    "IdentityFile": ("IdentityFile ~/.ssh/mine\n", ("id_rsa", "mine"), ("mine",)),
+    "both": ("IdentitiesOnly yes\nIdentityFile ~/.ssh/mine\n", ("id_rsa", "mine"), ("mine",)),
+    "IdentityFile that is not there": ("IdentityFile ~/.ssh/mine\n", ("id_rsa",), ()),
+}
+
+
+@pytest.mark.parametrize(("config", "there", "offered"), OFFERED.values(), ids=OFFERED)
+def test_ssh_config_says_which_keys_are_offered(config: str, there: tuple[str, ...], offered: tuple[str, ...]) -> None:
+    files = {name: key_file(name) for name in there}
+    (Path.home() / ".ssh" / "config").write_text(config)
+    server = Server()
+    with listening(server.serve) as port:
+        assert refusal(port).code == "SSH_AUTH_REFUSED"
+    assert server.offered == [public(files[name]) for name in offered]
+
+
 @pytest.fixture
 def agent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[Path], None]]:
     """Run an agent, to which keys without a passphrase are added."""
@@ -263,6 +307,30 @@ def test_a_key_with_a_passphrase_that_the_agent_holds_is_the_agents(agent: Calla
     with listening(server.serve) as port:
         assert connect(port, ssh_key=str(file)).is_authenticated()
     assert server.offered == [public(file)] * len(server.offered)
+
+
+@pytest.mark.parametrize("named", ["mine", "mine.pub"])
+@pytest.mark.parametrize("only", ["yes", "no"])
+def test_a_public_half_alone_names_a_key_of_the_agents(named: str, only: str, agent: Callable[[Path], None]) -> None:
+    file, other = key_file("mine"), key_file("other")
+    agent(other)
+    agent(file)
+    file.unlink()
+    (file.parent / "config").write_text(f"IdentitiesOnly {only}\nIdentityFile ~/.ssh/{named}\n")
+    server = Server(public(file))
+    with listening(server.serve) as port:
+        assert connect(port).is_authenticated()
+    assert set(server.offered) == {public(file)}
+
+
+def test_a_public_half_of_which_no_agent_has_the_key_is_offered_by_nobody() -> None:
+    file = key_file("mine")
+    (file.parent / "config").write_text("IdentityFile ~/.ssh/mine.pub\n")
+    server = Server(public(file))
+    with listening(server.serve) as port:
+        told = refusal(port)
+    assert server.offered == []
+    assert "~/.ssh/mine.pub cannot be read" in told.error
 
 
 def test_an_agent_that_hangs_is_done_without(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
