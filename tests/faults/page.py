@@ -24,7 +24,7 @@ violation is an idle `docker system dial-stdio` behind a link that was cut: sshd
 |---|---|---|---|---|---|---|
 """
 REPLAYS_HEAD = """
-Seeds that were violated stay in the records as such, and are replayed when that is mended:
+Seeds that were violated stay in the records as such, and are replayed (`--record --mended COMMIT`) when that is mended:
 
 """
 CAMPAIGNS_HEAD = """
@@ -118,7 +118,7 @@ def whole_run(found: Mapping[str, Mapping[str, Any]], file: Path = RUN) -> str:
         return "\nThere is no record yet of a run of all rows in one go.\n"
     run = json.loads(file.read_text(encoding="utf-8"))
     others = [number for number, record in found.items() if record.get("run") != run["begin"]]
-    told = f"; the records of {', '.join(others)} are of later runs of those rows alone" if others else ""
+    told = f"; the records of {', '.join(others)} are of other runs" if others else ""
     return WHOLE_RUN.format(**run, minutes=run["seconds"] / 60, others=told)
 
 

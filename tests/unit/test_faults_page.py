@@ -11,9 +11,10 @@ from typing import Any
 
 import pytest
 
+from tests.faults.campaign import SHELL, Found, keep
 from tests.faults.catalogue import COUNTS, IMPOSSIBLE, NUMBERS, rows
-from tests.faults.page import PAGE, RUN, page, records
-from tests.faults.score import Score, games, replays, table
+from tests.faults.page import PAGE, RUN, campaign_line, page, records, whole_run
+from tests.faults.score import Score, campaigns, games, replays, table
 
 
 def test_the_catalogue_has_its_110_rows() -> None:
@@ -84,6 +85,26 @@ def test_a_seed_that_was_violated_is_told_with_what_came_of_its_replay(tmp_path:
     assert "seed 7: violated (a traceback) at " in told
     assert "; mended by abc1234; replayed at " in told
     assert told.endswith(": holds.\n")
+
+
+def test_a_campaign_is_told_with_each_kind_of_violation(tmp_path: Path) -> None:
+    found = Found(Counter({".env": 1000}), Counter({".env": 400}), printed=20, run=2, slowest=0.25)
+    found.add(Found(Counter({".env": 1000}), violations=["x"], kinds=Counter({SHELL: 1})))
+    keep(found, 3, 61.2, tmp_path)
+    (record,) = campaigns(tmp_path)
+    told = "| 2,000 .env (seed 3) | 400 | 20, 2 | 0 | 0 | 1 | 0 | 0.25 s of CPU | 61 | "
+    assert campaign_line(record).startswith(told)
+    assert games(tmp_path) == []
+
+
+def test_a_record_of_another_run_than_the_whole_one_is_named(tmp_path: Path) -> None:
+    file = tmp_path / "run.json"
+    assert "no record yet" in whole_run({}, file)
+    run = {"begin": "a", "end": "b", "seconds": 3000, "rows": 2, "failed": 0, "commit": "abc1234"}
+    file.write_text(json.dumps(run))
+    told = whole_run({"S1": {"run": "a"}, "S2": {"run": "c"}, "S3": {}}, file)
+    assert "in 50.0 of at most 60 minutes" in told
+    assert "the records of S2, S3 are of other runs" in told
 
 
 def test_a_game_is_told_by_the_kinds_of_its_rounds(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
