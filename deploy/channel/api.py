@@ -38,6 +38,8 @@ class NodeApi(docker.APIClient):
         self._proxy_configs = ProxyConfig()
         self._custom_adapter = self._wires = adapter
         self._version = MINIMUM_DOCKER_API_VERSION
+        # What the engine says of its versions, and of what it runs on.
+        self.versions: dict[str, Any] = {}
         self.adapters.clear()
         self.mount(DOCKER_URL, adapter)
 
@@ -69,8 +71,9 @@ class NodeApi(docker.APIClient):
         try:
             told = self.get(f"{DOCKER_URL}/version", timeout=FIRST_ANSWER)
             told.raise_for_status()
-            versions = told.json()
-            self._version = common_version(str(versions["ApiVersion"]), str(versions.get("MinAPIVersion") or "1.0"))
+            self.versions = told.json()
+            oldest = str(self.versions.get("MinAPIVersion") or "1.0")
+            self._version = common_version(str(self.versions["ApiVersion"]), oldest)
         except requests.exceptions.Timeout:
             seconds = f"{FIRST_ANSWER:g} s"
             raise Failure("DOCKER_TIMEOUT", f"the Docker engine did not answer within {seconds}", START) from None

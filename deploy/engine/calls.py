@@ -33,6 +33,9 @@ class Calls:
 
     def __init__(self, client: DockerClient) -> None:
         self.api = client.api
+        # What stays as it is: images by their digests, and what the engine says of its machine.
+        self._images: dict[str, Mapping[str, Any]] = {}
+        self._facts: Mapping[str, Any] | None = None
         self.api.watch(self.alive)  # type: ignore[attr-defined]  # of ours
 
     def close(self) -> None:
@@ -76,6 +79,10 @@ class Calls:
     def post(self, *path: str, timeout: float | None = None, **kwargs: Any) -> requests.Response:
         """Post, and raise what the SDK raises where it is refused."""
         return checked(self.api.post(self.url(*path), timeout=timeout, **kwargs))
+
+    def put(self, *path: str, timeout: float | None = None, **kwargs: Any) -> requests.Response:
+        """Put, and raise what the SDK raises where it is refused."""
+        return checked(self.api.put(self.url(*path), timeout=timeout, **kwargs))
 
     def get(self, *path: str, timeout: float | None = None, **kwargs: Any) -> requests.Response:
         """Get, and raise what the SDK raises where it is refused."""

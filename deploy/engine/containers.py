@@ -44,15 +44,15 @@ class Containers(Calls):
 
     def facts(self) -> Mapping[str, Any]:
         """Give what `docker info` tells."""
-        with told("ask the engine"):
-            facts: Mapping[str, Any] = self.api.info()
-        return facts
+        if self._facts is None:
+            with told("ask the engine"):
+                self._facts = self.api.info()
+        return self._facts
 
     def platform(self) -> str:
         """Give what the engine runs, as `linux/amd64`."""
-        with told("ask the engine"):
-            version = self.api.version()
-        return f"{version['Os']}/{version['Arch']}"
+        version: Mapping[str, Any] = self.api.versions  # type: ignore[attr-defined]  # of ours
+        return f"{version.get('Os')}/{version.get('Arch')}"
 
     def _container(self, name: str) -> Mapping[str, Any] | None:
         with told(f"inspect {name}"):
@@ -84,16 +84,16 @@ class Containers(Calls):
         """Lay a file of mode 0600 that belongs to `uid` into a container."""
         folder, file = posixpath.split(path)
         with secret_file(file, content, uid) as archive, told(f"lay {path} into {name}"):
-            self.api.put_archive(name, folder, archive)
+            self.put("containers", name, "archive", params={"path": folder}, data=archive.read())
 
     def get_file(self, name: str, path: str) -> bytes | None:
         """Give a file of a container; None where it, or the container, is absent."""
         with told(f"read {path} of {name}"):
             try:
-                pieces, _ = self.api.get_archive(name, path)
+                answer = self.get("containers", name, "archive", params={"path": path})
             except NotFound:
                 return None
-            return only_file(pieces)
+            return only_file([answer.content])
 
     def user_id(self, name: str) -> int:
         """Give the uid of the user that a container runs as, by its own /etc/passwd."""

@@ -49,11 +49,15 @@ class Images(Calls):
     """What steps ask of an engine about images."""
 
     def _image(self, image: str) -> Mapping[str, Any] | None:
+        if image in self._images:
+            return self._images[image]
         with told(f"inspect {image}"):
             try:
                 found: Mapping[str, Any] = self.get("images", image, "json").json()
             except NotFound:
                 return None
+        if "@" in image:
+            self._images[image] = found
         return found
 
     def has(self, image: str) -> bool:

@@ -210,6 +210,8 @@ class FakeDocker:
         return found.platform if found else ""
 
     def platform(self) -> str:
+        if wrong := self.broken.get("platform"):
+            raise wrong
         return "linux/amd64"
 
     def run_once(self, image: str, argv: Sequence[str], *, entrypoint: str = "", network: str = "host") -> str:

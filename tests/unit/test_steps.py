@@ -217,6 +217,16 @@ def without_docker(one: FakeSite) -> object:
     return one
 
 
+def without_engine(why: str, **lines: str | Failure) -> Given:
+    """Have no engine that answers the login user; `lines` answer as in `answer`."""
+
+    def given(one: FakeSite) -> None:
+        one.docker.broken["platform"] = Failure(why, "no engine")
+        answer(**lines)(one)
+
+    return given
+
+
 SHELL: dict[str, Case] = {
     "install Docker": Case(
         InstallDocker(),
@@ -231,7 +241,7 @@ SHELL: dict[str, Case] = {
     ),
     "start Docker": Case(
         StartDocker(),
-        answer(docker=command_failed(), test=command_failed()),
+        without_engine("DOCKER_DOWN", docker=command_failed(), test=command_failed()),
         [
             "test -d /run/systemd/system",
             "sudo service docker start",
@@ -241,7 +251,7 @@ SHELL: dict[str, Case] = {
     ),
     "start Docker, where systemd runs": Case(
         StartDocker(),
-        answer(docker=command_failed()),
+        without_engine("DOCKER_ABSENT", docker=command_failed()),
         [
             "test -d /run/systemd/system",
             "sudo systemctl enable --now docker",
@@ -268,6 +278,14 @@ def test_the_action_runs(case: Case) -> None:
     assert one.commands == case.calls
 
 
+def test_an_engine_that_hangs_is_not_started_but_told() -> None:
+    one = site()
+    without_engine("DOCKER_TIMEOUT")(one)
+    with pytest.raises(Failure, match="no engine"):
+        StartDocker().done(one)
+    assert one.commands == []
+
+
 def test_who_has_the_lock_is_told_before_it_is_waited_for() -> None:
     one = site()
     without_docker(one)
@@ -287,6 +305,7 @@ def test_old_package_lists_are_fetched_before_a_second_try() -> None:
 DONE: dict[str, tuple[Step, Given]] = {
     "Docker is installed": (InstallDocker(), nothing),
     "Docker runs": (StartDocker(), nothing),
+    "Docker runs, and answers root alone": (StartDocker(), without_engine("DOCKER_PERMISSION")),
     "the user is in the group": (
         JoinDockerGroup(),
         lambda one: one.answers.update({"id -un": "ubuntu\n", "id -nG ubuntu": "ubuntu sudo docker\n"}),
