@@ -68,7 +68,8 @@ What was brought about on real hosts, and what came of it: {done} of {all} rows,
 has a record in [docs/faults](faults), written by `script/test faults --record`; this page is made of them by
 `python -m tests.faults.page`.
 
-Eight oracles judge each row, by an observer that asks each host's engine itself and never Raydock:
+Bench A is real hosts with Ray itself, B the same hosts with a stub of it, C hundreds of SSH endpoints with a stub of
+Docker. Eight oracles judge each row, by an observer that asks each host's engine itself and never Raydock:
 
 - O1: it returned before its deadline + 5 s.
 - O2: containers, images, files and known_hosts that are none of ours are as they were.
@@ -97,14 +98,15 @@ def page(found: Mapping[str, Mapping[str, Any]]) -> str:
     for letter in COUNTS:
         lines = [line(record) for number, record in found.items() if number.startswith(letter)]
         if lines:
-            parts.append(f"\n## {FAMILIES[letter]}\n\n| row | fault | task | told | s | oracles | commit |\n")
-            parts.append("|---|---|---|---|---|---|---|\n" + "".join(lines))
+            parts.append(f"\n## {FAMILIES[letter]}\n\n| row | fault | task | bench | told | s | oracles | commit |\n")
+            parts.append("|---|---|---|---|---|---|---|---|\n" + "".join(lines))
     missing = [number for number in NUMBERS if number not in found]
     parts.append(f"\n## Not done\n\n{', '.join(number for number in missing if number not in IMPOSSIBLE) or 'None'}.\n")
     parts += [f"\n- {number}: {reason}" for number, reason in IMPOSSIBLE.items()]
     played = games()
     if played:
         parts += [GAMES_HEAD, *table(played)]
+    parts += [f"\nOf `{one['game']}` on bench {one['bench']}: {one['note']}.\n" for one in played if "note" in one]
     if told_again := list(replays(played)):
         parts += [REPLAYS_HEAD, *told_again]
     if read := campaigns():
@@ -158,8 +160,8 @@ def line(record: Mapping[str, Any]) -> str:
     held = f"**{', '.join(wrong)} violated**" if wrong else "all hold" if not blind else f"{', '.join(asked)} hold"
     oracles = "; ".join(filter(None, [held, figures, *blind]))
     return (
-        f"| {record['row']} | {record['title']} | `{record['task']}` | {told} | {record['seconds']} of "
-        f"{record['deadline']:g} | {oracles} | {record['commit']} |\n"
+        f"| {record['row']} | {record['title']} | `{record['task']}` | {record['bench']} | {told} |"
+        f" {record['seconds']} of {record['deadline']:g} | {oracles} | {record['commit']} |\n"
     )
 
 

@@ -117,7 +117,9 @@ def replays(records: Sequence[Mapping[str, Any]]) -> Iterator[str]:
         tries = [
             (one["seed"], f"violated ({'; '.join(one['wrong'])[:300]})") for one in record["rounds"] if one["wrong"]
         ]
-        tries += [(seed, "violated, and that record was not kept") for seed in record.get("not_kept", ())]
+        tries += [
+            (seed, "the first try was taken out of the record and not kept") for seed in record.get("not_kept", ())
+        ]
         for seed, what in [] if "mended" in record else tries:
             again = [replay(other, seed) for other in records if is_replay(other, record, seed)]
             yield f"- `{record['game']}` on bench {record['bench']}, seed {seed}: {what} at {at(record)}"
