@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 QUIET = 60.0  # seconds of silence after which a stream has the engine asked whether it lives
 FIRST_LINE = 180.0  # seconds until a stream begins
 ASKED = 60.0  # seconds for a registry to answer the engine
-PING = 10.0  # seconds
+PING = 10.0  # seconds; not more than a look of deploy.channel.http, which asks by it
 
 
 class Calls:
