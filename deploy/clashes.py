@@ -11,6 +11,7 @@ from deploy import grammar
 from deploy.errors import Problem
 from deploy.inventory import LOCAL
 from deploy.ports import claims
+from deploy.sizes import parse_size
 
 if TYPE_CHECKING:
     from deploy.settings import Settings
@@ -57,6 +58,14 @@ def _open_dashboard(settings: Settings) -> Iterator[Finding]:
         yield ("ALLOW_UNAUTHENTICATED", "DASHBOARD_HOST"), error, cure
 
 
+def _memory(settings: Settings) -> Iterator[Finding]:
+    limit, shared = settings.memory, settings.shm_size
+    # What is in shared memory counts as the container's.
+    if limit and shared != "auto" and parse_size(shared) > parse_size(limit):
+        error = f"SHM_SIZE={shared} is not from 64M to MEMORY={limit}, of which it is a part"
+        yield ("MEMORY", "SHM_SIZE"), error, "Lower SHM_SIZE, or raise MEMORY"
+
+
 def _engine(settings: Settings) -> Iterator[Finding]:
     named = settings.docker_host
     if named and settings.head == LOCAL and not named.startswith("unix:///"):
@@ -76,6 +85,7 @@ CHECKS: tuple[Callable[[Settings], Iterator[Finding]], ...] = (
     _ports,
     _folder,
     _open_dashboard,
+    _memory,
     _engine,
     _repository_name,
 )

@@ -199,6 +199,11 @@ def ray_port(text: str) -> int:
     return whole(text, 1024, 65535)
 
 
+def pids_limit(text: str) -> int:
+    """Give how many processes and threads a container may have: Ray alone has some hundred."""
+    return whole(text, 256, 4_194_304)
+
+
 def num_workers(text: str) -> int:
     """Give how many tasks a node runs at once."""
     return whole(text, 1, 10_000)

@@ -101,6 +101,9 @@ class Container:
     volumes: tuple[str, ...]
     capabilities: tuple[str, ...]
     labels: tuple[tuple[str, Word], ...]
+    # Limits; empty and none where the node's own are the only ones.
+    memory: str = ""
+    pids_limit: int | None = None
 
     @property
     def spec(self) -> str:
@@ -143,6 +146,9 @@ def asked(settings: Settings, node: Node) -> dict[str, Any]:
     }
     if settings.capabilities:
         wanted["capabilities"] = list(settings.capabilities)
+    # What was not asked is not there: a cluster that was started before these settings were has the same spec.
+    limits = {"memory": settings.memory, "pids_limit": settings.pids_limit}
+    wanted |= {key: limit for key, limit in limits.items() if limit is not None}
     if node.role == "head":
         wanted |= {"dashboard_port": settings.dashboard_port, "dashboard_host": settings.dashboard_host}
     return wanted
@@ -234,6 +240,8 @@ def ray_container(settings: Settings, node: Node, found: NodeValues) -> Containe
             ("raydock.image", found.image),
             (RAY, found.version),
         ),
+        memory=settings.memory or "",
+        pids_limit=settings.pids_limit,
     )
 
 
@@ -254,6 +262,8 @@ def create_line(container: Container) -> str:
     words: list[str] = ["docker create --name", quoted(container.name)]
     words += [f"--label {key}={quoted(value)}" for key, value in all_labels(container)]
     words += ["--network host", f"--shm-size {quoted(container.shm_size)}"]
+    words += [f"--memory {container.memory}"] if container.memory else []
+    words += [f"--pids-limit {container.pids_limit}"] if container.pids_limit else []
     words += ["--cap-drop ALL", *(f"--cap-add CAP_{name}" for name in container.capabilities)]
     words += ["--security-opt no-new-privileges"]
     words += [f"--env {shlex.quote(f'{key}={value}')}" for key, value in container.environment]

@@ -135,6 +135,8 @@ class Settings(Origin):
     head_address: Address | None = None
     workers_file: Annotated[str, BeforeValidator(_relative)] = DEFAULT_WORKERS_FILE
     shm_size: Annotated[str, _checked(_or("auto", sizes.shm_size))] = "auto"
+    memory: Annotated[str | None, _checked(sizes.memory)] = None
+    pids_limit: Annotated[int | None, _checked(grammar.pids_limit)] = None
     num_workers: Annotated[int | Literal["auto"], _checked(_or("auto", grammar.num_workers))] = "auto"
     redis_port: RayPort = 6379
     object_manager_port: RayPort = 8076

@@ -9,6 +9,7 @@ FORM = re.compile(r"(?P<number>[0-9]{1,20}(?:\.[0-9]{1,9})?)(?P<unit>[kmgtp]?)(?
 UNITS = {"": 1, "k": 2**10, "m": 2**20, "g": 2**30, "t": 2**40, "p": 2**50}
 LARGEST = 2**50
 SMALLEST_SHM = 2**26
+SMALLEST_MEMORY = 6 * 2**20
 
 
 def parse_size(text: str) -> int:
@@ -24,6 +25,13 @@ def parse_size(text: str) -> int:
 def say_size(size: int) -> str:
     """Say a size in bytes as disks are sold: `1.5 GB`, `640 MB`."""
     return f"{size / 10**9:.1f} GB" if size >= 10**9 else f"{size // 10**6} MB"
+
+
+def memory(text: str) -> str:
+    """Give a container's limit of memory as it is written, if Docker takes so little."""
+    if parse_size(text) < SMALLEST_MEMORY:
+        raise ValueError("is less than 6M, the least that Docker takes")
+    return text
 
 
 def shm_size(text: str) -> str:

@@ -257,6 +257,8 @@ def config(container: Container, words: Callable[[Word], str]) -> dict[str, Any]
             "NetworkMode": "host",
             "RestartPolicy": {"Name": "no"},
             "ShmSize": parse_size(words(container.shm_size)),
+            "Memory": parse_size(container.memory) if container.memory else 0,
+            "PidsLimit": container.pids_limit,
             "CapDrop": ["ALL"],
             # In whole, as the command line of today writes them too.
             "CapAdd": [f"CAP_{name}" for name in container.capabilities] or None,

@@ -170,8 +170,9 @@ def container(**changed: Any) -> Container:
         {"gpus": "2"},
         {"volumes": ("/tmp:/data:ro", "/scratch")},  # noqa: S108
         {"capabilities": ("IPC_LOCK", "SYS_PTRACE")},
+        {"memory": "1.5g", "pids_limit": 4096},
     ],
-    ids=["plain", "shm-late", "all-gpus", "two-gpus", "volumes", "capabilities"],
+    ids=["plain", "shm-late", "all-gpus", "two-gpus", "volumes", "capabilities", "limits"],
 )
 def test_create_makes_what_the_line_of_the_script_makes(machine: Machine, changed: dict[str, Any]) -> None:
     asked = container(**changed)

@@ -132,6 +132,8 @@ def faces(
             "CLUSTER_NAME": CLUSTER,
             "HEAD_ADDRESS": host.address,
             "REPOSITORY_NAME": f"raydock-parity-{name}",
+            "MEMORY": "4G",
+            "PIDS_LIMIT": "4096",
         }
         settings = read(TOP, environ).settings
         inventory = Inventory(settings.head_node())

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from deploy.engine.containers import config
 from deploy.plan import Late, Place, Word, argument, argv, lates, parts_of, quoted
 from deploy.ray import (
     Container,
@@ -214,6 +215,8 @@ ASKED: dict[str, tuple[str, dict[str, Any]]] = {
     "DASHBOARD_PORT": ("", {"dashboard_port": "8266"}),
     "DASHBOARD_HOST": ("", {"dashboard_host": "10.0.0.1"}),
     "SHM_SIZE": ("", {"shm_size": "2G"}),
+    "MEMORY": ("", {"memory": "8G"}),
+    "PIDS_LIMIT": ("", {"pids_limit": "4096"}),
     "NUM_WORKERS": ("", {"num_workers": "8"}),
     "GPUS": ("", {"gpus": "all"}),
     "VOLUMES": ("", {"volumes": "/data:/data:ro"}),
@@ -372,6 +375,26 @@ def test_capabilities_that_the_operator_names_are_kept_and_are_in_the_spec() -> 
     assert words in create_line(kept)
     assert '"capabilities":["IPC_LOCK","SYS_PTRACE"]' in kept.asked
     assert kept.spec != container().spec
+
+
+def created(**values: Any) -> dict[str, Any]:
+    """Give what the engine is told of a container's host."""
+    site = site_of()
+    site.know(**FOUND, ray_version="2.60.0")
+    told: dict[str, Any] = config(container(**values), site.value)["HostConfig"]
+    return told
+
+
+def test_limits_that_the_operator_sets_hold_for_the_container() -> None:
+    line = create_line(container(memory="1.5g", pids_limit="4096", shm_size="1G"))
+    assert "--network host --shm-size 1G --memory 1.5g --pids-limit 4096 --cap-drop ALL" in line
+    made = created(memory="1.5g", pids_limit="4096")
+    assert (made["Memory"], made["PidsLimit"]) == (3 * 2**29, 4096)
+
+
+def test_without_a_limit_there_is_none() -> None:
+    made = created()
+    assert (made["Memory"], made["PidsLimit"]) == (0, None)
 
 
 GPU_WORDS = {

@@ -36,6 +36,8 @@ GOOD: dict[str, tuple[str, object]] = {
     "HEAD_ADDRESS": ("10.0.0.5", "10.0.0.5"),
     "WORKERS_FILE": ("conf/w", "conf/w"),
     "SHM_SIZE": ("1.5g", "1.5g"),
+    "MEMORY": ("24G", "24G"),
+    "PIDS_LIMIT": ("4096", 4096),
     "NUM_WORKERS": ("8", 8),
     "REDIS_PORT": ("6380", 6380),
     "OBJECT_MANAGER_PORT": ("8077", 8077),
@@ -89,6 +91,10 @@ BAD = {
     ("HEAD_ADDRESS", "head"): "='head' is not an IP address",
     ("HEAD_ADDRESS", "0.0.0.0"): "='0.0.0.0' is not the address of one interface",  # noqa: S104 (refused)
     ("SHM_SIZE", "8"): "='8' is less than 64M",
+    ("MEMORY", "5m"): "='5m' is less than 6M, the least that Docker takes",
+    ("MEMORY", "-1"): "='-1' is not a size such as 8G, 512M or 1.5g",
+    ("PIDS_LIMIT", "255"): "='255' is not a whole number from 256 to 4194304",
+    ("PIDS_LIMIT", "-1"): "='-1' is not a whole number from 256 to 4194304",
     ("SHM_SIZE", "half"): "='half' is not a size such as 8G, 512M or 1.5g",
     ("NUM_WORKERS", "0"): "='0' is not a whole number from 1 to 10000",
     ("NUM_WORKERS", "-1"): "='-1' is not a whole number from 1 to 10000",
@@ -322,6 +328,11 @@ CLASHES = {
         {"DASHBOARD_HOST": "0.0.0.0", "ALLOW_UNAUTHENTICATED": "yes"},  # noqa: S104 (refused)
         "environment DASHBOARD_HOST: DASHBOARD_HOST=0.0.0.0 with ALLOW_UNAUTHENTICATED=yes lets everybody run code. "
         "Leave DASHBOARD_HOST out, and reach it by invoke cluster.dashboard",
+    ),
+    "more shared memory than memory": (
+        {"SHM_SIZE": "3G", "MEMORY": "2048M"},
+        "environment SHM_SIZE: SHM_SIZE=3G is not from 64M to MEMORY=2048M, of which it is a part. "
+        "Lower SHM_SIZE, or raise MEMORY",
     ),
     "an engine elsewhere": (
         {"DOCKER_HOST": "tcp://10.0.0.5:2375"},
