@@ -206,7 +206,8 @@ class Bench:
     def clear(self) -> None:
         """Leave nothing of ours on the hosts."""
         for host in (self.head, self.worker):
-            host.shell(f"{FORGET}; rm -rf {LOGINS} /var/lib/raydock/{NAME}")
+            # Twice: the one that others are built on goes after them.
+            host.shell(f"{FORGET}; {FORGET}; rm -rf {LOGINS} /var/lib/raydock/{NAME}")
         self.empty()
         self.services.shell(f"rm -rf {GIT}; docker-registry garbage-collect /srv/registry.yml")
 
