@@ -36,7 +36,7 @@ class CheckedPolicy(paramiko.MissingHostKeyPolicy):
     def missing_host_key(self, client: paramiko.SSHClient, hostname: str, key: paramiko.PKey) -> None:  # noqa: ARG002
         """Accept a trusted key; refuse any other before a byte of authentication is sent."""
         of = f"{self._trust.host}:{self._trust.port}"
-        verdict = self._trust.known.verdict(self._trust.host, self._trust.port, key.asbytes())
+        verdict = self._trust.verdict(key.asbytes())
         if verdict.kind is Kind.TRUSTED:
             return
         shown, trust = fingerprint(key.asbytes()), f"invoke cluster.trust --only {self._name}"
@@ -89,7 +89,7 @@ def check_host_keys(
         found = trust_of(hop, settings, usual)
         trust = replace(found, known=shown + found.known) if shown.lines else found
         hop.client.set_missing_host_key_policy(CheckedPolicy(trust, name))
-        hop.connect_kwargs["transport_factory"] = _transport_factory(trust.known.algorithms(trust.host, trust.port))
+        hop.connect_kwargs["transport_factory"] = _transport_factory(trust.algorithms)
 
 
 def _transport_factory(preferred: tuple[str, ...]) -> Any:

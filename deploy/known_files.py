@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from deploy.errors import Failure, Mistake
-from deploy.known_hosts import REVOKED, SSH_PORT, KnownHosts
+from deploy.known_hosts import REVOKED, SSH_PORT, Kind, KnownHosts, Verdict
 
 if TYPE_CHECKING:
     from fabric import Connection
@@ -35,6 +35,18 @@ class Trust:
     port: int
     file: Path
     known: KnownHosts
+    # What RevokedHostKeys has. ssh looks there only when a key is shown: which kind it asks for is by the others.
+    revoked: KnownHosts = KnownHosts()
+
+    def verdict(self, key: bytes) -> Verdict:
+        """Judge the key that the hop shows."""
+        found = self.revoked.verdict(self.host, self.port, key)
+        return found if found.kind is Kind.REVOKED else self.known.verdict(self.host, self.port, key)
+
+    @property
+    def algorithms(self) -> tuple[str, ...]:
+        """The host key algorithms to ask for first."""
+        return self.known.algorithms(self.host, self.port)
 
 
 def users_files(settings: Settings) -> tuple[Path, ...]:
@@ -66,8 +78,8 @@ def trust_of(hop: Connection, settings: Settings, usual: KnownHosts) -> Trust:
     if not settings.ssh_known_hosts:
         users = files(config, "UserKnownHostsFile", hop, users)
     known = read_all((*users, *files(config, "GlobalKnownHostsFile", hop, SYSTEM_FILES)))
-    revoked = tuple(revoked_in(file, hop) for file in files(config, "RevokedHostKeys", hop, ()))
-    return Trust(host, port, (*users, *users_files(settings))[0], sum(revoked, known))
+    revoked = (revoked_in(file, hop) for file in files(config, "RevokedHostKeys", hop, ()))
+    return Trust(host, port, (*users, *users_files(settings))[0], known, sum(revoked, KnownHosts()))
 
 
 def files(config: Mapping[str, Any], option: str, hop: Connection, usual: tuple[Path, ...]) -> tuple[Path, ...]:

@@ -138,7 +138,7 @@ def deal(seed: int, server: Server, others: dict[str, str], home: Path) -> Deal:
         if number == 0 or draw.random() < 0.5:
             file.write_bytes(draft(draw, server, others, host).encode())
     if draw.random() < 0.25:
-        keys = draw.sample(sorted({*server.keys.values(), *others.values()}), 2)
+        keys = draw.sample([*server.keys.values(), *others.values()], 2)
         revoked = home / "revoked"
         revoked.write_text("# stolen\n" + "\n".join(keys) + "\n")
         config["RevokedHostKeys"] = revoked

@@ -11,7 +11,7 @@ from deploy import known_files, ssh
 from deploy.errors import Failure, Mistake
 from deploy.inventory import Node
 from deploy.known_files import load_known_hosts
-from deploy.known_hosts import KnownHosts
+from deploy.known_hosts import Kind, KnownHosts
 from deploy.settings import Settings
 from deploy.ssh import close_connection, connection_to, open_connection
 
@@ -176,3 +176,13 @@ def test_a_new_key_is_recorded_in_the_first_of_the_users_files(config: str, file
     (home / CONFIG).write_text(config)
     connection = connection_to(Node("one", "127.0.0.1", role="worker", user="u", port=9), Settings(), KnownHosts())
     assert known_files.trust_of(connection, Settings(), KnownHosts()).file == home / file
+
+
+def test_what_is_revoked_in_a_file_of_its_own_does_not_change_which_kind_of_key_is_asked_for(home: Path) -> None:
+    (home / CONFIG).write_text("RevokedHostKeys ~/bad\n")
+    (home / "bad").write_text(BARE)
+    (home / ".ssh" / "known_hosts").write_text(GOOD.format(port=9))
+    connection = connection_to(Node("one", "127.0.0.1", role="worker", user="u", port=9), Settings(), KnownHosts())
+    trust = known_files.trust_of(connection, Settings(), KnownHosts())
+    assert trust.algorithms == (KEY.get_name(),)
+    assert trust.verdict(KEY.asbytes()).kind is Kind.REVOKED
