@@ -57,8 +57,12 @@ class Lines:
         """Nothing: the report tells how it ended."""
 
     def _line(self, node: Node, text: str) -> None:
-        line = Text(f"{node.name:<{NAME_WIDTH}} ", style="dim").append(clean(text), style="not dim")
-        self._console.print(line, soft_wrap=True)
+        name, said = f"{node.name:<{NAME_WIDTH}} ", clean(text)
+        if self._console.is_terminal:
+            self._console.print(Text(name, style="dim").append(said, style="not dim"), soft_wrap=True)
+        else:
+            # Of a thousand nodes there are many, and nothing is coloured.
+            self._console.file.write(f"{name}{said}\n")
 
 
 def far(amount: Amount) -> str:

@@ -58,7 +58,8 @@ class Screen:
     def report(self, report: Report) -> None:
         """Write the table, the problems and the time."""
         if len(report.outcomes) > 1 or any(outcome.facts["container"] != "unknown" for outcome in report.outcomes):
-            self._console.print(table(report))
+            shown = table(report, self._console.width)
+            self._console.print(shown, soft_wrap=isinstance(shown, Text))
         for problem, outcomes in report.alike().items():
             self.problem(names(outcomes), problem, outcomes[0])
         for problem in report.problems:

@@ -78,6 +78,25 @@ def test_nodes_stand_in_a_table_with_what_was_done(capsys: pytest.CaptureFixture
     ]
 
 
+def test_what_is_too_wide_for_the_terminal_is_folded_and_none_of_it_lost(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("deploy.show.screen.PIPE_WIDTH", 60)
+    made = report("10.0.0.7")
+    made.outcomes[0].done += ["pull the image", "start the container"]
+    lines = shown(made, capsys)
+    assert max(map(len, lines)) <= 60
+    words = " ".join(lines[1:-1]).split()
+    assert set("pull the image, start the container".split()) <= set(words)
+    assert len(lines) > 4
+
+
+def test_a_column_is_as_wide_as_its_letters_are_shown(capsys: pytest.CaptureFixture[str]) -> None:
+    made = report("10.0.0.7")
+    made.outcomes[0].facts |= {"container": "動作中", "container_id": "c0ffeec0ffee"}
+    assert shown(made, capsys)[1] == "head      ok       動作中     c0ffeec0ffee       -"
+
+
 def test_a_cause_is_told_once_with_its_nodes_its_code_and_the_next_move(capsys: pytest.CaptureFixture[str]) -> None:
     gone = Failure("SSH_TIMEOUT", "no answer within 10 s", "Check its address in workers.txt")
     made = report("w1\nw2\nw3", w1=gone, w3=gone, w2=Failure("DISK_FULL", "no space left"))
