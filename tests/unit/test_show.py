@@ -87,7 +87,7 @@ def test_what_is_too_wide_for_the_terminal_is_folded_and_none_of_it_lost(
     lines = shown(made, capsys)
     assert max(map(len, lines)) <= 60
     words = " ".join(lines[1:-1]).split()
-    assert set("pull the image, start the container".split()) <= set(words)
+    assert {"pull", "the", "image,", "start", "container"} <= set(words)
     assert len(lines) > 4
 
 
