@@ -5,18 +5,19 @@ Connecting has a window of its own: who is not there keeps no place from those w
 
 from __future__ import annotations
 
-import queue
 import threading
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from fabric import Group
 
+from deploy.doors import Doors
 from deploy.errors import Failure
 from deploy.plan import Place, lates
-from deploy.timings import Phase
+from deploy.timings import Phase, Span
 from deploy.windows import windows
 
 if TYPE_CHECKING:
@@ -30,12 +31,16 @@ LOOK = 0.1  # seconds between two looks at whether a thread has ended
 
 @dataclass
 class Doing:
-    """How far a chain is: which step is at work, or comes next. One has begun once its question is answered."""
+    """How far a chain is: which step is at work, or comes next. One has begun once its question is answered.
+
+    It is to be done `since` a moment, as `time.monotonic` has it.
+    """
 
     chain: Chain
     number: int = 0
     begun: bool = False
     through: bool = False
+    since: float = 0.0
 
     @property
     def step(self) -> Step:
@@ -46,14 +51,6 @@ class Doing:
     def rest(self) -> tuple[Step, ...]:
         """What is not done: this step, and those after it."""
         return self.chain.steps[self.number :]
-
-
-@dataclass(frozen=True)
-class Doors:
-    """What a chain takes for as long as it is worked on, and what it takes before that to connect."""
-
-    places: threading.Semaphore
-    dials: threading.Semaphore
 
 
 class HostGroup(Group):  # type: ignore[misc]  # Fabric has no types
@@ -97,22 +94,12 @@ class HostGroup(Group):  # type: ignore[misc]  # Fabric has no types
         chains = sorted(stage.chains, key=lambda chain: chain.node != head)
         if any(chain.node == head for chain in chains) and len(chains) > 1:
             self._run.head_ready.clear()
-        waiting: queue.SimpleQueue[Doing] = queue.SimpleQueue()
-        doings = [Doing(chain) for chain in chains]
-        for doing in doings:
-            waiting.put(doing)
+        doings = [Doing(chain, since=time.monotonic()) for chain in chains]
         self._run.watch.stage(len(chains))
-        size = windows(self._run.settings.concurrency)
-        doors = Doors(threading.Semaphore(size.chains), threading.Semaphore(size.dials))
+        doors = Doors(windows(self._run.settings.concurrency))
         if any(chain.node == head for chain in chains):
-            doors.places.acquire()  # the head's own, before anybody who waits for it takes the last one
-        # Daemons: what hangs in a system call cannot keep the process from ending.
-        threads = [
-            threading.Thread(target=self._work, args=(waiting, doors), daemon=True)
-            for _ in range(min(size.chains + size.dials, len(chains)))
-        ]
-        for thread in threads:
-            thread.start()
+            doors.take_place()  # the head's own, before anybody who waits for it takes the last one
+        threads = self._let_in(doings, doors)
         for thread in threads:
             while thread.is_alive() and not self._run.left.is_set():
                 thread.join(LOOK)
@@ -122,43 +109,54 @@ class HostGroup(Group):  # type: ignore[misc]  # Fabric has no types
                 self._fail(doing, self._run.halted)
         self._run.head_ready.set()
 
-    def _work(self, waiting: queue.SimpleQueue[Doing], doors: Doors) -> None:
-        while True:
-            try:
-                doing = waiting.get_nowait()
-            except queue.Empty:
-                return
-            try:
-                self._placed(doing, doors)
-            except BaseException as bug:  # noqa: BLE001 - the fence around one node; raised again by the main thread
-                self._break(bug)
-                if self._run.is_cut and doing.chain.steps:
-                    self._fail(doing, self._run.halted)
-                return
+    def _let_in(self, doings: list[Doing], doors: Doors) -> list[threading.Thread]:
+        """Begin with each as soon as it may come in, by a thread of its own; not once nobody waits any more."""
+        threads: list[threading.Thread] = []
+        for doing in doings:
+            node = doing.chain.node
+            while node != self._run.scope.inventory.head and not doors.enter(node):
+                if self._run.left.is_set():
+                    return threads
+            # A daemon: what hangs in a system call cannot keep the process from ending.
+            threads.append(threading.Thread(target=self._work, args=(doing, doors), daemon=True))
+            threads[-1].start()
+        return threads
+
+    def _work(self, doing: Doing, doors: Doors) -> None:
+        try:
+            self._placed(doing, doors)
+        except BaseException as bug:  # noqa: BLE001 - the fence around one node; raised again by the main thread
+            self._break(bug)
+            if self._run.is_cut and doing.chain.steps:
+                self._fail(doing, self._run.halted)
 
     def _placed(self, doing: Doing, doors: Doors) -> None:
         """Connect, and then work on the chain in a place; who is not there needs none. The head has its place."""
-        if doing.chain.node != self._run.scope.inventory.head:
-            if missing := self._missing(doing.chain, doors):
+        node = doing.chain.node
+        if node == self._run.scope.inventory.head:
+            try:
+                self._chain(doing)
+            finally:
+                doors.leave_place()
+            return
+        try:
+            if missing := self._missing(doing):
                 self._chain(doing, missing)
                 return
-            with self._run.timed(doing.chain.node, Phase.WAIT):
-                doors.places.acquire()
-        try:
-            self._chain(doing)
+            with ExitStack() as stack:
+                with self._run.timed(node, Phase.WAIT):
+                    stack.enter_context(doors.place(node))
+                self._chain(doing)
         finally:
-            doors.places.release()
+            doors.leave(node)
 
-    def _missing(self, chain: Chain, doors: Doors) -> Failure | None:
-        if self._run.outcome(chain.node).problem or not chain.steps or self._run.halted or self._run.refused:
+    def _missing(self, doing: Doing) -> Failure | None:
+        node, run = doing.chain.node, self._run
+        if run.outcome(node).problem or not doing.chain.steps or run.halted or run.refused:
             return None
+        run.outcome(node).spans.append(Span(Phase.WAIT, doing.since - run.begun, time.monotonic() - run.begun))
         try:
-            with self._run.timed(chain.node, Phase.WAIT):
-                doors.dials.acquire()
-            try:
-                self._run.host(chain.node).dial()
-            finally:
-                doors.dials.release()
+            run.host(node).dial()
         except Failure as failure:
             return failure
         return None

@@ -44,6 +44,7 @@ FLOORS = (
         "at_once",
         "outlet",
         "windows",
+        "doors",
         "talk",
         "sessions",
         "shells",
