@@ -18,6 +18,17 @@ if TYPE_CHECKING:
     from deploy.plans import Scope
 
 PRELUDE = r"""
+# plain WORD…: go on if these are plain words, and no option among them. What the head says of itself goes into command
+# lines of other nodes.
+plain() {
+  local word
+  for word; do
+    case " $word" in
+      (*" -"* | *[!][A-Za-z0-9_./:@+\ -]*) echo 'the head says something else than it was asked' >&2; exit 1 ;;
+    esac
+  done
+}
+
 # to HOST [NAME…]: run the lines of the standard input on HOST, with these variables. Script and values go
 # through the connection's input, so none of them is seen in a process list.
 to() {
@@ -47,6 +58,8 @@ class Script:
     scope: Scope
     lines: list[str] = field(default_factory=list)
     known: set[str] = field(default_factory=set)
+    # Those of them that the head said, and that no other node was told yet.
+    said: set[str] = field(default_factory=set)
 
     def write(self, *lines: str) -> None:
         """Add lines."""
@@ -66,6 +79,7 @@ class Script:
             variables = [needed.name for needed in lates(late.needs) if needed.name in self.known]
             call = " ".join(("to", self.host(self.scope.inventory.head), *variables))
             self.write(f"{late.name}=$({call} <<'LINES'", late.shell, "LINES", ")")
+            self.said.add(late.name)
         self.known.add(late.name)
 
     def block(self, node: Node, steps: Sequence[Step]) -> None:
@@ -74,6 +88,9 @@ class Script:
         for late in found:
             self.assign(late)
         variables = sorted({late.name for late in found} & self.known)
+        if node != self.scope.inventory.head and (said := sorted(self.said & set(variables))):
+            self.write(" ".join(("plain", *(f'"${name}"' for name in said))))
+            self.said -= set(said)
         self.write(" ".join(("to", self.host(node), *variables)) + " <<'LINES'")
         assigned: set[str] = set()
         for step in steps:

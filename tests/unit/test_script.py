@@ -18,7 +18,7 @@ import pytest
 
 from deploy import plans
 from deploy.plans import Planner, Scope
-from deploy.script import script, terminal_script
+from deploy.script import PRELUDE, script, terminal_script
 from deploy.secret import Secret
 
 from .fakes import DIGEST, IMAGE_ID, TOP, Cluster, FakeSite, Image, containers, program, scope
@@ -93,7 +93,8 @@ def test_every_plan_is_a_bash_script_without_a_secret(cluster: str, monkeypatch:
 
 def test_a_script_reads_as_the_manual() -> None:
     text = written("cluster.stop", scope("u@10.0.0.7:2222", head="10.0.0.1", cluster_name="blue"))
-    before, _, after = text.partition("# to HOST [NAME…]")
+    before, _, after = text.partition("# plain WORD…")
+    after = after.partition("# to HOST [NAME…]")[2]
     assert before.splitlines() == [
         "#!/usr/bin/env bash",
         "# cluster.stop: what Raydock does, typed by hand. It holds no secret.",
@@ -229,6 +230,36 @@ def test_the_operators_git_is_looked_for_where_it_copies() -> None:
 def test_an_endpoint_of_ones_own_is_told_to_aws() -> None:
     text = written("publish.image", CLUSTERS["this machine alone"])
     assert """export AWS_ENDPOINT_URL='http://ecr.test:4566/?a=1&b='"'"'2'"'"''""" in text.splitlines()
+
+
+EVIL = ("--volume=/:/mnt", "10.0.0.1 --head", "*", "a;b", "$(id)", "a\nb", "a\t-x", "x -")
+GOOD = (
+    "",
+    "10.0.0.1",
+    "fd00::1",
+    "[fd00::1]:5000/a",
+    "registry.test:5000/team/my-app@sha256:0a",
+    "2.60.0 3.12.3",
+    "2.0.0.dev0+x-y",
+)
+
+
+@pytest.mark.parametrize("word", [*EVIL, *GOOD])
+def test_what_the_head_says_is_an_option_or_a_line_nowhere(word: str) -> None:
+    done = subprocess.run(
+        ["/bin/bash", "-c", f'{PRELUDE}\nplain fine "$1"; echo on', "bash", word],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.stdout, done.returncode) == (("on\n", 0) if word in GOOD else ("", 1))
+
+
+def test_what_the_head_says_is_looked_at_before_a_worker_is_told() -> None:
+    lines = written("cluster.start", SSH).splitlines()
+    told = next(at for at, line in enumerate(lines) if line.startswith("to on_1 ") and "head_address" in line)
+    (looked,) = [at for at, line in enumerate(lines) if line.startswith("plain ") and '"$head_address"' in line]
+    assert looked < told
 
 
 # --- what it does ----------------------------------------------------------------------------------------------
