@@ -65,6 +65,8 @@ def calls(channel: grpc.Channel) -> dict[str, object]:
             reporter_grpc.ReporterServiceStub(channel).GetTraceback,
             reporter.GetTracebackRequest(pid=1),
         ),
+        # Of no objects: to free none harms nobody, and who may call this may ask for objects, too.
+        "the object manager": (channel.unary_unary("/ray.rpc.ObjectManagerService/FreeObjects"), b""),
         "Ray Client": (
             client_grpc.RayletDriverStub(channel).ClusterInfo,
             client.ClusterInfoRequest(type=client.ClusterInfoType.PING),

@@ -20,8 +20,8 @@ PROBE = Path(__file__).resolve().parent / "probe.py"
 NO_WAY_IN = {"health", "metrics"}
 # What the document's start lets in.
 MEANT = {
-    *("the store's keys", "the nodes", "a node's numbers", "Ray Client", "POST /get_or_create_runtime_env"),
-    *("GET /api/jobs/", "GET /logs"),
+    *("the store's keys", "the nodes", "a node's numbers", "the object manager", "Ray Client"),
+    *("POST /get_or_create_runtime_env", "GET /api/jobs/", "GET /logs"),
 }
 PATIENCE = 120
 

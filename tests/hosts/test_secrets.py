@@ -93,8 +93,8 @@ def watched(seen: Seen) -> dict[str, Search]:
 
 
 @contextmanager
-def canaries(sandbox: Sandbox) -> Iterator[None]:
-    """Have a canary at each place where something is kept."""
+def canaries(sandbox: Sandbox, image: str) -> Iterator[None]:
+    """Have a canary at each place where something is kept; the nodes have the image."""
     build = f"docker build -q -t {APP} - <<'E'\nFROM raydock/python-root\nRUN echo '{WRITTEN}' >/x\nE\n"
     with ExitStack() as end:
         for host in sandbox:
@@ -103,7 +103,7 @@ def canaries(sandbox: Sandbox) -> Iterator[None]:
             host.shell("".join(f"mkdir -p {Path(file).parent}; echo '{WRITTEN}' >{file}; " for file in files))
             label = ("--label", f"planted={WRITTEN}", "--entrypoint", "echo")
             end.callback(host.docker, "rm", "-f", "canary")
-            host.docker("run", "--name", "canary", *label, "ray-project/deploy", WRITTEN)
+            host.docker("run", "--name", "canary", *label, image, WRITTEN)
         sandbox.head.shell(f"cd $(mktemp -d) && {build}")
         end.callback(sandbox.head.docker, "rmi", "--force", APP)
         sandbox.head.shell(f"cp -p {AUDIT} {AUDIT}.was && echo '{WRITTEN}' >>{AUDIT}")
@@ -111,7 +111,7 @@ def canaries(sandbox: Sandbox) -> Iterator[None]:
         yield
 
 
-def every_search_finds_its_canary(sandbox: Sandbox) -> None:
+def every_search_finds_its_canary(sandbox: Sandbox, image: str) -> None:
     """Plant a canary at each place that is searched, and see that it is found there in both of its forms."""
     words = forms(CANARY)
     wanted = {word for word in words if word in WRITTEN}
@@ -120,7 +120,7 @@ def every_search_finds_its_canary(sandbox: Sandbox) -> None:
         for host in sandbox:
             line = ["sh", "-c", f": {WRITTEN}; sleep 0.5"]
             assert host.box.exec_run(line, environment={"PLANTED": WRITTEN}).exit_code == 0
-    with canaries(sandbox):
+    with canaries(sandbox, image):
         places = {**watched(seen), **kept(sandbox)}
         assert {place: search(words) for place, search in places.items()} == dict.fromkeys(places, wanted)
 
@@ -143,7 +143,7 @@ def test_no_secret_shows_anywhere_in_the_whole_of_the_flow(
     private: str,
     tmp_path: Path,
 ) -> None:
-    every_search_finds_its_canary(stopped)
+    every_search_finds_its_canary(stopped, invoke("cluster.pull", "--json").report["image"])
     project.commit(file="content")
     secrets = dict(PLANTED)
     with planted(tmp_path / "planted", stopped) as having:
