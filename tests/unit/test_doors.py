@@ -16,6 +16,8 @@ from deploy.windows import Windows
 @pytest.fixture(autouse=True)
 def few(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(doors, "AHEAD", 3)
+    monkeypatch.setattr(doors, "YOUNG", 0.5)
+    monkeypatch.setattr(doors, "LOOK", 0.01)
 
 
 def let_in(of: Doors, names: str) -> str:
