@@ -102,6 +102,7 @@ ECR_NAME = _form(
 )
 REGION = _form(r"[a-z]{2}(?:-[a-z]{2,12}){1,3}-[0-9]{1,2}", "an AWS region such as us-west-2")
 RAY_VERSION = _form(r"2\.[0-9]{1,3}\.[0-9]{1,3}", "a Ray version such as 2.60.0")
+DIGEST = _form(_DIGEST, "a digest such as sha256:…")
 COMMIT = _form(r"[0-9a-f]{40}|[0-9a-f]{64}", "a commit's full id")
 # A part of what git allows: nothing that git, a shell or a Dockerfile reads as more than a name.
 GIT_REF = _form(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from typing import Any
 from urllib.parse import urlencode
@@ -16,11 +17,13 @@ from docker.utils.proxy import ProxyConfig
 from deploy.channel.endings import START
 from deploy.channel.http import WireAdapter
 from deploy.errors import Failure
+from deploy.reading import Fields, Odd, described, parsed
 
 FIRST_ANSWER = 10.0  # seconds
 DOCKER_URL = "http+docker://node"
 PLAIN = frozenset({"params", "data", "json", "headers", "timeout", "stream", "allow_redirects"})
 JSON = "application/json"
+VERSION = r"[0-9]{1,3}\.[0-9]{1,4}"
 
 
 class NodeApi(docker.APIClient):
@@ -71,13 +74,13 @@ class NodeApi(docker.APIClient):
         try:
             told = self.get(f"{DOCKER_URL}/version", timeout=FIRST_ANSWER)
             told.raise_for_status()
-            self.versions = told.json()
-            oldest = str(self.versions.get("MinAPIVersion") or "1.0")
-            self._version = common_version(str(self.versions["ApiVersion"]), oldest)
+            self.versions = Fields.read(parsed(told.content))
+            oldest = self.versions.text("MinAPIVersion", "1.0") or "1.0"
+            self._version = common_version(self.versions.text("ApiVersion"), oldest)
         except requests.exceptions.Timeout:
             seconds = f"{FIRST_ANSWER:g} s"
             raise Failure("DOCKER_TIMEOUT", f"the Docker engine did not answer within {seconds}", START) from None
-        except (requests.exceptions.RequestException, ValueError, KeyError) as error:
+        except (requests.exceptions.RequestException, Odd) as error:
             raise Failure("DOCKER_FAILED", f"the Docker engine does not tell its version: {error}") from error
 
 
@@ -93,6 +96,8 @@ def common_version(newest: str, oldest: str) -> str:
     """Give the API version to speak with an engine that knows those from `oldest` to `newest`."""
 
     def numbers(version: str) -> tuple[int, ...]:
+        if not re.fullmatch(VERSION, version):
+            raise Odd(f"{described(version)} where a version was due")
         return tuple(map(int, version.split(".")))
 
     agreed = min(newest, DEFAULT_DOCKER_API_VERSION, key=numbers)

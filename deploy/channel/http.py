@@ -89,6 +89,13 @@ class WireConnection(urllib3.connection.HTTPConnection):
         return self.sock is not None and self.wire.idle
 
 
+def pieces(response: requests.Response) -> Iterator[bytes]:
+    """Give a body as it comes, in pieces of a bounded size."""
+    # `iter_content` has a whole chunk in memory before it gives a byte, and a chunk may be of any size.
+    while piece := response.raw.read1(PIECE):
+        yield piece
+
+
 def wire_of(response: requests.Response) -> Wire:
     """Give the wire from which the body of a response comes; what is set on it ends with that request."""
     return cast("WireConnection", response.raw.connection).wire
@@ -155,8 +162,11 @@ class WireAdapter(HTTPAdapter):
         if kwargs.get("timeout") is None:
             kwargs["timeout"] = self._timeout
         response = super().send(request, *args, **kwargs)
+        # Nobody asked for it packed, and a few bytes that are may stand for gigabytes.
+        response.raw.headers.discard("Content-Encoding")
         if not kwargs.get("stream"):
             wire_of(response).allowance = ANSWER
+            wire_of(response).deadline = time.monotonic() + kwargs["timeout"]
         return response
 
     def ask(
@@ -172,8 +182,10 @@ class WireAdapter(HTTPAdapter):
                 with contextlib.suppress(BrokenPipeError):  # it may have answered before it heard all
                     connection.request(method, url, body=body, headers=headers, preload_content=False)
                 answer = connection.getresponse()
-                connection.wire.allowance = ANSWER
-                return response_of(answer, answer.read(decode_content=False))
+                connection.wire.allowance, connection.wire.deadline = ANSWER, time.monotonic() + connection.timeout
+                # Not all at once: room would be made for whatever length the answer says that it has.
+                pieces = iter(lambda: answer.read1(PIECE, decode_content=False), b"")
+                return response_of(answer, b"".join(pieces))
         except TimeoutError as error:
             raise requests.exceptions.ReadTimeout(error) from error
         except (OSError, http.client.HTTPException, urllib3.exceptions.HTTPError) as error:

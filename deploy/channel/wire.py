@@ -144,7 +144,7 @@ class Wire:
         if mode != "rb":
             raise AssertionError("only for reading bytes")
         self.hold()
-        return io.BufferedReader(Reader(self), 64 * 1024)
+        return Buffered(Reader(self), 64 * 1024)
 
     def hold(self) -> None:
         """Keep it open for one reader more."""
@@ -174,6 +174,16 @@ class Wire:
         """Close it, whoever reads; a channel whose connection is lost cannot even be closed."""
         with contextlib.suppress(OSError, EOFError):
             self.end.close()
+
+
+class Buffered(io.BufferedReader):
+    """What is read from; `http.client` asks it for as many bytes as a chunk says that it has."""
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        """Read so many bytes; all of them for -1."""
+        if size is not None and size < -1:
+            raise ConnectionError("a chunk of the answer has less than no bytes")
+        return super().read(size)
 
 
 class Reader(io.RawIOBase):

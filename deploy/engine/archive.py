@@ -10,7 +10,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, BinaryIO, cast
 
+from deploy.reading import Odd
+
 SPOOL = 1 << 20  # bytes that stay in memory
+LARGEST = 1 << 20  # bytes of an archive of one file that an engine gives: a token, a list of users
 # 2000-01-01: a zip, and so a wheel that is built of these files, cannot say anything before 1980.
 WRITTEN = 946_684_800
 
@@ -70,12 +73,21 @@ def _fill(archive: tarfile.TarFile, entries: Iterable[tuple[tarfile.TarInfo, byt
 
 
 def only_file(pieces: Iterable[bytes]) -> bytes | None:
-    """Give the content of an archive's first entry; None where that is no file."""
-    with tempfile.SpooledTemporaryFile(SPOOL) as file:
-        for piece in pieces:
-            file.write(piece)
-        file.seek(0)
-        with tarfile.open(fileobj=cast("BinaryIO", file)) as archive:
+    """Give the content of an archive's first entry; None where that is no file. `Odd` where it is no small archive."""
+    packed = bytearray()
+    for piece in pieces:
+        packed += piece
+        if len(packed) > LARGEST:
+            raise Odd(f"an archive of more than {LARGEST >> 20} MB")
+    try:
+        # "r" would unpack as well; and how large a sparse file is, its header says.
+        with tarfile.open(fileobj=io.BytesIO(packed), mode="r:") as archive:
             member = archive.next()
-            content = archive.extractfile(member) if member is not None and member.isfile() else None
-            return content.read() if content else None
+            plain = member is not None and member.isreg() and not member.issparse()
+            content = archive.extractfile(member) if member is not None and plain else None
+            found = content.read(LARGEST) if content else None
+    except (tarfile.TarError, ValueError, ArithmeticError, LookupError, RecursionError) as error:
+        raise Odd("what is no archive") from error
+    if member is not None and found is not None and len(found) != member.size:
+        raise Odd("an archive that ends in the middle")
+    return found

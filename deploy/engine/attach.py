@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from deploy.channel.http import wire_of
 from deploy.channel.wire import PIECE
@@ -17,6 +17,7 @@ from deploy.engine.containers import Containers
 from deploy.engine.failures import CONTAINER, START, told
 from deploy.engine.streams import STDERR, STDOUT, frames
 from deploy.errors import Failure
+from deploy.reading import Fields, typed
 
 if TYPE_CHECKING:
     import requests
@@ -99,18 +100,22 @@ class Program:
     def exit_code(self) -> int:
         """Wait for its end, which may come after that of its output, and give its exit code."""
         ends = time.monotonic() + LAST
-        while (shown := self._shown())["Running"] or shown["ExitCode"] is None:
+        while (code := self._code()) is None:
             if self._terminal and time.monotonic() > ends:
                 raise Failure("DOCKER_DOWN", f"{self._action}: the engine let go of it, and it runs on", START)
             time.sleep(OFTEN)
-        code = int(shown["ExitCode"])
         # Engines before 23 do not tell the two apart.
         return NOT_FOUND if code == NOT_STARTED and self._not_found else code
 
-    def _shown(self) -> Mapping[str, Any]:
+    def _code(self) -> int | None:
+        """Give its exit code; None while it runs."""
         with told(self._action):
-            shown: Mapping[str, Any] = self._calls.api.exec_inspect(self._id)
-        return shown
+            shown = self._shown()
+            running = typed(shown.of.get("Running"), bool) or shown.of.get("ExitCode") is None
+            return None if running else shown.number("ExitCode")
+
+    def _shown(self) -> Fields:
+        return self._calls.answer("exec", self._id, "json")
 
 
 class MainProgram(Program):
@@ -118,10 +123,8 @@ class MainProgram(Program):
 
     kind = "containers"
 
-    def _shown(self) -> Mapping[str, Any]:
-        with told(self._action):
-            shown: Mapping[str, Any] = self._calls.api.inspect_container(self._id)["State"]
-        return shown
+    def _shown(self) -> Fields:
+        return self._calls.answer("containers", self._id, "json").inner("State")
 
 
 class Attach(Containers):
@@ -162,7 +165,7 @@ class Attach(Containers):
         }
         with ExitStack() as stack:
             with told(action):
-                made = self.post("containers", name, "exec", json=body).json()["Id"]
+                made = self.made("containers", name, "exec", json=body)
                 response = stack.enter_context(self.stream("exec", made, "start", json={"Detach": False, **terminal}))
             self._watch(response, on_silence, stack)
             yield Program(self, made, response, action=action, terminal=size is not None)
@@ -181,7 +184,7 @@ class Attach(Containers):
             "AttachStderr": True,
         }
         with told(f"create a container of {image}", CONTAINER):
-            return str(self.post("containers/create", json=body).json()["Id"])
+            return self.made("containers/create", json=body)
 
     @contextmanager
     def start_attached(
@@ -194,7 +197,7 @@ class Attach(Containers):
             with told(action, CONTAINER):
                 response = stack.enter_context(self.stream("containers", id, "attach", params=asked))
                 self._watch(response, on_silence, stack)
-                self.api.start(id)
+                self.post("containers", id, "start")
             yield MainProgram(self, id, response, action=action, terminal=size is not None)
 
     def _watch(self, response: requests.Response, on_silence: Callable[[], None] | None, stack: ExitStack) -> None:

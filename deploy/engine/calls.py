@@ -6,26 +6,30 @@ import json
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
+from itertools import islice
 from typing import IO, TYPE_CHECKING, Any
 from urllib.parse import quote
 
+import requests
 import urllib3
-from docker.errors import create_api_error_from_http_exception
-from requests import HTTPError, RequestException
+from docker.errors import APIError, NotFound
+from requests import RequestException
 
-from deploy.channel.http import wire_of
+from deploy.channel.http import pieces, wire_of
 from deploy.engine.failures import timed_out, told
 from deploy.engine.streams import records
 from deploy.errors import Failure
+from deploy.reading import Fields, Odd, listed, parsed
 
 if TYPE_CHECKING:
-    import requests
     from docker import DockerClient
 
 QUIET = 60.0  # seconds of silence after which a stream has the engine asked whether it lives
 FIRST_LINE = 180.0  # seconds until a stream begins
 ASKED = 60.0  # seconds for a registry to answer the engine
 PING = 10.0  # seconds; not more than a look of deploy.channel.http, which asks by it
+REFUSED = 10.0  # seconds for the words of a refusal
+WORDS = 8  # pieces of them
 
 
 class Calls:
@@ -77,7 +81,7 @@ class Calls:
         return f"{self.api.base_url}/v{self.api.api_version}/{parts}"
 
     def post(self, *path: str, timeout: float | None = None, **kwargs: Any) -> requests.Response:
-        """Post, and raise what the SDK raises where it is refused."""
+        """Post, and raise an error of the SDK's where it is refused."""
         return checked(self.api.post(self.url(*path), timeout=timeout, **kwargs))
 
     def put(self, *path: str, timeout: float | None = None, **kwargs: Any) -> requests.Response:
@@ -85,8 +89,24 @@ class Calls:
         return checked(self.api.put(self.url(*path), timeout=timeout, **kwargs))
 
     def get(self, *path: str, timeout: float | None = None, **kwargs: Any) -> requests.Response:
-        """Get, and raise what the SDK raises where it is refused."""
+        """Get, and raise an error of the SDK's where it is refused."""
         return checked(self.api.get(self.url(*path), timeout=timeout, **kwargs))
+
+    def delete(self, *path: str, **kwargs: Any) -> requests.Response:
+        """Delete, and raise an error of the SDK's where it is refused."""
+        return checked(self.api.delete(self.url(*path), **kwargs))
+
+    def answer(self, *path: str, **kwargs: Any) -> Fields:
+        """Get, and give the object that is the answer."""
+        return Fields.read(parsed(self.get(*path, **kwargs).content))
+
+    def answers(self, *path: str, **kwargs: Any) -> list[Fields]:
+        """Get, and give the objects of the list that is the answer."""
+        return listed(parsed(self.get(*path, **kwargs).content))
+
+    def made(self, *path: str, **kwargs: Any) -> str:
+        """Post, and give the id of what was made."""
+        return Fields.read(parsed(self.post(*path, **kwargs).content)).text("Id")
 
     @contextmanager
     def stream(
@@ -117,7 +137,7 @@ class Calls:
         timeout: float = FIRST_LINE,
         on_silence: Callable[[], None] | None = None,
         quiet: float | None = None,
-    ) -> Iterator[dict[str, Any]]:
+    ) -> Iterator[Fields]:
         """Post, and give every JSON record of the answer as it comes."""
         how: dict[str, Any] = {"params": params, "headers": headers, "data": body, "timeout": timeout}
         with self.stream(*path, on_silence=on_silence, quiet=quiet, **how) as response:
@@ -136,8 +156,22 @@ class Calls:
 
 def checked(response: requests.Response) -> requests.Response:
     """Give the response, or raise the SDK's error of its kind."""
+    if response.status_code < requests.codes.bad_request:
+        return response
+    with closing(response):
+        said = words_in(response)
+    kind = NotFound if response.status_code == requests.codes.not_found else APIError
+    raise kind(f"HTTP {response.status_code}", response=response, explanation=said)
+
+
+def words_in(response: requests.Response) -> str:
+    """Give what a refusal says, which may be any text, of any length."""
+    if getattr(response.raw, "connection", None) is None:  # all of it has come, as far as it may
+        content = response.content
+    else:
+        wire_of(response).deadline = time.monotonic() + REFUSED
+        content = b"".join(islice(pieces(response), WORDS))
     try:
-        response.raise_for_status()
-    except HTTPError as error:
-        create_api_error_from_http_exception(error)
-    return response
+        return Fields.read(parsed(content)).text("message")
+    except Odd:
+        return content.decode(errors="replace")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import posixpath
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -20,6 +21,7 @@ from deploy.errors import Failure
 from deploy.output import Kept
 from deploy.plan import argv as argv_of
 from deploy.ray import all_labels
+from deploy.reading import Fields, Odd
 from deploy.site import Found
 from deploy.sizes import parse_size
 
@@ -37,43 +39,45 @@ LOGS_DEADLINE = 30  # seconds
 STOP_MARGIN = 30  # seconds that an engine may take beyond a container's grace
 KINDS = "CAD"  # changed, added, deleted, as the engine numbers them
 ENDED = frozenset({"exited", "dead"})
+HARDENED = {"CapDrop": ["ALL"], "SecurityOpt": ["no-new-privileges"]}
 
 
 class Containers(Calls):
     """What steps ask of an engine about containers."""
 
     def facts(self) -> Mapping[str, Any]:
-        """Give what `docker info` tells."""
+        """Give what `docker info` tells of the node's size and its engine's folder and runtimes."""
         if self._facts is None:
             with told("ask the engine"):
-                self._facts = self.api.info()
+                info = self.answer("info")
+                sizes = {key: info.number(key) for key in ("MemTotal", "NCPU")}
+                runtimes = info.inner("Runtimes").of
+                self._facts = {**sizes, "DockerRootDir": info.text("DockerRootDir", ""), "Runtimes": runtimes}
         return self._facts
 
     def platform(self) -> str:
         """Give what the engine runs, as `linux/amd64`."""
-        version: Mapping[str, Any] = self.api.versions  # type: ignore[attr-defined]  # of ours
-        return f"{version.get('Os')}/{version.get('Arch')}"
-
-    def _container(self, name: str) -> Mapping[str, Any] | None:
-        with told(f"inspect {name}"):
-            try:
-                found: Mapping[str, Any] = self.api.inspect_container(name)
-            except NotFound:
-                return None
-        return found
+        with told("ask the engine"):
+            version: Fields = self.api.versions  # type: ignore[attr-defined]  # of ours
+            return f"{version.text('Os')}/{version.text('Arch')}"
 
     def find(self, name: str) -> Found | None:
         """Give the container of this name."""
-        shown = self._container(name)
-        return found(shown) if shown else None
+        with told(f"inspect {name}"):
+            try:
+                return found(self.answer("containers", name, "json"))
+            except NotFound:
+                return None
 
     def containers(self, labels: Mapping[str, str]) -> Sequence[Found]:
         """Give the containers, stopped ones too, that bear all these labels."""
-        filters = {"label": [f"{key}={value}" for key, value in labels.items()]}
         with told("list containers"):
-            listed = self.api.containers(all=True, filters=filters)
+            ids = [one.text("Id") for one in self._listed(label=bearing(labels))]
         # One may be gone since it was listed.
-        return tuple(one for item in listed if (one := self.find(item["Id"])))
+        return tuple(one for id in ids if (one := self.find(id)))
+
+    def _listed(self, **filters: Sequence[str]) -> list[Fields]:
+        return self.answers("containers/json", params={"all": 1, "filters": json.dumps(filters)})
 
     def create(self, container: Container, words: Callable[[Word], str]) -> None:
         """Create the container as the line of the script does; `words` gives the late values."""
@@ -112,7 +116,7 @@ class Containers(Calls):
     def start(self, name: str) -> None:
         """Start a container that was created."""
         with told(f"start {name}", CONTAINER):
-            self.api.start(name)
+            self.post("containers", name, "start")
 
     def stop(self, name: str, grace: int) -> None:
         """Ask the container to end, and kill it after `grace` seconds; one that is gone has ended."""
@@ -122,13 +126,13 @@ class Containers(Calls):
     def remove(self, name: str) -> None:
         """Remove a container that does not run; one that is gone is removed."""
         with told(f"remove {name}"), contextlib.suppress(NotFound):
-            self.api.remove_container(name)
+            self.delete("containers", name)
 
     def diff(self, name: str) -> Sequence[str]:
         """Give what differs from a container's image, as `docker diff` writes it."""
         with told(f"compare {name} with its image"):
-            changes = self.api.diff(name) or []
-        return tuple(f"{KINDS[change['Kind']]} {change['Path']}" for change in changes)
+            changes = self.answers("containers", name, "changes")
+            return tuple(f"{kind_of(change.number('Kind'))} {change.text('Path')}" for change in changes)
 
     def logs(self, name: str, lines: int) -> Sequence[str]:
         """Give the last lines of a container's output."""
@@ -151,10 +155,10 @@ class Containers(Calls):
         """
         body = {"AttachStdin": True, "AttachStdout": True, "AttachStderr": True, "Cmd": list(argv)}
         with told(f"run {argv[0]} in {name}"):
-            made = self.post("containers", name, "exec", json=body).json()["Id"]
+            made = self.made("containers", name, "exec", json=body)
             with overdue(f"{argv[0]} in {name}", timeout), self.until(timeout, "exec", made, "start", body={}) as out:
                 wrote, whole = gathered(out)
-            code = int(self.api.exec_inspect(made)["ExitCode"])
+            code = self.answer("exec", made, "json").number("ExitCode")
         return code, (whole if code else wrote).text
 
     def run_once(self, image: str, argv: Sequence[str], *, entrypoint: str = "", network: str = "host") -> str:
@@ -164,11 +168,11 @@ class Containers(Calls):
         """
         command = f"{entrypoint or argv[0]} in {image}"
         # The engine removes it, also where nobody waits for it any more.
-        host = {"NetworkMode": network, "AutoRemove": True}
+        host = {"NetworkMode": network, "AutoRemove": True, **HARDENED}
         wanted = {"Image": image, "Cmd": list(argv), "Labels": ONCE, "HostConfig": host}
         wanted |= {"Entrypoint": [entrypoint]} if entrypoint else {}
         with told(f"run {command}", CONTAINER):
-            made = str(self.post("containers/create", json=wanted).json()["Id"])
+            made = self.made("containers/create", json=wanted)
         try:
             with told(f"run {command}", CONTAINER):
                 self._clear_once(made)
@@ -185,7 +189,7 @@ class Containers(Calls):
         """Have a container gone that the engine may be removing by itself."""
         with told(f"remove {made[:12]}"), contextlib.suppress(NotFound):
             try:
-                self.api.remove_container(made, force=True, v=True)
+                self.delete("containers", made, params={"force": 1, "v": 1})
             except APIError as error:
                 if error.status_code != CONFLICT:
                     raise
@@ -200,19 +204,19 @@ class Containers(Calls):
         ):
             for response in (output, ended):
                 wire_of(response).deadline = ends
-            self.api.start(made)
+            self.post("containers", made, "start")
             wrote, whole = gathered(output)
-            code = int(next(records(ended))["StatusCode"])
+            code = next(records(ended), Fields()).number("StatusCode")
             return code, (whole if code else wrote).text
 
     def _clear_once(self, made: str) -> None:
         """Remove those that were created and never started: whoever did so is gone. By the engine's clock."""
-        filters = {"label": [f"{key}={value}" for key, value in ONCE.items()], "status": ["created"]}
-        created = {one["Id"]: one["Created"] for one in self.api.containers(all=True, filters=filters)}
+        shown = self._listed(label=bearing(ONCE), status=["created"])
+        created = {one.text("Id"): one.number("Created") for one in shown}
         for other, since in created.items():
             if since < created.get(made, 0) - ONCE_DEADLINE:
                 with contextlib.suppress(NotFound):
-                    self.api.remove_container(other, v=True)
+                    self.delete("containers", other, params={"v": 1})
 
 
 def gathered(response: requests.Response) -> tuple[Kept, Kept]:
@@ -225,21 +229,34 @@ def gathered(response: requests.Response) -> tuple[Kept, Kept]:
     return wrote, whole
 
 
-def found(shown: Mapping[str, Any]) -> Found:
+def found(shown: Fields) -> Found:
     """Give a container of what the engine shows."""
-    state, asked = shown["State"], shown["Config"]
+    state, asked = shown.inner("State"), shown.inner("Config")
+    status = state.text("Status")
     return Found(
-        id=shown["Id"],
-        name=shown["Name"].removeprefix("/"),
-        state=state["Status"],
-        labels=asked.get("Labels") or {},
-        image=asked["Image"],
-        user=asked.get("User") or "",
-        exit_code=state["ExitCode"] if state["Status"] in ENDED else None,
-        image_id=shown["Image"],
-        created=shown["Created"],
-        finished=state["FinishedAt"],
+        id=shown.text("Id"),
+        name=shown.text("Name").removeprefix("/"),
+        state=status,
+        labels=asked.pairs("Labels"),
+        image=asked.text("Image"),
+        user=asked.text("User", ""),
+        exit_code=state.number("ExitCode") if status in ENDED else None,
+        image_id=shown.text("Image"),
+        created=shown.text("Created"),
+        finished=state.text("FinishedAt"),
     )
+
+
+def bearing(labels: Mapping[str, str]) -> list[str]:
+    """Give the filter for what bears all these labels."""
+    return [f"{key}={value}" for key, value in labels.items()]
+
+
+def kind_of(number: int) -> str:
+    """Give the letter of a kind of change."""
+    if not 0 <= number < len(KINDS):
+        raise Odd(f"{number} where a kind of change was due")
+    return KINDS[number]
 
 
 def config(container: Container, words: Callable[[Word], str]) -> dict[str, Any]:
@@ -259,10 +276,9 @@ def config(container: Container, words: Callable[[Word], str]) -> dict[str, Any]
             "ShmSize": parse_size(words(container.shm_size)),
             "Memory": parse_size(container.memory) if container.memory else 0,
             "PidsLimit": container.pids_limit,
-            "CapDrop": ["ALL"],
+            **HARDENED,
             # In whole, as the command line of today writes them too.
             "CapAdd": [f"CAP_{name}" for name in container.capabilities] or None,
-            "SecurityOpt": ["no-new-privileges"],
             "Binds": binds or None,
             "DeviceRequests": devices(words(container.gpus)),
         },

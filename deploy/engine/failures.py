@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
+import base64
+import json
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, NamedTuple
+from urllib.parse import quote
 
 import requests
 import urllib3
 from docker.errors import APIError, DockerException
 
 from deploy.errors import Failure
+from deploy.reading import Odd
 
 if TYPE_CHECKING:
     from deploy.site import Credentials
 
 START = "See to it: sudo service docker status"
+LOOK = "Look what answers there: docker version"
+LONGEST = 4000  # characters of an engine's words that are looked at, and told from their beginning and end
 
 
 class Sign(NamedTuple):
@@ -84,7 +90,7 @@ def failure(action: str, text: str, signs: Sequence[Sign] = ANY, *, otherwise: s
     """Give the failure of an action of which the engine said `text`."""
     said = " ".join(text.split())
     # A repository or a path may have any word in its name.
-    shown = re.sub(r"\S*/\S*", "", said)
+    shown = re.sub(r"\S*/\S*", "", said[:LONGEST])
     for sign in signs:
         if re.search(sign.pattern, shown, re.IGNORECASE):
             return Failure(sign.code, f"{action}: {said}", sign.cure)
@@ -92,10 +98,29 @@ def failure(action: str, text: str, signs: Sequence[Sign] = ANY, *, otherwise: s
 
 
 @contextmanager
-def told(action: str, signs: Sequence[Sign] = ANY, *, otherwise: str = "DOCKER_FAILED") -> Iterator[None]:
-    """Turn whatever goes wrong in the block, which does `action`, into a Failure."""
+def told(
+    action: str,
+    signs: Sequence[Sign] = ANY,
+    *,
+    otherwise: str = "DOCKER_FAILED",
+    login: Credentials | None = None,
+) -> Iterator[None]:
+    """Turn whatever goes wrong in the block, which does `action`, into a Failure; none tells the `login`'s password."""
+    try:
+        with _told(action, signs, otherwise):
+            yield
+    except Failure as found:
+        if (error := shortened(scrubbed(found.error, login))) == found.error:
+            raise
+        raise Failure(found.code, error, found.cure, place=found.place) from None
+
+
+@contextmanager
+def _told(action: str, signs: Sequence[Sign], otherwise: str) -> Iterator[None]:
     try:
         yield
+    except Odd as error:
+        raise Failure("DOCKER_FAILED", f"{action}: the engine's answer makes no sense: {error}", LOOK) from error
     except APIError as error:
         raise failure(action, words_of(error), signs, otherwise=otherwise) from error
     except (urllib3.exceptions.HTTPError, OSError) as error:
@@ -128,8 +153,30 @@ def timed_out(error: BaseException) -> bool:
     return isinstance(error, kinds) or any(isinstance(part, kinds) for part in error.args)
 
 
-def scrubbed(text: str, credentials: Credentials | None) -> str:
-    """Give the text without the password, should an engine or a registry repeat it."""
-    if credentials is None or not credentials.password:
-        return text
-    return text.replace(credentials.password.reveal(), str(credentials.password))
+def shortened(text: str) -> str:
+    """Give a text, or the beginning and the end of a very long one."""
+    return text if len(text) <= 2 * LONGEST else f"{text[:LONGEST]} … {text[-LONGEST:]}"
+
+
+def scrubbed(text: str, login: Credentials | None) -> str:
+    """Give the text without the password, in whatever form an engine or a registry may repeat it."""
+    for form in sorted(forms(login), key=len, reverse=True) if login and login.password else ():
+        text = text.replace(form, str(login and login.password))
+    return text
+
+
+def forms(login: Credentials) -> set[str]:
+    """Give what a password looks like on its way: as it is, quoted, and in the two headers that have it."""
+    password = login.password.reveal()
+    plain = {password, quote(password), quote(password, safe=""), json.dumps(password)[1:-1]}
+    packed = [f"{login.user}:{password}", password, json.dumps(auth_config(login))]
+    coded = [kind(one.encode()).decode() for one in packed for kind in (base64.b64encode, base64.urlsafe_b64encode)]
+    return plain | {one.rstrip("=") for one in coded}
+
+
+def auth_config(login: Credentials) -> dict[str, str]:
+    """Give the login as the engine wants it."""
+    secret, registry = login.password.reveal(), {"serveraddress": login.registry}
+    if login.identity:
+        return {"identitytoken": secret, **registry}
+    return {"username": login.user, "password": secret, **registry}

@@ -10,18 +10,20 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from docker.errors import APIError, NotFound
 
+from deploy import grammar
 from deploy.durations import say_duration
 from deploy.engine import calls
 from deploy.engine.archive import context as packed_context
 from deploy.engine.calls import Calls
-from deploy.engine.failures import ANY, BASE, IMAGE, REGISTRY, failure, scrubbed, told, words_of
+from deploy.engine.failures import ANY, BASE, IMAGE, REGISTRY, auth_config, failure, told, words_of
 from deploy.engine.streams import BuildLog, Progress, error_of
 from deploy.errors import Failure
 from deploy.image import ImageRef
+from deploy.reading import Fields, Odd, described
 from deploy.site import Weight
 
 if TYPE_CHECKING:
@@ -29,6 +31,8 @@ if TYPE_CHECKING:
 
     from deploy.progress import Say
     from deploy.site import Credentials
+
+T = TypeVar("T")
 
 COMMIT_DEADLINE = 900.0  # seconds: the engine reads all that was changed, and tells of no progress
 PUSH_STALL = 180.0  # seconds without a word of a push: a registry stores a great layer in silence
@@ -48,45 +52,51 @@ BUILD_OPTIONS: Mapping[str, tuple[str, Callable[[Any], Any]]] = {
 class Images(Calls):
     """What steps ask of an engine about images."""
 
-    def _image(self, image: str) -> Mapping[str, Any] | None:
+    def _image(self, image: str, read: Callable[[Fields], T]) -> T | None:
+        """Give what is read of an image; None where it is absent."""
+        with told(f"inspect {image}"):
+            found = self._shown(image)
+            return read(found) if found else None
+
+    def _shown(self, image: str) -> Fields | None:
         if image in self._images:
             return self._images[image]
-        with told(f"inspect {image}"):
-            try:
-                found: Mapping[str, Any] = self.get("images", image, "json").json()
-            except NotFound:
-                return None
+        try:
+            found = self.answer("images", image, "json")
+        except NotFound:
+            return None
         if "@" in image:
             self._images[image] = found
         return found
+        with told(f"inspect {image}"):
+            try:
+                return read(self.answer("images", image, "json"))
+            except NotFound:
+                return None
 
     def has(self, image: str) -> bool:
         """Tell whether the image is in the engine."""
-        return self._image(image) is not None
+        return self.image_id(image) is not None
 
     def image_id(self, image: str) -> str | None:
         """Give the image's id (`sha256:…`), None where it is absent."""
-        found = self._image(image)
-        return str(found["Id"]) if found else None
+        return self._image(image, lambda found: digest_of(found.text("Id")))
 
     def image_labels(self, image: str) -> Mapping[str, str]:
         """Give the image's labels, none where it is absent."""
-        found = self._image(image) or {}
-        return dict((found.get("Config") or {}).get("Labels") or {})
+        return self._image(image, lambda found: found.inner("Config").pairs("Labels")) or {}
 
     def image_command(self, image: str) -> Sequence[str]:
         """Give what a container of the image runs where nothing is said; nothing where the image is absent."""
-        found = self._image(image) or {}
-        return tuple((found.get("Config") or {}).get("Cmd") or ())
+        return self._image(image, lambda found: found.inner("Config").texts("Cmd")) or ()
 
     def image_user(self, image: str) -> str:
         """Give the user that the image's programs run as, as its maker named them; empty for root or no such image."""
-        found = self._image(image) or {}
-        return str((found.get("Config") or {}).get("User") or "")
+        return self._image(image, lambda found: found.inner("Config").text("User", "")) or ""
 
     def image_digests(self, image: str) -> Sequence[str]:
         """Give the `repository@sha256:…` under which registries know the image."""
-        return tuple((self._image(image) or {}).get("RepoDigests") or ())
+        return self._image(image, names_of) or ()
 
     def commit(self, name: str, image: str, changes: Sequence[str]) -> None:
         """Make an image of a container; `changes` are lines of a Dockerfile."""
@@ -97,47 +107,49 @@ class Images(Calls):
 
     def image_weight(self, image: str) -> Weight:
         """Give what the image weighs here; nothing where it is absent."""
-        found = self._image(image)
-        return replace(weight_of(found), sizes=self._sizes(found)) if found else Weight()
+        if (found := self._image(image, lambda found: (digest_of(found.text("Id")), weight_of(found)))) is None:
+            return Weight()
+        id, weight = found
+        return replace(weight, sizes=self._sizes(id, len(weight.layers)))
 
-    def _sizes(self, found: Mapping[str, Any]) -> tuple[int, ...]:
+    def _sizes(self, id: str, layers: int) -> tuple[int, ...]:
         """Give the bytes of each layer of an image; nothing where its history does not tell, as of empty ones."""
         with told("ask for the image's history"):
-            history = self.get("images", found["Id"], "history").json()
-        sizes = tuple(int(entry["Size"]) for entry in reversed(history) if entry["Size"])
-        return sizes if len(sizes) == len(layers(found)) else ()
+            history = self.answers("images", id, "history")
+            sizes = tuple(size for entry in reversed(history) if (size := entry.number("Size")))
+        return sizes if len(sizes) == layers else ()
 
     def shared_with(self, weight: Weight) -> int:
         """Give how much of such an image the engine may have already, in bytes, as parts of others."""
         with told("list the images"):
-            listed = self.get("images", "json").json()
-        found = filter(None, (self._image(one["Id"]) for one in listed))
-        return max((weight.shared_with(weight_of(one)) for one in found), default=0)
+            ids = [digest_of(one.text("Id")) for one in self.answers("images", "json")]
+        found = filter(None, (self._image(id, weight_of) for id in ids))
+        return max((weight.shared_with(one) for one in found), default=0)
 
     def image_platform(self, image: str) -> str:
         """Give what the image is for, as `linux/amd64`; nothing where it is absent."""
-        found = self._image(image)
-        return f"{found['Os']}/{found['Architecture']}" if found else ""
+        return self._image(image, lambda found: f"{found.text('Os')}/{found.text('Architecture')}") or ""
 
     def tag(self, image: str, repository: str, tag: str) -> None:
         """Give the image another name."""
         with told(f"tag {image}", IMAGE):
-            self.api.tag(image, repository, tag)
+            self.post("images", image, "tag", params={"repo": repository, "tag": tag})
 
     def pull(self, image: str, credentials: Credentials | None, say: Say) -> None:
         """Pull the image, reading every line, and see that it is the one that was wanted."""
         repository, tag = split(image)
         digest = ""
         progress, action, registry = Progress(say), f"pull {image}", ImageRef.parse(image).registry
-        told_all = told(action, REGISTRY, otherwise="PULL_FAILED")
+        told_all = told(action, REGISTRY, otherwise="PULL_FAILED", login=credentials)
         with interrupted(action, progress), told_all, self.asking(registry, action):
             params, headers = {"fromImage": repository, "tag": tag}, header(image, credentials)
             stalled = partial(self.stalled, "PULL_FAILED", action, progress, calls.QUIET)
             how: dict[str, Any] = {"params": params, "headers": headers, "timeout": calls.ASKED}
             for record in self.lines("images/create", on_silence=stalled, **how):
                 if error := error_of(record):
-                    raise failure(action, scrubbed(error, credentials), REGISTRY, otherwise="PULL_FAILED")
-                digest = str(record.get("status", "")).partition("Digest: ")[2] or digest
+                    raise failure(action, error, REGISTRY, otherwise="PULL_FAILED")
+                if found := record.text("status", "").partition("Digest: ")[2]:
+                    digest = digest_of(found)
                 progress.see(record)
             progress.tell()
         self._check_pulled(image, tag if tag.startswith("sha256:") else digest)
@@ -163,13 +175,15 @@ class Images(Calls):
         """Push a tag and give the digest that the registry has for it."""
         name, digest = f"{repository}:{tag}", ""
         progress, registry = Progress(say), ImageRef.parse(name).registry
-        with told(f"push {name}", REGISTRY, otherwise="PUSH_FAILED"), self.asking(registry, f"push {name}"):
+        refused = told(f"push {name}", REGISTRY, otherwise="PUSH_FAILED", login=credentials)
+        with refused, self.asking(registry, f"push {name}"):
             stalled = partial(self.stalled, "PUSH_FAILED", f"push {name}", progress, PUSH_STALL)
             how: dict[str, Any] = {"headers": header(name, credentials), "timeout": calls.ASKED}
             for record in self.lines("images", repository, "push", params={"tag": tag}, on_silence=stalled, **how):
                 if error := error_of(record):
-                    raise failure(f"push {name}", scrubbed(error, credentials), REGISTRY, otherwise="PUSH_FAILED")
-                digest = (record.get("aux") or {}).get("Digest") or digest
+                    raise failure(f"push {name}", error, REGISTRY, otherwise="PUSH_FAILED")
+                if found := record.inner("aux").text("Digest", ""):
+                    digest = digest_of(found)
                 progress.see(record)
             progress.tell()
         if not digest:
@@ -181,21 +195,21 @@ class Images(Calls):
     def published(self, image: str, credentials: Credentials | None) -> str | None:
         """Ask the image's registry, through the engine, for its digest; None where it has no such tag."""
         action, registry = f"ask for {image}", ImageRef.parse(image).registry
-        with told(action, REGISTRY), self.asking(registry, action):
+        with told(action, REGISTRY, login=credentials), self.asking(registry, action):
             try:
                 how: dict[str, Any] = {"timeout": calls.ASKED, "headers": header(image, credentials)}
-                answer = self.get("distribution", image, "json", **how)
+                answer = self.answer("distribution", image, "json", **how)
             except APIError as error:
-                found = failure(action, scrubbed(words_of(error), credentials), REGISTRY)
+                found = failure(action, words_of(error), REGISTRY)
                 if found.code == "IMAGE_NOT_FOUND":
                     return None
                 raise found from error
-            return str(answer.json()["Descriptor"]["digest"])
+            return digest_of(answer.inner("Descriptor").text("digest"))
 
     def login(self, credentials: Credentials) -> None:
         """Have the engine check the login; nothing is stored."""
         action = f"log in to {credentials.registry}"
-        with told(action, REGISTRY), self.asking(credentials.registry, action):
+        with told(action, REGISTRY, login=credentials), self.asking(credentials.registry, action):
             self.post("auth", timeout=calls.ASKED, json=auth_config(credentials))
 
     def build(
@@ -235,7 +249,8 @@ class Images(Calls):
                 if error := error_of(record):
                     raise build_failure(log, tag, error)
                 log.see(record)
-                image = (record.get("aux") or {}).get("ID") or image
+                if found := record.inner("aux").text("ID", ""):
+                    image = digest_of(found)
             log.end()
         if not (built := image or self.image_id(tag)):
             raise Failure("BUILD_FAILED", f"build {tag}: the engine tells no image")
@@ -254,14 +269,21 @@ def interrupted(action: str, progress: Progress) -> Iterator[None]:
         raise Failure("PULL_INTERRUPTED", f"{action}: the Docker engine ended in the middle of it", cure) from failure
 
 
-def layers(found: Mapping[str, Any]) -> tuple[str, ...]:
-    """Give an image's layers by the digests of what is in them, the lowest first."""
-    return tuple((found.get("RootFS") or {}).get("Layers") or ())
+def digest_of(text: str) -> str:
+    """Give the digest that a text is."""
+    if not grammar.DIGEST.matches(text):
+        raise Odd(f"{described(text)} where a digest was due")
+    return text
 
 
-def weight_of(found: Mapping[str, Any]) -> Weight:
-    """Give what an image weighs; not what each of its layers does."""
-    return Weight(int(found["Size"]), layers(found))
+def names_of(found: Fields) -> tuple[str, ...]:
+    """Give the names by digest that an image has; an old engine has `<none>` among them."""
+    return tuple(name for name in found.texts("RepoDigests") if grammar.IMAGE.matches(name))
+
+
+def weight_of(found: Fields) -> Weight:
+    """Give what an image weighs, and its layers by the digests of what is in them; not what each of these does."""
+    return Weight(found.number("Size"), found.inner("RootFS").texts("Layers"))
 
 
 def build_failure(log: BuildLog, tag: str, error: str) -> Failure:
@@ -284,14 +306,6 @@ def split(image: str) -> tuple[str, str]:
     if at:
         return (before if tagged else repository), digest
     return (before, tag) if tagged else (repository, "latest")
-
-
-def auth_config(credentials: Credentials) -> dict[str, str]:
-    """Give the login as the engine wants it."""
-    secret, registry = credentials.password.reveal(), {"serveraddress": credentials.registry}
-    if credentials.identity:
-        return {"identitytoken": secret, **registry}
-    return {"username": credentials.user, "password": secret, **registry}
 
 
 def header(image: str, credentials: Credentials | None) -> dict[str, str]:

@@ -8,10 +8,12 @@ import re
 import struct
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
 
+from deploy.channel.http import pieces
 from deploy.progress import Amount, Output
+from deploy.reading import Fields, Odd
 
 if TYPE_CHECKING:
     import requests
@@ -19,7 +21,8 @@ if TYPE_CHECKING:
     from deploy.progress import Say
 
 OFTEN = 0.2  # seconds between two looks at how far it is
-RECORD = 8 << 20  # bytes of the answer that are one record
+RECORD = 1 << 20  # bytes of the answer that are one record
+LAYERS = 1000  # of an image, as far as they are told; an engine takes some 127
 LINE = 8 * 1024  # letters of a line that have no end
 TAIL = 30  # lines of a failing step
 DONE = frozenset({"Pull complete", "Already exists", "Pushed", "Layer already exists"})
@@ -36,19 +39,21 @@ FRAME = struct.Struct(">BxxxL")
 STDOUT, STDERR = 1, 2
 
 
-def records(response: requests.Response) -> Iterator[dict[str, Any]]:
+def records(response: requests.Response) -> Iterator[Fields]:
     """Give the JSON records of a body as they come; the engine puts them one after the other."""
     text = codecs.getincrementaldecoder("utf-8")("replace")
     decoder = json.JSONDecoder()
     rest = ""
-    for piece in response.iter_content(None):
+    for piece in pieces(response):
         rest = (rest + text.decode(piece)).lstrip()
         while rest:
             try:
                 record, end = decoder.raw_decode(rest)
             except ValueError:
                 break
-            yield record
+            except RecursionError as error:
+                raise Odd("a record that nests without end") from error
+            yield Fields.read(record)
             rest = rest[end:].lstrip()
         if len(rest) > RECORD:
             raise ConnectionError(f"a record of the engine's answer has more than {RECORD >> 20} MB: {rest[:80]}")
@@ -56,10 +61,9 @@ def records(response: requests.Response) -> Iterator[dict[str, Any]]:
         raise ConnectionError(f"the engine's answer ends in the middle: {rest[:80]}")
 
 
-def error_of(record: Mapping[str, Any]) -> str | None:
-    """Give the error that a record tells; the answer's status is 200 all the same."""
-    detail = record.get("errorDetail") or {}
-    return detail.get("message") or record.get("error")
+def error_of(record: Fields) -> str:
+    """Give the error that a record tells, nothing where it tells none; the answer's status is 200 all the same."""
+    return record.inner("errorDetail").text("message", "") or record.text("error", "")
 
 
 class Progress:
@@ -77,17 +81,18 @@ class Progress:
         self.at_work = False
         self._heard = time.monotonic()
 
-    def see(self, record: Mapping[str, Any]) -> None:
+    def see(self, record: Fields) -> None:
         """Take a record in, and say how far it is, if that was not said just now."""
-        layer, status = str(record.get("id", "")), str(record.get("status", ""))
+        layer, status = record.text("id", ""), record.text("status", "")
         self.begun, self.at_work = True, status in AT_WORK
         self._heard = time.monotonic()
-        if not LAYER.fullmatch(layer):
+        if not LAYER.fullmatch(layer) or (layer not in self._done and len(self._done) >= LAYERS):
             return
         self._done[layer] = status in DONE or status.startswith("Mounted from")
-        detail = record.get("progressDetail") or {}
-        if status in BYTES and detail.get("total"):
-            self._bytes[layer] = (min(detail.get("current", 0), detail["total"]), detail["total"])
+        detail = record.inner("progressDetail")
+        if status in BYTES and detail.of.get("total"):
+            total = max(detail.number("total"), 0)
+            self._bytes[layer] = (min(max(detail.number("current"), 0), total), total)
         elif (self._done[layer] or status in FETCHED) and layer in self._bytes:
             self._bytes[layer] = (self._bytes[layer][1],) * 2
         if self._clock() >= self._next:
@@ -123,15 +128,15 @@ class BuildLog:
         self.step = ""
         self.command = ""
 
-    def see(self, record: Mapping[str, Any]) -> None:
+    def see(self, record: Fields) -> None:
         """Take a record in."""
-        if "stream" not in record:
+        if "stream" not in record.of:
             self._progress.see(record)
             return
-        *lines, rest = (self._rest + str(record["stream"])).split("\n")
+        *lines, rest = (self._rest + record.text("stream", "")).split("\n")
         self._rest = rest[:LINE]
         for line in lines:
-            self._line(line)
+            self._line(line[:LINE])
 
     def end(self) -> None:
         """Take the last line in, which may lack its end."""
@@ -164,11 +169,17 @@ def plain(line: str) -> str:
 
 def frames(response: requests.Response) -> Iterator[tuple[int, bytes]]:
     """Give the output of a program without a terminal, as it comes: 1 or 2 for the stream, and what was written."""
-    while head := response.raw.read(FRAME.size):
-        stream, length = FRAME.unpack(head) if len(head) == FRAME.size else (0, -1)
-        if length > RECORD:
-            raise ConnectionError(f"a frame of the engine's answer has {length} bytes")
-        content = response.raw.read(length) if length > 0 else b""
-        if len(content) != length:
-            raise ConnectionError("the engine's answer ends in the middle")
-        yield stream, content
+    held = bytearray()
+    for piece in pieces(response):
+        held += piece
+        while len(held) >= FRAME.size:
+            stream, length = FRAME.unpack_from(held)
+            if length > RECORD:
+                raise ConnectionError(f"a frame of the engine's answer has {length} bytes")
+            ends = FRAME.size + length
+            if len(held) < ends:
+                break
+            yield stream, bytes(held[FRAME.size : ends])
+            del held[:ends]
+    if held:
+        raise ConnectionError("the engine's answer ends in the middle")

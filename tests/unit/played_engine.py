@@ -14,7 +14,7 @@ class Stub:
     """A socket at which an engine answers one request a connection with what the test says, and then falls silent."""
 
     def __init__(self, path: Path, answers: dict[str, bytes]) -> None:
-        self.answers = answers
+        self.answers, self.path = answers, path
         self.asked: list[str] = []
         self.silent = False
         self.slow: dict[str, float] = {}  # seconds before an answer
@@ -39,13 +39,18 @@ class Stub:
                     continue  # the body of the one before
                 path = request.split()[1].decode().partition("?")[0]
                 self.asked.append(path)
-                wanted = [(key, body) for key, body in self.answers.items() if path.endswith(key)]
-                for key, body in wanted[:1]:
-                    time.sleep(self.slow.get(key, 0))
-                    if not self.silent:
-                        end.sendall(body)
-                    if key in self.ends:
-                        return
+                if self.say(end, path):
+                    return
+
+    def say(self, end: socket.socket, path: str) -> bool:
+        """Answer, and tell whether that was the last."""
+        wanted = [(key, body) for key, body in self.answers.items() if path.endswith(key)]
+        for key, body in wanted[:1]:
+            time.sleep(self.slow.get(key, 0))
+            if not self.silent:
+                end.sendall(body)
+            return key in self.ends
+        return False
 
 
 def answer(body: str, head: str = "") -> bytes:

@@ -20,6 +20,7 @@ from deploy.site import Credentials
 from .played_engine import VERSION, Stub, answer, chunk
 
 Start = Callable[..., tuple[Stub, str]]
+ID = "sha256:" + 64 * "1"
 LOGIN = Credentials("AWS", Secret("hunter2"), "r.example")
 
 
@@ -108,7 +109,7 @@ def test_a_pull_that_ends_without_the_image_is_no_success(stub: Start) -> None:
 
 
 def test_a_pull_that_brings_something_else_is_no_success(stub: Start) -> None:
-    shown = answer(json.dumps({"Id": "sha256:1", "RepoDigests": ["r.example/x@sha256:bb"]}))
+    shown = answer(json.dumps({"Id": ID, "RepoDigests": [f"r.example/x@sha256:{64 * 'b'}"]}))
     _, host = stub(version=VERSION, create=answer('{"status":"Done"}\n'), json=shown)
     wrong = refusal(Engine(docker_local(host)).pull, "r.example/x@sha256:" + 64 * "a", None, quiet)
     assert wrong.code == "DIGEST_MISMATCH"
@@ -167,14 +168,14 @@ def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("deploy.engine.calls.PING", 1.5)
 
 
-SHOWN = answer(json.dumps({"Id": "sha256:1"}))
+SHOWN = answer(json.dumps({"Id": ID}))
 
 
 @pytest.mark.usefixtures("hasty")
 def test_an_engine_that_hangs_after_its_first_answer_is_told_soon(stub: Start) -> None:
     engine, host = stub(version=VERSION, _ping=answer("OK"), json=SHOWN)
     one = Engine(docker_local(host))
-    assert one.image_id("x") == "sha256:1"
+    assert one.image_id("x") == ID
     engine.silent = True
     assert refusal(one.image_id, "x").code == "DOCKER_TIMEOUT"
 
@@ -183,7 +184,7 @@ def test_an_engine_that_hangs_after_its_first_answer_is_told_soon(stub: Start) -
 def test_an_engine_that_is_slow_and_lives_is_waited_for(stub: Start) -> None:
     engine, host = stub(version=VERSION, _ping=answer("OK"), json=SHOWN)
     engine.slow["json"] = 4.0
-    assert Engine(docker_local(host)).image_id("x") == "sha256:1"
+    assert Engine(docker_local(host)).image_id("x") == ID
     assert engine.asked.count("/_ping") >= 2
 
 
