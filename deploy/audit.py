@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from deploy.errors import Kind
 from deploy.grammar import plain
+from deploy.reading import Fields, Odd, moment, parsed
 
 if TYPE_CHECKING:
     from deploy.report import Outcome
@@ -22,7 +23,6 @@ FILE = "audit"
 SHOWN = 20  # lines, where nobody says how many
 MOST = 10_000
 LONGEST = 2000  # characters of a line: it goes through a pipe in one piece, and into the file likewise
-FAR = 10**11  # seconds since 1970: no calendar goes on for ever
 NAMED = 5  # nodes that failed
 # Writes a line behind what the head itself knows: by whose login it came. `$d` is the folder.
 NOTE = 'note() { printf \'{"as": "%s", %s\\n\' "${SUDO_USER:-$(id -un)}" "${1#?}" >>"$d/' + FILE + '"; } 2>/dev/null'
@@ -102,25 +102,21 @@ def entries(text: str) -> Iterator[Entry]:
     """Read the audit: others can write into it, and whatever is no entry is passed over."""
     for written in text.splitlines():
         try:
-            found = json.loads(written)
-            yield Entry(
-                amount(found["since"]),
-                plain(str(found["who"])),
-                plain(str(found["as"])),
-                plain(str(found["task"])),
-                plain(str(found["outcome"])),
-                amount(found["seconds"]) if "seconds" in found else None,
-                plain(str(found.get("image") or "")),
-                tuple(plain(str(code)) for code in found.get("codes", ())),
-                tuple(plain(str(node)) for node in found.get("nodes", ())),
-            )
-        except (ValueError, TypeError, KeyError, RecursionError):
+            yield entry(Fields.read(parsed(written)))
+        except Odd:
             continue
 
 
-def amount(value: object) -> float:
-    """Give a number of seconds, if it is one."""
-    seconds = float(str(value))
-    if not 0 <= seconds < FAR:
-        raise ValueError("is no time")
-    return seconds
+def entry(found: Fields) -> Entry:
+    """Read one line of it."""
+    return Entry(
+        moment(found.of.get("since")),
+        plain(found.text("who")),
+        plain(found.text("as")),
+        plain(found.text("task")),
+        plain(found.text("outcome")),
+        moment(found.of["seconds"]) if "seconds" in found.of else None,
+        plain(found.text("image", "")),
+        tuple(map(plain, found.texts("codes"))),
+        tuple(map(plain, found.texts("nodes"))),
+    )

@@ -16,16 +16,19 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Protocol
 
+from deploy import grammar
 from deploy.audit import CUT_OFF, NOTE, STOLEN
 from deploy.durations import say_duration
 from deploy.errors import Failure
 from deploy.grammar import plain
+from deploy.reading import FAR, Fields, moment, parsed
 from deploy.talk import Talk
 
 BEAT = 5.0  # seconds between two lines to the holder
 SILENCE = 20.0  # seconds without a line, after which the holder lets go
 DOUBT = 0.75  # of that, since the last line that came back, after which we do nothing more
 ANSWER = 15.0  # seconds for the holder to say whether it has the lock
+MOST = 64 * 1024  # bytes of an answer, and of what a login shell says before it
 LETTING_GO = 3.0  # seconds for it to end
 MOMENT = 2.0  # seconds in which a holder has said who it is for
 RETRY = 1.0  # seconds between two tries, where somebody waits for it
@@ -270,6 +273,7 @@ class Lock:
                     if piece == b"":
                         return
                     *lines, rest = (rest + (piece or b"")).split(b"\n")
+                    rest = rest[:MOST]
                     times = [sent.pop(line) for line in lines if line in sent]
                     self._good_until = max((self._good_until, *(one + self._doubt for one in times)))
         except (OSError, EOFError):
@@ -285,6 +289,8 @@ def answer(talk: Talk, word: str) -> str:
     while (left := end - now()) > 0:
         piece = talk.receive(left)
         said += piece or b""
+        if len(said) > MOST:
+            return ""
         _, found, after = said.partition(mark)
         if piece == b"" or (found and after.startswith(b"held")):
             return after.decode(errors="replace")
@@ -295,10 +301,10 @@ def held_by(said: str) -> Held:
     """Read who has the lock, as the head tells it: `NOW,SINCE PID {…}`; without a name where that cannot be read."""
     times, _, line = said.strip().partition(" ")
     try:
-        found = json.loads(line.partition(" ")[2])
-        owner = Owner(plain(str(found["who"])), plain(str(found["task"])), float(found["since"]))
-        read, began = (int(one) for one in times.split(","))
-    except (ValueError, TypeError, KeyError):
+        found = Fields.read(parsed(line.partition(" ")[2]))
+        owner = Owner(plain(found.text("who")), plain(found.text("task")), moment(found.of.get("since")))
+        read, began = (grammar.whole(one, 0, FAR) for one in times.split(","))
+    except ValueError:
         return Held(Owner("", "a task", time.time()))
     return Held(owner, line, max(0, read - began))
 

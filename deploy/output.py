@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 PIECE = 128 * 1024  # bytes
 HEAD, TAIL = 1024 * 1024, 256 * 1024  # bytes of an output that are kept: from its beginning, and to its end
 LINE = 8 * 1024  # bytes of a line that are told
+CODE = len(" 255\n")  # bytes that follow the second mark
 NOISE = 200  # bytes of what a login shell says by itself that are told
 
 
@@ -70,7 +71,7 @@ class Marked:
     def __init__(self, mark: str, takers: Iterable[Kept | Lines]) -> None:
         """Begin before the first mark."""
         self._mark, self._takers = mark.encode(), tuple(takers)
-        self._end = re.compile(re.escape(self._mark) + rb" (\d+)\n")
+        self._end = re.compile(re.escape(self._mark) + rb" ([0-9]{1,3})\n")
         self._held = b""
         self.begun = False
         self.code: int | None = None
@@ -103,7 +104,8 @@ class Marked:
 
     def _sure(self) -> int:
         """Give how much of what is held cannot belong to the second mark."""
-        if (at := self._held.find(self._mark)) >= 0:
+        # The node knows the mark, too: what follows it is not held for longer than a code can be.
+        if (at := self._held.rfind(self._mark)) >= 0 and len(self._held) - at < len(self._mark) + CODE:
             return at
         for length in range(min(len(self._mark), len(self._held)), 0, -1):
             if self._held.endswith(self._mark[:length]):

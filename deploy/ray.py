@@ -11,6 +11,7 @@ from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any
 
 from deploy.plan import Late, Spread, Word, argument, lates, phrase, quoted
+from deploy.reading import Fields, Odd, parsed
 
 if TYPE_CHECKING:
     from deploy.inventory import Node
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
 TOKEN_PATH = "/run/ray-token"  # noqa: S105 - a path, not a token
 RAY = "raydock.ray"  # the label with the version of Ray that a container runs
+HARDENED = "--cap-drop ALL --security-opt no-new-privileges"  # as every container of ours is
 STOP_GRACE = 45  # seconds; `ray start --block` drains up to 30 s on SIGTERM
 
 
@@ -157,8 +159,8 @@ def asked(settings: Settings, node: Node) -> dict[str, Any]:
 def changed_keys(old: str, new: str) -> Iterable[str]:
     """Name the keys in which two askings differ, as settings are named."""
     try:
-        before, after = json.loads(old), json.loads(new)
-    except ValueError:
+        before, after = (Fields.read(parsed(asked)).of for asked in (old, new))
+    except Odd:
         return ()
     return sorted(key.upper() for key in before.keys() | after.keys() if before.get(key) != after.get(key))
 

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import NoReturn, TypeVar
 
+FAR = 10**11  # seconds since 1970
 WIDEST = 2**63  # numbers beyond are no sizes, codes or times
 
 T = TypeVar("T")
@@ -79,6 +80,13 @@ class Fields:
 def listed(value: object) -> list[Fields]:
     """Take a value that was due to be a list of objects; nothing is an empty one."""
     return [] if value is None else [Fields.read(one) for one in typed(value, list)]
+
+
+def moment(value: object) -> float:
+    """Give seconds since 1970, or of a time that something took: no calendar goes on for ever."""
+    if not isinstance(value, int | float) or isinstance(value, bool) or not 0 <= value < FAR:
+        raise Odd(f"{described(value)} where a time was due")
+    return float(value)
 
 
 def _refuse(constant: str) -> NoReturn:

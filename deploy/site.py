@@ -134,7 +134,7 @@ class Docker(Protocol):
     def platform(self) -> str:
         """Give what the engine runs, as `linux/amd64`."""
 
-    def run_once(self, image: str, argv: Sequence[str], *, entrypoint: str = "", network: str = "host") -> str:
+    def run_once(self, image: str, argv: Sequence[str], *, entrypoint: str = "", network: str = "none") -> str:
         """Run a command in a container that is removed after it, and give its output."""
 
     def facts(self) -> Mapping[str, Any]:

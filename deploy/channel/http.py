@@ -178,11 +178,11 @@ class WireAdapter(HTTPAdapter):
         """
         try:
             with self._wire_pool.taken() as connection:
-                connection.timeout = self._timeout if timeout is None else timeout
+                seconds = connection.timeout = self._timeout if timeout is None else timeout
                 with contextlib.suppress(BrokenPipeError):  # it may have answered before it heard all
                     connection.request(method, url, body=body, headers=headers, preload_content=False)
                 answer = connection.getresponse()
-                connection.wire.allowance, connection.wire.deadline = ANSWER, time.monotonic() + connection.timeout
+                connection.wire.allowance, connection.wire.deadline = ANSWER, time.monotonic() + seconds
                 # Not all at once: room would be made for whatever length the answer says that it has.
                 pieces = iter(lambda: answer.read1(PIECE, decode_content=False), b"")
                 return response_of(answer, b"".join(pieces))

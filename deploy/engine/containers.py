@@ -161,10 +161,11 @@ class Containers(Calls):
             code = self.answer("exec", made, "json").number("ExitCode")
         return code, (whole if code else wrote).text
 
-    def run_once(self, image: str, argv: Sequence[str], *, entrypoint: str = "", network: str = "host") -> str:
+    def run_once(self, image: str, argv: Sequence[str], *, entrypoint: str = "", network: str = "none") -> str:
         """Run a command in a container that is removed after it, and give its standard output.
 
-        An entrypoint given here stands in the place of the image's own.
+        It has no capability, and no network that is not asked for. An entrypoint given here stands in the place of the
+        image's own.
         """
         command = f"{entrypoint or argv[0]} in {image}"
         # The engine removes it, also where nobody waits for it any more.

@@ -13,6 +13,7 @@ from urllib.parse import unquote, urlsplit
 from deploy import grammar
 from deploy.errors import Failure, Mistake
 from deploy.plan import Late, Place
+from deploy.ray import HARDENED
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
@@ -106,7 +107,7 @@ def heads_commit(url: str, ref: str, image: str) -> Late[str]:
     # git on the head, and where it has none, the base image's: what asks must stand where the build will clone.
     shell = (
         f"if command -v git >/dev/null; then {line}; "
-        f"else docker run --rm --network host {shlex.quote(image)} {line}; fi | {last_shell(names)}"
+        f"else docker run --rm {HARDENED} --network host {shlex.quote(image)} {line}; fi | {last_shell(names)}"
     )
     return Late("commit", shell, lambda site: last_commit(refs(site, image, ask), names, url), Place.HEAD)
 
@@ -191,7 +192,7 @@ def refs(site: Site, image: str, ask: tuple[str, ...]) -> str:
     try:
         if site.ask("sh", "-c", "command -v git"):
             return site.run(*ask)
-        return site.docker.run_once(image, ask)
+        return site.docker.run_once(image, ask, network="host")
     except Failure as failure:
         if failure.code != "COMMAND_FAILED":
             raise

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from deploy.errors import Failure
 from deploy.plan import Late, Place, quoted
-from deploy.ray import RAY, container_name, is_mute
+from deploy.ray import HARDENED, RAY, container_name, is_mute
 
 if TYPE_CHECKING:
     from deploy.settings import Settings
@@ -40,7 +40,7 @@ END
 
 def ask_shell(image: str) -> str:
     """Write the question to an image (a shell word) for its versions of Ray and Python."""
-    return f"docker run --rm --network none --entrypoint sh {image} -c {shlex.quote(ASK)} | tail -n 1"
+    return f"docker run --rm {HARDENED} --network none --entrypoint sh {image} -c {shlex.quote(ASK)} | tail -n 1"
 
 
 def ray_version(settings: Settings, image: Late[str], *, anew: bool = False) -> Late[str]:
@@ -68,7 +68,7 @@ def asked_of(site: Site, image: str) -> str:
     """Ask an image that the engine has for its versions of Ray and of Python, as `2.60.0 3.12.3`."""
     cure = "Take an image in which `ray` runs: set BASE_IMAGE or IMAGE"
     try:
-        lines = site.docker.run_once(image, ("-c", ASK), entrypoint="sh", network="none").splitlines()
+        lines = site.docker.run_once(image, ("-c", ASK), entrypoint="sh").splitlines()
     except Failure as failure:
         if failure.code != "COMMAND_FAILED" and NO_SHELL not in failure.error:
             raise

@@ -7,11 +7,13 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from deploy.errors import Failure
+from deploy.reading import Odd, moment, typed
 
 PLACE = "head"
 CURE = "See what runs: invoke cluster.status"
 FINAL = frozenset({"STOPPED", "SUCCEEDED", "FAILED"})
 STATUSES = FINAL | {"PENDING", "RUNNING"}
+CODES, SIGNALS = 255, 64  # the greatest exit code, and signal
 STOPPED = 143  # 128 + SIGTERM, by which Ray stops a program
 
 T = TypeVar("T")
@@ -87,11 +89,10 @@ def job_of(submission_id: str, answer: object) -> Job:
     status = _field(fields, "status", str)
     if status not in STATUSES:
         raise odd(f"the status {short(status)!r}")
-    code = fields.get("driver_exit_code")
     return Job(
         id=_typed(fields.get("submission_id") or submission_id, str),
         status=status,
-        driver_exit_code=None if code is None else _typed(code, int),
+        driver_exit_code=_code(fields.get("driver_exit_code")),
         driver_node_id=_typed(fields.get("driver_node_id") or "", str),
         message=_typed(fields.get("message") or "", str),
         entrypoint=_typed(fields.get("entrypoint") or "", str),
@@ -128,7 +129,18 @@ def _node(row: object) -> RayNode:
 
 
 def _moment(milliseconds: object) -> float | None:
-    return _typed(milliseconds, int) / 1000 if milliseconds else None
+    if not milliseconds:
+        return None
+    try:
+        return moment(_typed(milliseconds, int) / 1000)
+    except Odd as error:
+        raise odd(str(error)) from error
+
+
+def _code(code: object) -> int | None:
+    if code is not None and not -SIGNALS <= _typed(code, int) <= CODES:
+        raise odd(f"{code} where an exit code was due")
+    return None if code is None else _typed(code, int)
 
 
 def _field(fields: Mapping[str, Any], key: str, kind: type[T]) -> T:
@@ -136,6 +148,7 @@ def _field(fields: Mapping[str, Any], key: str, kind: type[T]) -> T:
 
 
 def _typed(value: object, kind: type[T]) -> T:
-    if isinstance(value, kind):
-        return value
-    raise odd(f"{short(repr(value))} where a {kind.__name__} was due")
+    try:
+        return typed(value, kind)
+    except Odd as error:
+        raise odd(str(error)) from error

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable
 from typing import Any, TypeVar
@@ -10,8 +9,10 @@ from typing import Any, TypeVar
 import requests
 import urllib3
 
+from deploy.channel.http import pieces
 from deploy.errors import Failure, Kind
 from deploy.ray_api.answers import CURE, PLACE, odd, short
+from deploy.reading import Odd, parsed
 from deploy.secret import Secret
 
 BODY_LIMIT = 64 << 20  # bytes; a job's message holds the end of its output
@@ -40,8 +41,8 @@ class Calls:
         """Give the JSON of an answer; None where the thing is absent and may be."""
         text = self.text(method, path, **options)
         try:
-            return None if text is None else json.loads(text)
-        except ValueError as error:
+            return None if text is None else parsed(text)
+        except Odd as error:
             raise odd(f"no JSON but {short(text or '')!r}") from error
 
     def text(self, method: str, path: str, *, absent: bool = False, **options: Any) -> str | None:
@@ -84,7 +85,7 @@ class Calls:
         """Read an answer to its end: a slow drip has the same deadline, and an endless one ends."""
         until = time.monotonic() + self.timeout
         body = bytearray()
-        while piece := response.raw.read1(1 << 16):  # `iter_content` would wait for all of a piece
+        for piece in pieces(response):
             body += piece
             if len(body) > BODY_LIMIT:
                 raise odd(f"more than {BODY_LIMIT >> 20} MiB")

@@ -8,6 +8,7 @@ from urllib.parse import urlencode
 
 import requests
 
+from deploy.channel.http import pieces
 from deploy.errors import Failure
 from deploy.ray_api.answers import CURE, PLACE, Job, short
 from deploy.ray_api.calls import LOST, Calls, NoAnswer, Patience, no_answer
@@ -63,7 +64,7 @@ class Log:
                 if response.status_code == requests.codes.internal_server_error:
                     return _no_file_is_no_output(self._calls.read(response))
                 self._calls.check(response)
-                for chunk in response.iter_content(chunk_size=None):
+                for chunk in pieces(response):
                     yield chunk[start:]
                     start = max(0, start - len(chunk))
         except LOST as error:

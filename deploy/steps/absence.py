@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
@@ -145,10 +146,15 @@ def another_address(absence: Absence) -> Failure | None:
     return Failure("ADDRESS_MISMATCH", error, "See RAY_START_ARGS; say the address with private= in workers.txt")
 
 
+def known_port(text: str) -> bool:
+    """Tell whether a label has a port where one was written."""
+    return re.fullmatch("[0-9]{1,5}", text) is not None
+
+
 def no_way_to_the_head(absence: Absence) -> Failure | None:
     """The worker does not get through to the head's port."""
     host, _, port = absence.label("raydock.head")[0].rpartition(":")
-    if not host or port_open(absence.peer, host, int(port)):
+    if not host or not known_port(port) or port_open(absence.peer, host, int(port)):
         return None
     error = f"the head's {host}:{port} cannot be reached from this node"
     return Failure("GCS_UNREACHABLE", error, "Open the port between them, or set HEAD_ADDRESS")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import shlex
 import time
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from deploy.errors import Failure
 from deploy.plan import Step, Word, quoted
+from deploy.reading import Fields, Odd, parsed
 from deploy.steps.containers import exited, note_container
 
 if TYPE_CHECKING:
@@ -127,11 +127,10 @@ _LISTENER = re.compile(r'users:\(\("([^"]+)",pid=(\d+)')
 def asked_ports(labels: Mapping[str, str]) -> set[int]:
     """Give the ports that a container of ours was asked to listen on; none where its label is unreadable."""
     try:
-        wanted = json.loads(labels.get("raydock.asked", ""))
-    except ValueError:
+        wanted = Fields.read(parsed(labels.get("raydock.asked", "")))
+        return {wanted.number(key) for key in wanted.of if key.endswith("_port")}
+    except Odd:
         return set()
-    ports = (value for key, value in wanted.items() if key.endswith("_port")) if isinstance(wanted, dict) else ()
-    return {port for port in ports if isinstance(port, int)}
 
 
 @dataclass(frozen=True)

@@ -103,7 +103,7 @@ def free_at(site: Site, folder: str) -> int | None:
             raise
         return None
     # Of POSIX's columns: the size, used, available, and the share that is used.
-    found = re.search(r"\s\d+\s+\d+\s+(\d+)\s+\d+%\s", said)
+    found = re.search(r"\s\d+\s+\d+\s+(\d{1,18})\s+\d+%\s", said)
     return int(found[1]) * 1024 if found else None
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 import time
 from collections.abc import Callable
@@ -13,6 +12,7 @@ from deploy.errors import Failure
 from deploy.plan import Late, Step, Word, run_only
 from deploy.probes import ALIVE, ATTENDED, PROBE, PROBED_PATH
 from deploy.ray import RAY, is_mute, mute_shell
+from deploy.reading import Odd, parsed, typed
 from deploy.steps.absence import (
     Absent,
     Judge,
@@ -201,11 +201,9 @@ def addresses_in(output: str) -> set[str] | None:
     """
     for line in reversed(output.splitlines()):
         try:
-            found = json.loads(line)
-        except ValueError:
+            return {typed(one, str) for one in typed(parsed(line), list)}
+        except Odd:
             continue
-        if isinstance(found, list) and all(isinstance(one, str) for one in found):
-            return set(found)
     return None
 
 

@@ -214,7 +214,7 @@ class FakeDocker:
             raise wrong
         return "linux/amd64"
 
-    def run_once(self, image: str, argv: Sequence[str], *, entrypoint: str = "", network: str = "host") -> str:
+    def run_once(self, image: str, argv: Sequence[str], *, entrypoint: str = "", network: str = "none") -> str:
         assert network == ("none" if entrypoint else "host")
         self._called("run_once", image, *argv)
         return self.output

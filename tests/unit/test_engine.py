@@ -193,3 +193,25 @@ def test_an_engine_that_lives_and_never_does_it_is_not_waited_for_without_end(st
     engine, host = stub(version=VERSION, _ping=answer("OK"))
     assert refusal(Engine(docker_local(host, timeout=4)).image_id, "x").code == "DOCKER_TIMEOUT"
     assert engine.asked.count("/_ping") >= 2
+
+
+@pytest.mark.parametrize("network", ["none", "host"])
+def test_what_runs_once_has_no_capability_and_no_network_that_is_not_asked_for(
+    network: str, stub: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wanted: dict[str, Any] = {}
+
+    def made(_self: Engine, *_path: str, json: dict[str, Any]) -> str:
+        wanted.update(json)
+        raise Failure("DISK_FULL", "full")
+
+    monkeypatch.setattr(Engine, "made", made)
+    one = Engine(docker_local(stub(version=VERSION)[1]))
+    how = {} if network == "none" else {"network": network}
+    assert refusal(lambda: one.run_once("x", ("git",), **how)).code == "DISK_FULL"
+    assert wanted["HostConfig"] == {
+        "NetworkMode": network,
+        "AutoRemove": True,
+        "CapDrop": ["ALL"],
+        "SecurityOpt": ["no-new-privileges"],
+    }

@@ -16,7 +16,8 @@ import pytest
 
 from deploy import lates
 from deploy.errors import Failure
-from deploy.lates.ray import ASK
+from deploy.lates.project import heads_commit, last_commit
+from deploy.lates.ray import ASK, ask_shell
 from deploy.lates.registry import RegistryLogin, with_login
 from deploy.plan import Late, Place, quoted
 from deploy.plan import lates as all_lates
@@ -628,3 +629,17 @@ def test_who_acts_is_told_by_number_where_there_is_no_name(monkeypatch: pytest.M
     path = program(tmp_path / "bin", "id", "[ $1 = -u ] && echo 54321")
     assert site_of().value(lates.BY) == bash(lates.BY.shell, path)
     assert site_of().value(lates.BY).startswith("54321@")
+
+
+HARD = "docker run --rm --cap-drop ALL --security-opt no-new-privileges --network"
+
+
+def test_in_the_script_too_what_runs_once_has_no_capability_and_a_network_only_for_git() -> None:
+    assert ask_shell("x").startswith(f"{HARD} none --entrypoint sh x ")
+    assert f"else {HARD} host base env " in heads_commit("https://r.test/a.git", "HEAD", "base").shell
+
+
+def test_what_git_tells_in_place_of_a_commit_is_none() -> None:
+    with pytest.raises(Failure, match="has none of HEAD"):
+        last_commit("--upload-pack=x HEAD\n" + "a" * 39 + " HEAD\n", ("HEAD",), "https://r.test/a.git")
+    assert last_commit("a" * 40 + " HEAD\n", ("HEAD",), "https://r.test/a.git") == "a" * 40

@@ -40,10 +40,11 @@ def test_there_are_no_nodes_while_nothing_answers(session: requests.Session) -> 
         ((200, b"<html>"), "RAY_API_FAILED", "no JSON but '<html>'"),
         ((200, b"\xff\xfe"), "RAY_API_FAILED", "no JSON"),
         ((200, b"null"), "RAY_API_FAILED", "None where a dict was due"),
-        ((200, b"[]"), "RAY_API_FAILED", "[] where a dict was due"),
-        ((200, b'{"data": {"result": {"result": {}}}}'), "RAY_API_FAILED", "{} where a list was due"),
+        ((200, b"[]"), "RAY_API_FAILED", "a list where a dict was due"),
+        ((200, b'{"data": {"result": {"result": {}}}}'), "RAY_API_FAILED", "a dict where a list was due"),
+        ((200, b"[" * 100_000), "RAY_API_FAILED", "no JSON but '[[["),
         (listed(row(node_ip=7)), "RAY_API_FAILED", "7 where a str was due"),
-        (listed(row(is_head_node="no")), "RAY_API_FAILED", "'no' where a bool was due"),
+        (listed(row(is_head_node="no")), "RAY_API_FAILED", "a text of 2 characters where a bool was due"),
     ],
 )
 def test_an_odd_answer_is_told(answer: tuple[int, bytes], code: str, said: str, played: Head, api: RayApi) -> None:
