@@ -18,6 +18,7 @@ from deploy.engine.calls import Calls
 from deploy.engine.streams import FRAME
 from deploy.errors import Failure, Mistake
 from deploy.inside import SHELL, Command, by_hand, check, command
+from deploy.reading import Fields
 
 LINES = {
     "the document's": (SHELL.typed, True, "docker exec -t -i raydock-ray-head bash"),
@@ -77,7 +78,7 @@ def test_silence_of_the_engine_may_be_that_of_the_link(engine: Failure | None, l
 def program(output: bytes, *shown: Mapping[str, Any], terminal: bool = False) -> Program:
     """Give a program of this output, of which the engine tells this, one after the other."""
     answers = iter(shown)
-    calls = SimpleNamespace(api=SimpleNamespace(exec_inspect=lambda _: next(answers)))
+    calls = SimpleNamespace(answer=lambda *_: Fields(next(answers)))
     response: Any = SimpleNamespace(raw=SimpleNamespace(connection=SimpleNamespace(wire=None)))
     response.raw.read, response.raw.read1 = (getattr(io.BytesIO(output), name) for name in ("read", "read1"))
     return Program(cast("Calls", calls), "id", response, action="run it", terminal=terminal)

@@ -291,7 +291,8 @@ case "$*" in
   'image inspect -f {{.Id}} '*) [ -e "$image" ] && echo "sha256:$ID" ;;
   'image inspect -f {{.Os}}'*) [ -e "$image" ] && echo linux/arm64 ;;
   'version -f '*) echo linux/arm64 ;;
-  'run --rm --cap-drop ALL --security-opt no-new-privileges --network none --entrypoint sh '*) echo a word of its own; echo "$RAY" ;;
+  'run --rm --cap-drop ALL --security-opt no-new-privileges --network none --entrypoint sh '*)
+    echo a word of its own; echo "$RAY" ;;
   'image inspect -f {{index'*) [ -e "$image" ] && echo "$(<"$image")" ;;
   'image inspect '*) [ -e "$image" ] ;;
   'pull '*registry.test/*) [ -e "$config/login" ] && : >"$image" && : >"${image%:*}@$DIGEST" &&
