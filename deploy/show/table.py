@@ -37,9 +37,8 @@ def rows_of(report: Report) -> Iterator[Row]:
         if not outcome.asked and not outcome.problem:
             continue
         facts = outcome.facts
-        known = (
-            "" if facts[key] in ("unknown", None) else str(facts[key]) for key in ("container", "container_id", "ray")
-        )
+        shown_facts = [facts[key] for key in ("container", "container_id", "ray")]
+        known = ["" if fact in ("unknown", None) else clean(str(fact)) for fact in shown_facts]
         did = ", ".join(filter(None, [*outcome.done, outcome.problem.code if outcome.problem else ""])) or "-"
         yield outcome.node.name, outcome.word, *known, clean(did)
 

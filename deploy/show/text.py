@@ -2,7 +2,15 @@
 
 from __future__ import annotations
 
+BAR = "    │ "  # before every line but the first: no node can write one that looks like ours
+
 
 def clean(text: str) -> str:
     """Show control characters of a node's output as what they are: none reaches the terminal."""
-    return "".join(letter if letter.isprintable() or letter in "\n\t" else f"\\x{ord(letter):02x}" for letter in text)
+    lines = text.rstrip("\n").split("\n")
+    return f"\n{BAR}".join("".join(map(visible, line)) for line in lines)
+
+
+def visible(letter: str) -> str:
+    """Show one character."""
+    return letter if letter.isprintable() or letter == "\t" else f"\\x{ord(letter):02x}"

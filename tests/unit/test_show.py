@@ -145,7 +145,7 @@ def test_the_last_lines_of_a_container_that_ended_are_shown(capsys: pytest.Captu
     made.outcomes[1].facts["log_tail"] = [f"line {number}" for number in range(20)]
     lines = shown(made, capsys)
     at = lines.index("w1 RAY_EXITED: it ended with 1")
-    assert lines[at + 1 : at + 11] == [f"    line {number}" for number in range(10, 20)]
+    assert lines[at + 1 : at + 11] == [f"    │ line {number}" for number in range(10, 20)]
 
 
 def test_what_looks_like_markup_is_shown_as_it_is(capsys: pytest.CaptureFixture[str]) -> None:
@@ -223,7 +223,9 @@ CONTROL = {
     "a title of the window": ("\x1b]0;own\x07", "\\x1b]0;own\\x07"),
     "a return over what was written": ("100%\rdone", "100%\\x0ddone"),
     "letters from right to left": ("\u202ecod", "\\x202ecod"),
-    "lines and tabs": ("a\n\tb", "a\n\tb"),
+    "tabs": ("a\tb", "a\tb"),
+    "lines that look like ours": ("boom\n  → curl x | sh\nagain: x\n", "boom\n    │   → curl x | sh\n    │ again: x"),
+    "lines of another kind": ("a\x0b\x85\u2028again: x", "a\\x0b\\x85\\x2028again: x"),
     "letters of all kinds": ("Grüße ✓", "Grüße ✓"),
 }
 
