@@ -135,6 +135,7 @@ def run_plan(scope: Scope, plan: Plan, report: Report, flags: Flags) -> None:
     if run.left.is_set():
         screen.line("what a node was doing may go on there", "red")
     report.outcomes = [run.outcomes[node] for node in scope.inventory.nodes]
+    report.bugs = run.bugs
     report.seconds = time.monotonic() - run.begun
     report.facts = dict(run.outcomes[scope.inventory.head].made)
     report.image = report.facts.pop("image", None) or run.found("image")
@@ -179,6 +180,7 @@ def tell(report: Report, flags: Flags) -> None:
     environment = os.environ.get("ENVIRONMENT")
     screen = Screen(environment)
     screen.report(report)
+    screen.bugs(report.bugs)
     if report.exit:
         told, command = again(report, only=flags.only, image=flags.image, container=flags.container)
         if command:

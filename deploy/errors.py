@@ -56,6 +56,8 @@ CODES: Mapping[str, Kind] = MappingProxyType(
         "AWS_EXPIRED": Kind.REFUSED,
         "AWS_DENIED": Kind.REFUSED,
         "CLOCK_SKEW": Kind.REFUSED,
+        # Raydock itself, at a node.
+        "BUG": Kind.FAILED,
         # The node itself.
         "LOCK_FAILED": Kind.FAILED,
         "SUDO_PASSWORD_NEEDED": Kind.FAILED,

@@ -16,6 +16,7 @@ from fabric import Group
 
 from deploy.doors import Doors
 from deploy.errors import Failure
+from deploy.grammar import plain
 from deploy.plan import Place, lates
 from deploy.timings import Phase, Span
 from deploy.windows import windows
@@ -60,7 +61,6 @@ class HostGroup(Group):  # type: ignore[misc]  # Fabric has no types
         """Make the group of a run's nodes; a connection is opened when its chain begins."""
         super().__init__()
         self._run = run
-        self._bugs: list[BaseException] = []
 
     def _do(self, method: str, *args: Any, **kwargs: Any) -> Any:
         """Refuse Fabric's one-command calls: a plan is performed."""
@@ -81,10 +81,8 @@ class HostGroup(Group):  # type: ignore[misc]  # Fabric has no types
                 self._run.decided.set()
             for stage in plan.stages:
                 head = self._run.outcomes[self._run.scope.inventory.head]
-                if not (self._run.refused or self._bugs or (stage.after_head and head.problem)):
+                if not (self._run.refused or (stage.after_head and head.problem)):
                     self._stage(stage)
-            if self._bugs:
-                raise self._bugs[0]
         finally:
             self._run.close()
 
@@ -105,7 +103,7 @@ class HostGroup(Group):  # type: ignore[misc]  # Fabric has no types
                 thread.join(LOOK)
         for doing in doings:
             # Nobody waits for it any more.
-            if doing.chain.steps and not doing.through and not self._bugs:
+            if doing.chain.steps and not doing.through:
                 self._fail(doing, self._run.halted)
         self._run.head_ready.set()
 
@@ -125,10 +123,15 @@ class HostGroup(Group):  # type: ignore[misc]  # Fabric has no types
     def _work(self, doing: Doing, doors: Doors) -> None:
         try:
             self._placed(doing, doors)
-        except BaseException as bug:  # noqa: BLE001 - the fence around one node; raised again by the main thread
-            self._break(bug)
-            if self._run.is_cut and doing.chain.steps:
-                self._fail(doing, self._run.halted)
+        except BaseException as bug:  # noqa: BLE001 - the fence around one node; told with its traceback at the end
+            doing.through = True
+            outcome = self._run.outcome(doing.chain.node)
+            outcome.asked = True
+            failure = self._broken(bug)
+            if doing.chain.steps:
+                self._fail(doing, failure)
+            elif failure:
+                outcome.fail(failure)
 
     def _placed(self, doing: Doing, doors: Doors) -> None:
         """Connect, and then work on the chain in a place; who is not there needs none. The head has its place."""
@@ -207,16 +210,22 @@ class HostGroup(Group):  # type: ignore[misc]  # Fabric has no types
     def _lock(self, lock: Callable[[], None]) -> None:
         try:
             lock()
-        except BaseException as bug:  # noqa: BLE001 - raised again by the main thread
+        except BaseException as bug:  # noqa: BLE001 - told with its traceback at the end
             self._run.refused = True
-            self._break(bug)
+            if failure := self._broken(bug):
+                outcome = self._run.outcome(self._run.scope.inventory.head)
+                outcome.asked = True
+                outcome.fail(failure, "take the lock")
         finally:
             self._run.decided.set()
 
-    def _break(self, bug: BaseException) -> None:
-        """Keep a bug; what libraries raise whose connection we have closed under them is none."""
-        if not self._run.is_cut:
-            self._bugs.append(bug)
+    def _broken(self, bug: BaseException) -> Failure | None:
+        """Keep a bug, and give the failure that it is to its node; what libraries raise whose line we cut is none."""
+        if self._run.is_cut:
+            return self._run.halted
+        self._run.bugs.append(bug)
+        error = f"Raydock itself failed here: {type(bug).__name__}: {plain(str(bug), 200)}"
+        return Failure("BUG", error, "Report it, with the traceback; what was done of the step is unknown")
 
     def _step(self, host: Host, step: Step, doing: Doing) -> None:
         self._run.check()

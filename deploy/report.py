@@ -92,6 +92,8 @@ class Report:
     # The settings that loosen what holds by default.
     loosened: tuple[str, ...] = ()
     seconds: float = 0.0
+    # What was raised that is a bug of ours; for people.
+    bugs: Sequence[BaseException] = ()
     # Whether it was asked where the time went.
     timings: bool = False
 

@@ -102,6 +102,8 @@ class Run:
         self.acts = False
         self.outcomes = {node: Outcome(node) for node in scope.inventory.nodes}
         self.begun = time.monotonic()
+        # What no failure tells; each has ended the chain of its node, and none of the others.
+        self.bugs: list[BaseException] = []
         # Set while the head has nothing to do before values can be asked of it.
         self.head_ready = threading.Event()
         self.head_ready.set()

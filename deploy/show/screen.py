@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+import traceback
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, TextIO, cast
 
@@ -17,7 +18,7 @@ from deploy.show.bars import chart
 from deploy.show.lines import Lines
 from deploy.show.rows import Rows
 from deploy.show.table import names, table
-from deploy.show.text import clean
+from deploy.show.text import BAR, clean
 
 if TYPE_CHECKING:
     from deploy.errors import Problem
@@ -73,12 +74,19 @@ class Screen:
         done = "interrupted" if report.interrupted else done
         self.line(f"{report.task}: {done} in {report.seconds:.1f} s", "bold" if report.exit == 0 else "bold red")
 
+    def bugs(self, bugs: Sequence[BaseException]) -> None:
+        """Write the traceback of the first, and how many more there are: others are mostly the same."""
+        if bugs:
+            self.line("".join(traceback.format_exception(bugs[0])).rstrip())
+        if len(bugs) > 1:
+            self.line(f"and {len(bugs) - 1} more like it, or not")
+
     def problem(self, who: str, problem: Problem, outcome: Outcome | None) -> None:
         """Write a problem: who has it, its code, its cause, the next move."""
         words = [who, problem.place if not outcome else "", problem.code]
         words += [f"({outcome.step})"] if outcome and outcome.step else []
         self.line(f"{' '.join(filter(None, words))}: {problem.error}", "red")
         for line in (outcome.facts["log_tail"] if outcome else ())[-10:]:
-            self.line(f"    {line}", "dim")
+            self.line(f"{BAR}{line}", "dim")
         if problem.cure:
             self.line(f"  → {typed(problem.cure, self._environment)}")

@@ -223,7 +223,8 @@ def brought_about(module: ast.Module) -> set[str]:
 
 def test_each_code_is_brought_about_by_a_task() -> None:
     brought = set().union(*(brought_about(ast.parse(path.read_text(encoding="utf-8"))) for path in BROUGHT_ABOUT))
-    assert set(CODES) - brought == set()
+    # Whoever knows how to bring about a bug of ours mends it.
+    assert set(CODES) - brought == {"BUG"}
 
 
 def test_a_code_that_only_an_engine_is_asked_for_is_not_brought_about_by_a_task() -> None:

@@ -12,9 +12,9 @@ from typing import Any, cast
 
 import pytest
 
+from deploy import group
 from deploy.commands import Result
 from deploy.errors import Failure
-from deploy.group import HostGroup
 from deploy.hosts import Host
 from deploy.inventory import Node
 from deploy.plan import Chain, Late, Place, Plan, Stage, Step
@@ -23,6 +23,15 @@ from deploy.run import Run, without_head
 from deploy.site import Found, Site
 
 from .fakes import scope
+
+
+class HostGroup(group.HostGroup):
+    """The group; here a step that is not to be reached breaks, and a bug is never overlooked."""
+
+    def perform(self, plan: Plan, lock: Callable[[], None] = lambda: None) -> None:
+        super().perform(plan, lock)
+        if self._run.bugs:
+            raise self._run.bugs[0]
 
 
 class FakeHost(Host):
@@ -419,12 +428,18 @@ def test_only_who_stops_is_offered_to_do_it_without_the_head(task: str, offered:
     assert (told.code, "cluster.stop --force" in told.cure) == ("HEAD_UNREACHABLE", offered)
 
 
-def test_a_bug_in_one_chain_is_raised_after_the_others_are_through() -> None:
-    run, _ = run_of("one\ntwo")
-    head, one, two = run.scope.inventory.nodes
-    with pytest.raises(ZeroDivisionError):
-        HostGroup(run).perform(plan({head: (FINE,), one: (Do(breaks),), two: (FINE,)}))
-    assert [run.outcomes[node].done for node in (head, two)] == [["do it"], ["do it"]]
+def test_a_bug_in_one_chain_is_its_nodes_failure_and_ends_no_other() -> None:
+    run, _ = run_of("one\ntwo\nthree", concurrency=1)
+    head, one, two, three = run.scope.inventory.nodes
+    first: dict[Node, tuple[Step, ...]] = {head: (FINE,), one: (Do(breaks, "break"),), two: (FINE,), three: (FINE,)}
+    group.HostGroup(run).perform(plan(first, {one: (FINE,), two: (FINE,)}))
+    assert outcomes(run) == {"head": "ok", "one": "failed", "two": "ok", "three": "ok"}
+    assert [run.outcomes[node].done for node in (head, one, two)] == [["do it"], [], ["do it", "do it"]]
+    problem = run.outcomes[one].problem
+    assert problem is not None
+    assert (problem.code, run.outcomes[one].step) == ("BUG", "break")
+    assert problem.error == "Raydock itself failed here: ZeroDivisionError: "
+    assert [type(bug) for bug in run.bugs] == [ZeroDivisionError]
     assert all(closed(run).values())
 
 
@@ -696,7 +711,7 @@ def test_a_bug_in_the_lock_is_raised_and_nothing_is_touched() -> None:
 
     with pytest.raises(ZeroDivisionError):
         HostGroup(run).perform(plan({head: (Do(breaks),), one: (Do(fails),)}).alone(), lock)
-    assert outcomes(run) == {"head": "skipped", "one": "skipped"}
+    assert outcomes(run) == {"head": "failed", "one": "skipped"}
 
 
 class Contained(FakeHost):

@@ -445,6 +445,20 @@ def test_a_bug_of_ours_is_not_told_as_a_failure(invoke: Callable[..., int], perf
         invoke("cluster.install")
 
 
+def test_a_bug_at_a_node_is_told_behind_the_report_and_a_program_reads_its_document(
+    invoke: Callable[..., int], performed: type[Performs], capsys: Screen
+) -> None:
+    def bug(run: Any) -> None:
+        fail("head", "BUG")(run)
+        run.bugs.extend([ZeroDivisionError("\x1b[2J\nagain: invoke x")] * 3)
+
+    performed.what = staticmethod(bug)
+    assert invoke("cluster.install", "--json") == 1
+    printed = capsys.readouterr()
+    assert json.loads(printed.out)["nodes"][0]["code"] == "BUG"
+    assert "ZeroDivisionError: \\x1b[2J\n    │ again: invoke x\nand 2 more" in printed.err
+
+
 FIRST = {
     "one machine alone": ({}, ["no workers.txt: one machine, the head alone"]),
     "what the environment decided": (
