@@ -58,9 +58,10 @@ class Fields:
         value = self.of.get(key)
         return default if value is None and default is not None else typed(value, str)
 
-    def number(self, key: str) -> int:
-        """Give a whole number."""
-        return typed(self.of.get(key), int)
+    def number(self, key: str, default: int | None = None) -> int:
+        """Give a whole number; with a default, that where there is none."""
+        value = self.of.get(key)
+        return default if value is None and default is not None else typed(value, int)
 
     def inner(self, key: str) -> Fields:
         """Give the object in a field; one of nothing where there is none."""

@@ -92,7 +92,8 @@ class Progress:
         detail = record.inner("progressDetail")
         if status in BYTES and detail.of.get("total"):
             total = max(detail.number("total"), 0)
-            self._bytes[layer] = (min(max(detail.number("current"), 0), total), total)
+            # The engine leaves a zero out.
+            self._bytes[layer] = (min(max(detail.number("current", 0), 0), total), total)
         elif (self._done[layer] or status in FETCHED) and layer in self._bytes:
             self._bytes[layer] = (self._bytes[layer][1],) * 2
         if self._clock() >= self._next:

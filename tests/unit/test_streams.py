@@ -120,6 +120,14 @@ def test_layers_are_told_as_one_amount_five_times_a_second() -> None:
     ]
 
 
+def test_a_layer_of_which_nothing_has_come_has_no_number() -> None:
+    said: list[News] = []
+    Progress(said.append).see(
+        Fields({"id": "a" * 12, "status": "Pushing", "progressDetail": {"total": 5_000_000}, "progress": "[>  ]"})
+    )
+    assert said == [Amount("0 of 1 layers", 0, 5_000_000)]
+
+
 def test_the_last_amount_tells_that_all_layers_are_there() -> None:
     said: list[News] = []
     progress = Progress(said.append, lambda: 0.0)
