@@ -42,7 +42,7 @@ class NodeApi(docker.APIClient):
         self._custom_adapter = self._wires = adapter
         self._version = MINIMUM_DOCKER_API_VERSION
         # What the engine says of its versions, and of what it runs on.
-        self.versions: dict[str, Any] = {}
+        self.versions = Fields()
         self.adapters.clear()
         self.mount(DOCKER_URL, adapter)
 

@@ -38,7 +38,7 @@ class Calls:
     def __init__(self, client: DockerClient) -> None:
         self.api = client.api
         # What stays as it is: images by their digests, and what the engine says of its machine.
-        self._images: dict[str, Mapping[str, Any]] = {}
+        self._images: dict[str, Fields] = {}
         self._facts: Mapping[str, Any] | None = None
         self.api.watch(self.alive)  # type: ignore[attr-defined]  # of ours
 

@@ -68,11 +68,6 @@ class Images(Calls):
         if "@" in image:
             self._images[image] = found
         return found
-        with told(f"inspect {image}"):
-            try:
-                return read(self.answer("images", image, "json"))
-            except NotFound:
-                return None
 
     def has(self, image: str) -> bool:
         """Tell whether the image is in the engine."""

@@ -128,9 +128,9 @@ def asked_ports(labels: Mapping[str, str]) -> set[int]:
     """Give the ports that a container of ours was asked to listen on; none where its label is unreadable."""
     try:
         wanted = Fields.read(parsed(labels.get("raydock.asked", "")))
-        return {wanted.number(key) for key in wanted.of if key.endswith("_port")}
     except Odd:
         return set()
+    return {port for key, port in wanted.of.items() if key.endswith("_port") and isinstance(port, int)}
 
 
 @dataclass(frozen=True)
