@@ -7,6 +7,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import MISSING, dataclass, field, fields, is_dataclass, replace
 from enum import Enum
+from functools import cache
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
 from deploy.timings import Phase
@@ -92,10 +93,17 @@ def lates(value: object) -> Iterator[Late[Any]]:
     elif isinstance(value, tuple):
         for item in value:
             yield from lates(item)
-    elif is_dataclass(value):
-        for item in fields(value):
-            if item.metadata.get("script", True):
-                yield from lates(getattr(value, item.name))
+    else:
+        kind: Any = type(value)
+        for name in _parts(kind):
+            yield from lates(getattr(value, name))
+
+
+@cache
+def _parts(kind: type) -> tuple[str, ...]:
+    """Name the fields of a dataclass that the script knows; of what is none there are none."""
+    found = fields(kind) if is_dataclass(kind) else ()
+    return tuple(item.name for item in found if item.metadata.get("script", True))
 
 
 def run_only(default: Any = MISSING) -> Any:

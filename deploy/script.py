@@ -6,6 +6,7 @@ import re
 import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from deploy.lates.project import ASK_NOBODY
@@ -61,13 +62,18 @@ class Script:
     # Those of them that the head said, and that no other node was told yet.
     said: set[str] = field(default_factory=set)
 
+    @cached_property
+    def numbers(self) -> dict[Node, int]:
+        """The number of each node."""
+        return {node: number for number, node in enumerate(self.scope.inventory.nodes)}
+
     def write(self, *lines: str) -> None:
         """Add lines."""
         self.lines += lines
 
     def host(self, node: Node) -> str:
         """Give the function that reaches a node."""
-        return f"on_{self.scope.inventory.nodes.index(node)}"
+        return f"on_{self.numbers[node]}"
 
     def assign(self, late: Late[Any]) -> None:
         """Have the operator's side find out a value, once."""
@@ -84,7 +90,8 @@ class Script:
 
     def block(self, node: Node, steps: Sequence[Step]) -> None:
         """Send the lines of some steps to a node."""
-        found = list(dict.fromkeys(late for step in steps for late in lates(step)))
+        values = [(step, tuple(lates(step))) for step in steps]
+        found = list(dict.fromkeys(late for _, needed in values for late in needed))
         for late in found:
             self.assign(late)
         variables = sorted({late.name for late in found} & self.known)
@@ -93,8 +100,8 @@ class Script:
             self.said -= set(said)
         self.write(" ".join(("to", self.host(node), *variables)) + " <<'LINES'")
         assigned: set[str] = set()
-        for step in steps:
-            for late in lates(step):
+        for step, needed in values:
+            for late in needed:
                 if late.at is Place.NODE and late.name not in assigned:
                     assigned.add(late.name)
                     self.write(f"{late.name}=$({late.shell})")
