@@ -33,8 +33,18 @@ def port_open(site: Site, host: str, port: int) -> bool:
     return site.ask(*shlex.split(ASK_PORT), host, str(port))
 
 
-# Prints those of its addresses, each followed by a port, that do not answer.
-SILENT = f'while [ $# -gt 0 ]; do ({ASK_PORT} "$1" "$2" 2>/dev/null || echo "$1") & shift 2; done; wait'
+# Prints those of its addresses, each followed by a port, that do not answer within 3 s. There may be a thousand: each is
+# asked by a process of this shell, and not by three programs.
+SILENT = """\
+declare -A asked
+while [ $# -gt 0 ]; do (: <"/dev/tcp/$1/$2") 2>/dev/null & asked[$!]=$1; shift 2; done
+end=$((SECONDS + 3))
+for one in "${!asked[@]}"; do
+  while kill -0 "$one" 2>/dev/null && [ "$SECONDS" -le "$end" ]; do sleep 0.05; done
+  kill "$one" 2>/dev/null
+  wait "$one" 2>/dev/null || echo "${asked[$one]}"
+done
+"""
 
 
 def ports_shut(site: Site, places: Sequence[tuple[str, int]]) -> set[str]:
@@ -182,8 +192,10 @@ class FreePorts(Step):
         return f"{found[1]} (pid {found[2]})" if found else "something else"
 
     def done(self, site: Site) -> bool:
+        if not self.taken(site):
+            return True
         found = site.docker.find(self.name)
-        return (found is not None and found.running) or not self.taken(site)
+        return found is not None and found.running
 
     def apply(self, site: Site) -> None:
         """Name the ports, what decides each, and who listens there: perhaps another cluster of ours."""

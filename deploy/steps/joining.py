@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 import time
+from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
@@ -70,11 +71,14 @@ def by_rays_list(site: Site, former: frozenset[str] = frozenset()) -> IsAlive:
     Ray takes a node that was killed for alive for some time: of one that was started since, its `former` lives do
     not count.
     """
-    rows = [node for node in site.ray.nodes() if node.alive]
+    alive: defaultdict[str, set[str]] = defaultdict(set)
+    for row in site.ray.nodes():
+        if row.alive:
+            alive[row.address].add(row.node_id)
 
     def is_alive(peer: Site, address: str) -> bool:
-        past = former if peer.started and peer.node.role == "worker" else ()
-        return any(row.address == address and row.node_id not in past for row in rows)
+        past = former if peer.started and peer.node.role == "worker" else frozenset()
+        return not alive[address] <= past
 
     return is_alive
 

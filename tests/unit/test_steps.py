@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import shlex
+import socket
 import subprocess
 import time
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -1265,6 +1267,20 @@ def test_a_node_whose_port_is_shut_to_the_head_alone_has_settled(clock: Clock) -
     SETTLE.apply(made.head)
     assert failures(made) == {}
     assert clock.now > 1000
+
+
+def test_a_port_answers_or_is_closed_or_silent(monkeypatch: pytest.MonkeyPatch) -> None:
+    head = site()
+    monkeypatch.setattr(head, "run", lambda *argv: subprocess.check_output(argv, text=True, stderr=subprocess.STDOUT))
+    with ExitStack() as stack:
+        opened, full = (stack.enter_context(socket.create_server(("127.0.0.1", 0), backlog=0)) for _ in range(2))
+        for _ in range(4):
+            stuffing = stack.enter_context(socket.socket())
+            stuffing.setblocking(False)
+            stuffing.connect_ex(full.getsockname())
+        port, silent = opened.getsockname()[1], full.getsockname()[1]
+        places = [("127.0.0.1", port), ("127.0.0.2", 1), ("127.0.0.3", 1), ("localhost", silent)]
+        assert ports_shut(head, places) == {"127.0.0.2", "127.0.0.3", "localhost"}
 
 
 SPLICED = (
