@@ -14,7 +14,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from deploy.hostfile import parse_workers
@@ -24,7 +24,7 @@ from tests.faults.bench_c import CLUSTER, Many, dead, living, many_bench
 from tests.faults.rows_p import MANY, ended
 from tests.hosts.observer import TOP
 
-COUNTS, QUICK_COUNTS = (1, 10, 30, 100, 300, 1000), (1, 10, 50)
+COUNTS, QUICK_COUNTS = (1, 10, 30, 100, 300, 1000), (1, 20)
 TARGET = 1.3
 FLAT = 1.1  # times as much for a further host of a thousand as for one of ten
 PLAN = "plan"
@@ -36,15 +36,16 @@ LINES = 10_000
 TITLE = "A host's share of plan, setup, start, status and stop"
 OURS, FURTHER = "Raydock", "Raydock, each host beyond the first"
 FLOOR = "floor: four connections, each with a question to the engine"
+ASKING = "connecting to each and asking its engine for its containers"
 
 
 @dataclass
 class Round:
-    """All tasks once, in seconds, and after each that connects the connections alone."""
+    """All tasks once, and the connections that one of them makes: with a question to each engine, and bare."""
 
-    tasks: dict[str, Used] = field(default_factory=dict)
-    floor: list[float] = field(default_factory=list)
-    bare: float = 0.0  # the connections, and not even a question: once
+    tasks: dict[str, Used]
+    floor: float
+    bare: float
 
     @property
     def ours(self) -> float:
@@ -78,14 +79,9 @@ def free_ports(count: int) -> list[int]:
 
 
 def taken(made: Fleet) -> Round:
-    """Take all tasks once, each in turn with the floor."""
-    found = Round()
-    for task, words in TASKS.items():
-        found.tasks[task] = made.invoke(*words).run()
-        if task != PLAN:
-            found.floor.append(made.peer("connect.py", "--engine").seconds())
-    found.bare = made.peer("connect.py").seconds()
-    return found
+    """Take all tasks once, and then the floor."""
+    tasks = {task: made.invoke(*words).run() for task, words in TASKS.items()}
+    return Round(tasks, made.peer("connect.py", "--engine").seconds(), made.peer("connect.py").seconds())
 
 
 def figures(python: Path, *, quick: bool) -> Iterator[Figure | Bound | Curve]:
@@ -98,25 +94,31 @@ def figures(python: Path, *, quick: bool) -> Iterator[Figure | Bound | Curve]:
             rounds[count] = [taken(made) for _ in counted(RUNS)]
             if time_is_over():
                 break
-    yield from beside_floor(rounds, packaged(python, "asyncssh"))
+    peer = packaged(python, "asyncssh")
+    yield from beside_floor(rounds, peer)
+    yield from each(*list(rounds.items())[-1], peer)
     yield from growth(rounds)
     if not quick:
         yield half_dead()
 
 
-def beside_floor(rounds: dict[int, list[Round]], peer: str) -> Iterator[Figure | Bound]:
-    """Give what the tasks took beside the floor, on the most hosts each by itself."""
-    asks = f"{peer}, connecting to each as often, and asking its engine for its containers"
+def beside_floor(rounds: dict[int, list[Round]], peer: str) -> Iterator[Figure]:
+    """Give what the tasks took together beside the floor: their connections, each with a question to the engine."""
     for count, found in rounds.items():
         target = TARGET if count == COUNTS[-1] else None
-        ours, floor = Series(tuple(one.ours for one in found)), Series(tuple(sum(one.floor) for one in found))
-        yield Figure(f"plan, setup, start, status, stop on {count} hosts", target, ours, floor, asks)
-    alone = Series(tuple(4 * one.bare for one in found))
-    yield Figure(f"the same on {count} hosts", None, ours, alone, f"{peer}, connecting to each as often, and no more")
-    for number, task in enumerate(CONNECTING):
-        mine = Series(tuple(one.tasks[task].seconds for one in found))
-        once = Series(tuple(one.floor[number] for one in found))
-        yield Figure(f"cluster.{task} on {count} hosts", None, mine, once, f"{peer}, connecting and asking once")
+        name = f"plan, setup, start, status, stop on {count} {'hosts' if count > 1 else 'host'}"
+        ours, floor = Series(tuple(one.ours for one in found)), Series(tuple(4 * one.floor for one in found))
+        yield Figure(name, target, ours, floor, f"{peer}, {ASKING}, 4 times")
+    bare = Series(tuple(4 * one.bare for one in found))
+    yield Figure(name, None, ours, bare, f"{peer}, connecting to each and no more, 4 times")
+
+
+def each(count: int, found: list[Round], peer: str) -> Iterator[Figure | Bound]:
+    """Give what each task took by itself, and what of this machine."""
+    floor = Series(tuple(one.floor for one in found))
+    for task in CONNECTING:
+        ours = Series(tuple(one.tasks[task].seconds for one in found))
+        yield Figure(f"cluster.{task} on {count} hosts", None, ours, floor, f"{peer}, {ASKING}")
     plan = Series(tuple(one.tasks[PLAN].seconds for one in found))
     yield Bound(f"invoke {' '.join(TASKS[PLAN])} for {count} hosts", None, "s", plan)
     yield from bounds(f"tasks on {count} hosts", [used for one in found for used in one.tasks.values()])
@@ -128,7 +130,7 @@ def growth(rounds: dict[int, list[Round]]) -> Iterator[Figure | Curve]:
     one = statistics.median(found.ours for found in rounds[first])
     share = {count: Series(tuple(found.ours / count for found in rounds[count])) for count in others}
     further = {count: Series(tuple((found.ours - one) / (count - 1) for found in rounds[count])) for count in others}
-    floor = {count: Series(tuple(sum(found.floor) / count for found in rounds[count])) for count in others}
+    floor = {count: Series(tuple(4 * found.floor / count for found in rounds[count])) for count in others}
     if len(others) > 1:
         few, *_, many = others
         name = f"a further host, of {many} beside of {few}"
