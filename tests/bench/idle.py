@@ -17,7 +17,6 @@ TARGET = 1.5
 # What there is nothing to do for, and the look.
 NOTHING = ("cluster.start", "cluster.setup", "publish", "build")
 LOOK = "cluster.status"
-QUICK_RUNS = 1
 
 
 def asked(python: Path, sandbox: Sandbox, line: str = "") -> Command:
@@ -46,7 +45,7 @@ def figures(python: Path, *, quick: bool) -> Iterator[Figure | Bound]:
         floors = {"ask": asked(python, sandbox, ASK), "connect": asked(python, sandbox)}
         ours = {task: typed(task) for task in (*NOTHING, LOOK)}
         things = {name: command.seconds for name, command in {**ours, **floors}.items()}
-        taken = in_turn(QUICK_RUNS if quick else RUNS, **things)
+        taken = in_turn(RUNS, **things)
     finally:
         sandbox.clear()
     peer = f"asyncssh {version_of(python, 'asyncssh')}, {NODES} hosts at once"

@@ -36,10 +36,8 @@ class RayUp:
 
     @classmethod
     def prepared(cls, python: Path, sandbox: Sandbox, shown: Mapping[str, Any], folder: Path) -> RayUp:
-        """Have what it wants here, on the hosts and in the image; `shown` is a container of ours, as inspected."""
+        """Have what it wants on the hosts and in the image; `shown` is a container of ours, as inspected."""
         made = cls(python, sandbox, folder)
-        if not shutil.which("rsync"):
-            subprocess.run(["bash", "-c", f"{INSTALL} rsync"], check=True, capture_output=True)
         with ThreadPoolExecutor(len(sandbox.hosts)) as pool:
             list(pool.map(lambda host: prepare(host, shown["Config"]["Image"]), sandbox))
         cpus = next(word for word in shown["Config"]["Cmd"] if word.startswith("--num-cpus="))

@@ -28,6 +28,24 @@ ASKED = (
     *(("HostConfig", key) for key in ("NetworkMode", "ShmSize", "CapDrop", "CapAdd", "SecurityOpt", "Binds")),
     ("HostConfig", "RestartPolicy"),
 )
+# Each part of a cluster's life: what it is called, how many times the floor's it may be, and what the floor is.
+BESIDE_FLOOR: Mapping[str, tuple[str, float | None, str]] = {
+    "alive": (
+        f"cluster.start until Ray has {NODES} nodes",
+        1.1,
+        "docker create, cp and start over warm {ssh}, on all hosts at once",
+    ),
+    "rest": (
+        "the rest of cluster.start: a task on each node, and settling",
+        None,
+        f"a task on each by docker exec over warm {{ssh}}, and {SETTLE} s",
+    ),
+    "stop": (
+        f"cluster.stop of {NODES} nodes",
+        1.1,
+        "the slowest container's own end: docker stop by each engine at once",
+    ),
+}
 
 
 @dataclass(frozen=True)
@@ -109,21 +127,24 @@ class Floor:
         name = name_on(host)
         return f"{create_line(self.shown[host])} && docker cp - {name}:{Path(TOKEN_PATH).parent} && docker start {name}"
 
-    def life(self) -> Life:
-        """Start the cluster, run a task on each node, and stop it; all hosts at once, which is the fastest order."""
+    def start(self) -> float:
+        """Start the cluster, all hosts at once, and give how long it took until Ray had every node alive."""
         lines = {host: self.line(host) for host in self.sandbox}
         with seen(self.sandbox.head, name_on(self.sandbox.head)) as moment:
             begun = time.monotonic()
             self.warm.at_once(lines, dict.fromkeys(lines, self.token))
-            alive = moment.result(PATIENCE)
-        since = time.monotonic()
+            return moment.result(PATIENCE) - begun
+
+    def life(self) -> Life:
+        """Start the cluster, run a task on each node, and stop it."""
+        alive, since = self.start(), time.monotonic()
         self.warm.run(self.sandbox.head, f"docker exec -i {name_on(self.sandbox.head)} python -", TASK.read_bytes())
         time.sleep(SETTLE)
         rest = time.monotonic() - since
         self.check()
         stop = self.stop()
         self.sandbox.clear()
-        return Life(alive - begun, rest, stop)
+        return Life(alive, rest, stop)
 
     def check(self) -> None:
         """See that its containers are what ours are."""
@@ -147,24 +168,24 @@ def stop_on(host: PracticeHost) -> float:
 
 
 def figures(python: Path, *, quick: bool) -> Iterator[Figure | Bound]:
-    """Measure them; `python` is one that has the peers. Where it shall be `quick`, once, and without `ray up`."""
+    """Measure them; `python` is one that has the peers. Where it shall be `quick`, the start once."""
     sandbox = hosts(quick=quick)
     if sandbox is None:
         return
     sandbox.clear()
-    with warm(sandbox) as ssh:
-        first, floor = first_life(sandbox, ssh)
-        taken = [(first, floor.life())] if quick else in_turns(sandbox, floor)
-        yield from beside_floor(sandbox, taken)
-    if not quick:
+    try:
+        with warm(sandbox) as ssh:
+            # It counts only where it is the only one.
+            alive, _ = our_start(sandbox)
+            floor = Floor.of(sandbox, ssh)
+            sandbox.clear()
+            if quick:
+                yield figure("alive", Series((alive,)), Series((floor.start(),)))
+                return
+            yield from beside_floor(in_turns(sandbox, floor))
         yield beside_ray_up(python, sandbox, floor.shown[sandbox.head])
-
-
-def first_life(sandbox: Sandbox, ssh: Warm) -> tuple[Life, Floor]:
-    """Start the cluster and stop it, and read off what the floor does meanwhile."""
-    alive, rest = our_start(sandbox)
-    floor = Floor.of(sandbox, ssh)
-    return Life(alive, rest, typed("cluster.stop").seconds()), floor
+    finally:
+        sandbox.clear()
 
 
 def in_turns(sandbox: Sandbox, floor: Floor) -> list[tuple[Life, Life]]:
@@ -173,21 +194,16 @@ def in_turns(sandbox: Sandbox, floor: Floor) -> list[tuple[Life, Life]]:
     return [(our_life(sandbox), floor.life()) for _ in range(RUNS)]
 
 
-def beside_floor(sandbox: Sandbox, taken: list[tuple[Life, Life]]) -> Iterator[Figure]:
+def beside_floor(taken: list[tuple[Life, Life]]) -> Iterator[Figure]:
     """Give what was measured in turn."""
-    docker = f"docker {sandbox.head.docker('version', '-f', '{{.Server.Version}}')}"
-    peers = {
-        "alive": f"docker create, cp and start over warm {ssh_version()}",
-        "rest": f"a task on each by docker exec, and {SETTLE} s",
-        "stop": f"the slowest of three by {docker} stop, at once",
-    }
-    names = {
-        "alive": (f"cluster.start until Ray has {NODES} nodes", 1.1),
-        "rest": ("the rest of cluster.start: a task on each node, and settling", 1.5),
-        "stop": (f"cluster.stop of {NODES} nodes", 1.1),
-    }
-    for part, (name, target) in names.items():
-        yield Figure(name, target, *series(taken, part), peers[part])
+    for part in BESIDE_FLOOR:
+        yield figure(part, *series(taken, part))
+
+
+def figure(part: str, ours: Series, floor: Series) -> Figure:
+    """Give a part of a cluster's life beside the floor's."""
+    name, target, peer = BESIDE_FLOOR[part]
+    return Figure(name, target, ours, floor, peer.format(ssh=ssh_version()))
 
 
 def series(taken: list[tuple[Life, Life]], part: str) -> tuple[Series, Series]:
