@@ -31,6 +31,7 @@ PATHS = (
     *("/api/local_raylet_healthz", "/api/gcs_healthz", "/-/healthz"),
 )
 HEALTH = ("/api/healthz", "/api/local_raylet_healthz", "/api/gcs_healthz", "/-/healthz")
+NOWHERE = b"\x0a\x1c" + bytes(range(28)) + b"\x12\x1c" + bytes(range(28))
 REFUSED = (400, 401, 403, 404, 405)
 
 
@@ -65,8 +66,8 @@ def calls(channel: grpc.Channel) -> dict[str, object]:
             reporter_grpc.ReporterServiceStub(channel).GetTraceback,
             reporter.GetTracebackRequest(pid=1),
         ),
-        # Of no objects: to free none harms nobody, and who may call this may ask for objects, too.
-        "the object manager": (channel.unary_unary("/ray.rpc.ObjectManagerService/FreeObjects"), b""),
+        # There is no Python of this call: it asks for an object that is nowhere, for a node that is nowhere.
+        "the object manager": (channel.unary_unary("/ray.rpc.ObjectManagerService/Pull"), NOWHERE),
         "Ray Client": (
             client_grpc.RayletDriverStub(channel).ClusterInfo,
             client.ClusterInfoRequest(type=client.ClusterInfoType.PING),
