@@ -128,7 +128,8 @@ class Host(ABC):
         if result.code:
             lines = (result.errors.strip() or result.output.strip()).splitlines()[-LAST_LINES:]
             said = "\n".join(lines) or "it wrote nothing"
-            raise Failure("COMMAND_FAILED", f"`{argv[0]}` ended with {result.code}: {said}")
+            error = f"`{argv[0]}` ended with {result.code}: {said}"
+            raise Failure("COMMAND_FAILED", error, "Mend what it says on that node, and run the task again")
         return result.output
 
     def _as(self, argv: tuple[str, ...], root: bool) -> tuple[str, ...]:

@@ -16,6 +16,9 @@ TOP = Path(__file__).resolve().parents[2]
 INVOKE = Path(sys.executable).with_name("invoke")
 NAME = "raydock-one-machine-test"
 
+USER_IMAGE = "raydock-one-machine-user-test"
+UID = "1234"
+
 Typed = Callable[..., subprocess.CompletedProcess[str]]
 
 
@@ -93,3 +96,28 @@ def test_an_image_that_the_machine_has_needs_no_project(type_: Typed) -> None:
         done = type_(*words, **unset)
         assert done.returncode == 0, done.stderr
     assert json.loads(type_("cluster.start", "--json", **unset).stdout)["changed"] is False
+
+
+@pytest.fixture
+def user_image(type_: Typed) -> Iterator[str]:
+    """An image whose programs are those of a user of its own."""
+    assert type_("build.base").returncode == 0
+    lines = f"FROM ray-project/deploy\nUSER root\nRUN useradd --create-home --uid {UID} somebody\nUSER somebody\n"
+    subprocess.run(
+        ("docker", "build", "-q", "-t", USER_IMAGE, "-"), input=lines.encode(), capture_output=True, check=True
+    )
+    yield USER_IMAGE
+    type_("cluster.stop")
+    subprocess.run(("docker", "image", "rm", "--force", USER_IMAGE), capture_output=True, check=False)
+
+
+@pytest.mark.timeout(600)
+def test_an_image_with_a_user_of_its_own_runs_as_that_user_who_alone_can_read_the_token(
+    type_: Typed, user_image: str
+) -> None:
+    env = {"MY_PROJECT_URL": None, "MY_PROJECT_INSTALLATION_SCRIPT": None, "IMAGE": user_image}
+    for words in (("cluster.start",), ("job.run", "examples/where.py")):
+        done = type_(*words, **env)
+        assert done.returncode == 0, done.stderr
+    seen = type_("cluster.exec", "--", "sh", "-c", "id -u; stat -c '%u %a' /run/ray-token", **env)
+    assert seen.stdout.splitlines() == [UID, f"{UID} 600"], seen.stderr
