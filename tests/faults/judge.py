@@ -40,6 +40,8 @@ def judged(row: Row, bench: Bench, slack: float = SLACK) -> dict[str, Any]:
         "code": row.code,
         "blind": not_asked(trial),
         "figures": {name: round(seconds, 2) for name, seconds in bench.figures.items()},
+        # How many times a second it was looked at what runs, for secrets in it: fewer than fifty would prove little.
+        "looks": round(trial.seen.rate),
         "verdicts": found,
         "healed": trial.healed,
     }
