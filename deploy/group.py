@@ -72,8 +72,13 @@ class HostGroup(Group):  # type: ignore[misc]  # Fabric has no types
         Args:
             plan: what to do.
             lock: has the lock of the cluster, where the plan wants it.
+
+        Raises:
+            RaydockError: what says how nodes are reached cannot be read; nothing was contacted.
         """
         self._run.acts = plan.acts
+        if any(not chain.node.local for stage in plan.stages for chain in stage.chains):
+            self._run.read_ssh()
         try:
             if plan.locked:
                 threading.Thread(target=self._lock, args=(lock,), daemon=True).start()

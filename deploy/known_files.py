@@ -10,7 +10,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from deploy.errors import Failure, Mistake
+from deploy.errors import Failure
 from deploy.known_hosts import REVOKED, SSH_PORT, Kind, KnownHosts, Verdict
 
 if TYPE_CHECKING:
@@ -139,8 +139,9 @@ def _parsed(stamped: tuple[tuple[Path, tuple[int, ...]], ...]) -> KnownHosts:
     return known
 
 
-def _unreadable(file: Path, error: OSError) -> Mistake:
-    return Mistake.of("CONFIG", f"{file} cannot be read: {error.strerror}", "Correct SSH_KNOWN_HOSTS")
+def _unreadable(file: Path, error: OSError) -> Failure:
+    cure = "Mend that, or name another file in SSH_KNOWN_HOSTS"
+    return Failure("CONFIG", f"cannot be read: {error.strerror}", cure, place=str(file))
 
 
 def revoked_in(file: Path, hop: Connection) -> KnownHosts:

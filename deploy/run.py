@@ -23,6 +23,7 @@ from deploy.lock import Lock, Owner, note_in_audit
 from deploy.progress import Amount
 from deploy.registry import Registry, registry_of
 from deploy.report import Outcome
+from deploy.ssh import configuration
 from deploy.timings import Phase, timed
 
 if TYPE_CHECKING:
@@ -128,6 +129,15 @@ class Run:
     def known_hosts(self) -> KnownHosts:
         """What known_hosts says, read once."""
         return load_known_hosts(self.settings)
+
+    def read_ssh(self) -> None:
+        """Read what says how nodes are reached, and which keys are theirs; what is wrong there is no node's fault.
+
+        Raises:
+            RaydockError: `CONFIG`, with the file.
+        """
+        configuration()
+        self.known_hosts  # noqa: B018 - read here, and not first where a node is connected to
 
     @cached_property
     def registry(self) -> Registry:

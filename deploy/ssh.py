@@ -24,6 +24,7 @@ from deploy.hostkeys import check_host_keys, hops
 from deploy.identities import Identities
 from deploy.known_hosts import KnownHosts
 from deploy.pulse import Pulse
+from deploy.ssh_config import read_ssh_config
 from deploy.stalls import AUTH, BANNER, Stall, no_banner, watched
 
 if TYPE_CHECKING:
@@ -56,8 +57,12 @@ class OwnConnection(Connection):  # type: ignore[misc]  # Fabric has no types
 
 @cache
 def configuration() -> Config:
-    """Give Fabric's configuration, with what `~/.ssh/config` and the system's say, read once for all connections."""
-    return Config()
+    """Give Fabric's configuration, with what `~/.ssh/config` and the system's say, read once for all connections.
+
+    Raises:
+        Mistake: `CONFIG` where one of them cannot be read.
+    """
+    return Config(ssh_config=read_ssh_config())
 
 
 NOTHING = KnownHosts()

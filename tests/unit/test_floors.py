@@ -39,6 +39,7 @@ FLOORS = (
     {"channel", "engine", "hostkeys", "ssh", "hosts", "commands", "group", "run", "registry", "dockerconfig", "ray_api"}
     | {
         "known_files",
+        "ssh_config",
         "aws",
         "interruption",
         "at_once",
@@ -71,7 +72,7 @@ PURE = FLOORS[0] | FLOORS[1]
 # Who may import a library when the program runs; for types alone everybody may.
 DOORS = {
     "fabric": {"hosts", "ssh", "group"},
-    "paramiko": {"hosts", "ssh", "hostkeys", "identities", "output", "pulse"},
+    "paramiko": {"hosts", "ssh", "ssh_config", "hostkeys", "identities", "output", "pulse"},
     "docker": {"channel", "engine", "dockerconfig", "practice"},
     "requests": {"channel", "engine", "ray_api", "practice"},
     "urllib3": {"channel", "engine", "ray_api"},

@@ -8,19 +8,21 @@ import time
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, cast
 
 import pytest
 
 from deploy import group
 from deploy.commands import Result
-from deploy.errors import Failure
+from deploy.errors import Failure, RaydockError
 from deploy.hosts import Host
 from deploy.inventory import Node
 from deploy.plan import Chain, Late, Place, Plan, Stage, Step
 from deploy.progress import News
 from deploy.run import Run, without_head
 from deploy.site import Found, Site
+from deploy.ssh import configuration
 
 from .fakes import scope
 
@@ -753,3 +755,21 @@ def test_fabrics_own_calls_are_refused() -> None:
     run, _ = run_of("one")
     with pytest.raises(NotImplementedError, match="perform a plan"):
         HostGroup(run).run("true")
+
+
+@pytest.mark.parametrize("file", ["config", "known_hosts"])
+def test_what_says_how_nodes_are_reached_is_read_before_any_is(
+    file: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    configuration.cache_clear()
+    (tmp_path / ".ssh" / file).mkdir(parents=True)
+    run, said = run_of("one\n")
+    reached: list[str] = []
+    chains: dict[Node, tuple[Step, ...]] = {
+        node: (Do(lambda _: reached.append("")),) for node in run.scope.inventory.workers
+    }
+    with pytest.raises(RaydockError, match=rf"\.ssh/{file}: cannot be read: Is a directory"):
+        HostGroup(run).perform(plan(chains))
+    assert (reached, said, run.bugs) == ([], [], [])
+    configuration.cache_clear()

@@ -8,7 +8,7 @@ import paramiko
 import pytest
 
 from deploy import known_files, ssh
-from deploy.errors import Failure, Mistake
+from deploy.errors import Failure
 from deploy.inventory import Node
 from deploy.known_files import load_known_hosts
 from deploy.known_hosts import Kind, KnownHosts
@@ -164,11 +164,11 @@ def test_a_file_that_changes_is_read_anew(home: Path) -> None:
     assert load_known_hosts(Settings()) == KnownHosts()
 
 
-def test_a_file_that_cannot_be_read_is_a_mistake(home: Path) -> None:
+def test_a_file_that_cannot_be_read_is_told(home: Path) -> None:
     (home / ".ssh" / "known_hosts2").mkdir()
-    with pytest.raises(Mistake) as told:
+    with pytest.raises(Failure) as told:
         load_known_hosts(Settings())
-    assert "known_hosts2 cannot be read: Is a directory" in str(told.value)
+    assert "known_hosts2: cannot be read: Is a directory" in str(told.value)
 
 
 @pytest.mark.parametrize(("config", "file"), [("", ".ssh/known_hosts"), ("UserKnownHostsFile ~/a ~/b\n", "a")])

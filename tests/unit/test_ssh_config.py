@@ -1,0 +1,118 @@
+"""ssh_config is read as ssh itself reads it, the files that it includes among it."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from paramiko.config import SSHConfig
+
+from deploy import ssh_config
+from deploy.errors import Mistake
+from deploy.ssh_config import expanded, read_ssh_config
+
+HOSTS = ("alpha", "beta", "10.0.0.7")
+
+
+def make(folder: Path, files: Mapping[str, str]) -> None:
+    for name, text in files.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(text)
+
+
+def ours(file: Path, host: str) -> tuple[str, str]:
+    config = SSHConfig()
+    config.parse(expanded(file))
+    found = config.lookup(host)
+    return found.get("user", ""), found.get("port", "22")
+
+
+def theirs(file: Path, host: str) -> tuple[str, str]:
+    said = subprocess.run(["ssh", "-G", "-F", file, host], check=True, capture_output=True, text=True).stdout
+    found = dict(line.split(" ", 1) for line in said.splitlines() if " " in line)
+    return found["user"], found["port"]
+
+
+HEADS = st.sampled_from(
+    ["Host *", "Host alpha", "Host 10.*", "Host !beta *", "Match originalhost beta,alpha", "Match all"]
+)
+LINES = st.one_of(
+    HEADS,
+    st.integers(1000, 1020).map(lambda port: f"  Port {port}"),
+    st.sampled_from(["  User ann", "\tuser=bob", '  User "cy"', "# Include here", ""]),
+    st.sampled_from(["Include {}/b", "include {}/b {}/c", "  Include {}/none*", "Include {}/[bc]"]),
+)
+FILES = st.lists(LINES, max_size=8).map("\n".join)
+
+
+@given(top=FILES, inner=FILES, innermost=st.lists(LINES.filter(lambda line: "nclude" not in line)).map("\n".join))
+def test_every_host_has_what_ssh_gives_it(
+    tmp_path_factory: pytest.TempPathFactory, top: str, inner: str, innermost: str
+) -> None:
+    folder = tmp_path_factory.mktemp("ssh")
+    inner = "\n".join(line.replace("/b", "/c").replace("[bc]", "c") for line in inner.split("\n"))
+    texts = {"config": f"{top}\nHost *\n  User last", "b": inner, "c": innermost}
+    make(folder, {name: text.replace("{}", str(folder)) for name, text in texts.items()})
+    for host in HOSTS:
+        assert ours(folder / "config", host) == theirs(folder / "config", host)
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setattr(ssh_config, "SYSTEM", tmp_path / "etc/ssh_config")
+    return tmp_path
+
+
+def test_names_without_a_folder_are_looked_for_beside_the_first_file(home: Path) -> None:
+    make(
+        home,
+        {
+            ".ssh/config": "Include config.d/*\nHost *\n  Port 3\n",
+            ".ssh/config.d/10": "Host alpha\n  User ann\n  Include more\n",
+            ".ssh/config.d/20": "User bob\nInclude ~/elsewhere\n",
+            ".ssh/more": "Port 1\n",
+            "elsewhere": "Host beta\nPort 2\n",
+            "etc/ssh_config": "Include own.conf\nUser last\nPort 9\n",
+            "etc/own.conf": "HostKeyAlias web\n",
+        },
+    )
+    found = {host: read_ssh_config().lookup(host) for host in HOSTS}
+    assert [(one["user"], one["port"], one["hostkeyalias"]) for one in found.values()] == [
+        ("ann", "1", "web"),
+        ("bob", "2", "web"),
+        ("bob", "3", "web"),
+    ]
+
+
+REFUSED = {
+    "a quote that is not closed": ({".ssh/config": 'Host "a\n'}, ".ssh/config:1: cannot be understood: No closing"),
+    "a line that is none": ({".ssh/config": "Port 1\nnonsense\n"}, ".ssh/config: cannot be understood: Unparsable"),
+    "files without end": ({".ssh/config": "\nInclude config\n"}, ".ssh/config:2: files include each other, 16 deep"),
+    "a variable": ({".ssh/config": "Include ${HOME}/x\n"}, ".ssh/config:1: Include: variables in ${HOME}/x are not"),
+    "a question of newer ssh": ({".ssh/config": "Match tagged x\n"}, ".ssh/config:1: Match tagged is not read here"),
+    "a folder": ({".ssh/config": "Include d\n", ".ssh/d/x": ""}, ".ssh/d: cannot be read: Is a directory"),
+}
+
+
+@pytest.mark.parametrize(("files", "told"), REFUSED.values(), ids=REFUSED)
+def test_what_ssh_would_understand_otherwise_is_told_with_its_place(
+    home: Path, files: dict[str, str], told: str
+) -> None:
+    make(home, files)
+    with pytest.raises(Mistake) as raised:
+        read_ssh_config()
+    assert str(raised.value).startswith(f"{home}/{told}")
+
+
+@pytest.mark.parametrize("name", [".ssh/config", ".ssh/inner"])
+def test_a_file_that_others_may_change_is_not_taken(home: Path, name: str) -> None:
+    make(home, {".ssh/config": "Include inner\n", ".ssh/inner": "User ann\n"})
+    assert read_ssh_config().lookup("alpha")["user"] == "ann"
+    (home / name).chmod(0o664)
+    with pytest.raises(Mistake, match=rf"chmod go-w {home}/{name}"):
+        read_ssh_config()
