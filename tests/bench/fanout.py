@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from deploy.windows import windows
-from tests.bench.measure import Bound, Command, Figure, Series, Used, in_turn, time_is_over
+from tests.bench.measure import RUNS, Bound, Command, Figure, Series, Used, in_turn, time_is_over
 from tests.faults.bench_c import Endpoints, lacking, living
 from tests.hosts.observer import INVOKE, NO_ENGINE, TOP
 
@@ -26,7 +26,7 @@ WINDOW = 32  # CONCURRENCY's default, parallel-ssh's too
 PEERS = TOP / "tests/bench/peers"
 PSSH = "parallel-ssh"
 FEW, MANY = 100, 1000
-FEWER_RUNS = 3  # of those that take a minute and more
+QUICK_RUNS = 3
 # Threads beside those that the window has: the main one, the one that watches over logins, and some that begin or end.
 BESIDE = 16
 
@@ -61,8 +61,7 @@ class Fleet:
 
     def command(self, *argv: str) -> Command:
         """Give a line of ours as an operator of these hosts types it."""
-        env = {"ENVIRONMENT": self.settings.stem, **{key: value or "" for key, value in NO_ENGINE.items()}}
-        return Command(argv, TOP, env)
+        return Command(argv, TOP, {"ENVIRONMENT": self.settings.stem, "SSH_AUTH_SOCK": None, **NO_ENGINE})
 
     def invoke(self, *words: str) -> Command:
         """Give a task as it is typed."""
@@ -158,7 +157,7 @@ def hundred(made: Fleet, *, quick: bool) -> Iterator[Figure]:
     things = {"ours": made.ours(), "asyncssh": made.peer("three_steps.py")}
     if shutil.which(PSSH):
         things["pssh"] = made.pssh()
-    taken = in_turn(FEWER_RUNS if quick else 5, **{name: command.seconds for name, command in things.items()})
+    taken = in_turn({name: command.seconds for name, command in things.items()}, QUICK_RUNS if quick else RUNS)
     what = f"three steps on {FEW} hosts"
     yield Figure(what, 1.3, taken["ours"], taken["asyncssh"], packaged(made.python, "asyncssh"))
     if "pssh" in taken:
@@ -166,7 +165,7 @@ def hundred(made: Fleet, *, quick: bool) -> Iterator[Figure]:
     for name, command in {"ansible-core": made.ansible(), "pyinfra": made.pyinfra()}.items():
         if time_is_over():
             return
-        beside = in_turn(FEWER_RUNS if quick else 5, ours=made.ours().seconds, peer=command.seconds)
+        beside = in_turn({"ours": made.ours().seconds, "peer": command.seconds}, QUICK_RUNS if quick else RUNS)
         yield Figure(what, None, beside["ours"], beside["peer"], packaged(made.python, name))
 
 
@@ -178,7 +177,7 @@ def thousand(made: Fleet) -> Iterator[Figure | Bound]:
         seen.append(made.ours().run())
         return seen[-1].seconds
 
-    taken = in_turn(5, ours=ours, peer=made.peer("three_steps.py").seconds)
+    taken = in_turn({"ours": ours, "peer": made.peer("three_steps.py").seconds})
     what = f"three steps on {MANY} hosts"
     yield Figure(what, 1.25, taken["ours"], taken["peer"], packaged(made.python, "asyncssh"))
     yield from bounds(what, seen)

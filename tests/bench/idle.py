@@ -7,7 +7,7 @@ from pathlib import Path
 
 from deploy.practice.files import KEY, KNOWN_HOSTS
 from tests.bench.fanout import version_of
-from tests.bench.measure import RUNS, Bound, Command, Figure, in_turn
+from tests.bench.measure import Bound, Command, Figure, in_turn
 from tests.bench.three_hosts import ENV, NODES, hosts, typed
 from tests.hosts.observer import INVOKE, TOP, Sandbox, command
 
@@ -44,8 +44,7 @@ def figures(python: Path, *, quick: bool) -> Iterator[Figure | Bound]:
             see_nothing_changes(task)
         floors = {"ask": asked(python, sandbox, ASK), "connect": asked(python, sandbox)}
         ours = {task: typed(task) for task in (*NOTHING, LOOK)}
-        things = {name: command.seconds for name, command in {**ours, **floors}.items()}
-        taken = in_turn(RUNS, **things)
+        taken = in_turn({name: command.seconds for name, command in {**ours, **floors}.items()})
     finally:
         sandbox.clear()
     peer = f"asyncssh {version_of(python, 'asyncssh')}, {NODES} hosts at once"

@@ -27,7 +27,7 @@ from deploy.practice.files import SETTINGS
 from deploy.practice.layout import ACCOUNT, REGISTRY, SERVICES
 from deploy.steps.building import RECIPE_LABEL
 from deploy.timings import Phase
-from tests.bench.measure import RUNS, Command, Figure, Series, in_turn
+from tests.bench.measure import Bound, Command, Figure, Series, in_turn
 from tests.bench.three_hosts import Warm, hosts, warm
 from tests.hosts.observer import INVOKE, NO_ENGINE, PracticeHost, Sandbox, command
 
@@ -176,7 +176,7 @@ class Bench:
         }
         if state == WHOLE:
             del things["warm"]  # a login is nothing in what takes so long
-        taken = in_turn(RUNS, **things)
+        taken = in_turn(things)
         name, cli = f"{what}, {state}", f"docker {VERBS[what]} {self.version}"
         yield Figure(name, TARGET, taken["ours"], taken["cold"], f"ssh HOST {cli}")
         if "warm" in taken:
@@ -188,6 +188,11 @@ class Bench:
     def version(self) -> str:
         """The docker CLI's version."""
         return self.head.docker("version", "-f", "{{.Client.Version}}")
+
+    def size(self) -> Bound:
+        """Tell how large the image is."""
+        size = float(self.head.docker("image", "inspect", "-f", "{{.Size}}", NAME)) / 10**6
+        return Bound("the image", None, "MB", Series((size,)))
 
     def prepare(self) -> None:
         """Have the image to build on, the project, and both logged in."""
@@ -240,13 +245,14 @@ def bench(sandbox: Sandbox, connections: Warm) -> Iterator[Bench]:
             settings.unlink()
 
 
-def figures(*, quick: bool) -> Iterator[Figure]:
+def figures(*, quick: bool) -> Iterator[Figure | Bound]:
     """Measure them; what shall be quick leaves them out."""
     sandbox = None if quick else hosts(quick=quick)
     if sandbox is None:
         return
     with warm(sandbox) as connections, bench(sandbox, connections) as made:
         pull = ("cluster.pull", "--only", made.worker.node)
+        yield made.size()
         yield from made.figures("build", UNCHANGED, made.nothing, "build")
         yield from made.figures("build", CHANGED, made.commit, "build")
         yield from made.figures("publish", WHOLE, made.empty, "publish")

@@ -17,6 +17,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from tests.hosts.observer import operator
+
 RUNS = 5
 PACE = 0.02  # seconds between two looks at a process
 OURS = ("invoke", "fabric", "paramiko", "docker")  # packages that every figure of ours goes through
@@ -134,7 +136,7 @@ class Command:
 
     argv: Sequence[str]
     folder: Path
-    env: Mapping[str, str] = field(default_factory=dict)
+    env: Mapping[str, str | None] = field(default_factory=dict)
 
     def run(self) -> Used:
         """Run it to its end; what it wrote is shown where it fails."""
@@ -143,7 +145,7 @@ class Command:
         with subprocess.Popen(
             self.argv,
             cwd=self.folder,
-            env={**os.environ, **self.env},
+            env=operator(self.env),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -176,9 +178,15 @@ def watch(process: subprocess.Popen[bytes], used: Used) -> None:
         time.sleep(PACE)
 
 
-def in_turn(runs: int = RUNS, **things: Callable[[], float]) -> dict[str, Series]:
-    """Measure things in turn, so often each, after once that does not count; where time is short, fewer times."""
-    for measure in things.values() if _over.get() == math.inf else ():
+def in_turn(things: Mapping[str, Callable[[], float]], runs: int = RUNS, *, first: bool = True) -> dict[str, Series]:
+    """Measure things in turn, so often each; where time is short, fewer times.
+
+    Args:
+        things: what is to be measured, by names.
+        runs: how often.
+        first: whether each is done once before that, which does not count; never where time is short.
+    """
+    for measure in things.values() if first and _over.get() == math.inf else ():
         measure()
     rounds = [{name: measure() for name, measure in things.items()} for _ in counted(runs)]
     return {name: Series(tuple(one[name] for one in rounds)) for name in things}

@@ -20,10 +20,12 @@ OVERVIEW = "overview"
 HEAD = """\
 # Benchmarks
 
-Each figure is a ratio against a peer or a floor, or within a bound; both sides were measured in turn in one run, after
-one run each that does not count. Seconds are medians, with the least and the most behind them. Peers check host keys
-and collect output as Raydock does; what they run stands in [tests/bench/peers](../tests/bench/peers) and in the part's
-own file beside it. Every check that Raydock makes is on in all of it: of host keys, digests, identity and liveness.
+Each figure is a ratio against a peer or a floor, or the most that was seen of something, beside its bound. Both sides
+of a ratio were measured in turn in one run, after one that does not count, unless it is said otherwise; a ratio is that
+of medians, and the least and the most stand behind these. Peers check host keys and collect output as Raydock does, but
+for `ray up`, which checks none and cannot be made to; what they run stands in
+[tests/bench/peers](../tests/bench/peers) and in the part's own file beside it. Every check that Raydock makes is on in
+all of it: of host keys, digests, identity and liveness.
 
 `script/bench` measures all of it anew and writes this page; `script/bench quick` takes less than three minutes, shows
 what it finds, and writes nothing.
@@ -36,13 +38,13 @@ TITLES = {
     "idle": "Nothing to do, and a look",
     "images": "Images",
 }
-COLUMNS = "| what | target | got | | Raydock, s | peer, s | peer |\n|---|---|---|---|---|---|---|\n"
+COLUMNS = "| what | target | got | | Raydock | peer | runs | peer |\n|---|---|---|---|---|---|---|---|\n"
 Record = Mapping[str, Any]
 
 
-def seconds(series: Mapping[str, Any]) -> str:
+def shown(series: Mapping[str, Any], unit: str = "s") -> str:
     """Show a series."""
-    return f"{series['median']:g} ({series['min']:g} to {series['max']:g})"
+    return f"{series['median']:g} {unit} ({series['min']:g} to {series['max']:g})"
 
 
 def met(figure: Mapping[str, Any]) -> str:
@@ -56,10 +58,11 @@ def row(figure: Mapping[str, Any]) -> str:
     """Show a figure as a row."""
     target = "" if figure["target"] is None else f"at most {figure['target']:g} {figure.get('unit', '×')}"
     if peer := figure.get("peer"):
-        cells = [target, f"{figure['ratio']:g} ×", met(figure), seconds(figure["ours"]), seconds(peer), peer["name"]]
+        cells = [target, f"{figure['ratio']:g} ×", met(figure), shown(figure["ours"]), shown(peer)]
     else:
-        cells = [target, f"{figure['ours']['max']:g} {figure['unit']}", met(figure), "", "", ""]
-    return f"| {' | '.join([figure['name'], *cells])} |\n"
+        most = f"{figure['ours']['max']:g} {figure['unit']}"
+        cells = [target, most, met(figure), shown(figure["ours"], figure["unit"]), ""]
+    return f"| {' | '.join([figure['name'], *cells, str(figure['ours']['runs']), peer['name'] if peer else ''])} |\n"
 
 
 def records() -> dict[str, Record]:
@@ -71,12 +74,18 @@ def records() -> dict[str, Record]:
 def summary(found: Mapping[str, Record]) -> str:
     """Count the targets that were met, and name the others."""
     asked = [figure for record in found.values() for figure in record["figures"] if figure["target"] is not None]
-    missed = [figure["name"] for figure in asked if not figure["met"]]
+    missed = [named(figure) for figure in asked if not figure["met"]]
     if not asked:
         return ""
     names = f" Not met: {'; '.join(missed)}. Why, and what would be needed, stands below." if missed else ""
     picture = f"\n![What was taken of each target]({RECORDS.name}/{OVERVIEW}.svg)\n"
     return f"\n{len(asked) - len(missed)} of {len(asked)} targets are met.{names}\n{picture}"
+
+
+def named(figure: Mapping[str, Any]) -> str:
+    """Name a figure, with the peer beside which it is one."""
+    peer = figure.get("peer")
+    return f"{figure['name']} (beside {peer['name']})" if peer else str(figure["name"])
 
 
 def section(name: str, record: Record) -> str:

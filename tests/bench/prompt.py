@@ -33,6 +33,6 @@ def figures(*, quick: bool) -> Iterator[Figure]:
         (folder / "tasks.py").write_text(BARE)
         for words, bare, target in TYPED:
             ours, peer = Command([str(INVOKE), *words], TOP), Command([str(INVOKE), *bare], folder)
-            taken = in_turn(QUICK_RUNS if quick else RUNS, ours=ours.seconds, peer=peer.seconds)
+            taken = in_turn({"ours": ours.seconds, "peer": peer.seconds}, QUICK_RUNS if quick else RUNS)
             name = f"invoke {' '.join(words)}"
             yield Figure(name, target, taken["ours"], taken["peer"], f"Invoke {version('invoke')} with one task")

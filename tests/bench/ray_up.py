@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import subprocess
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from string import Template
-from typing import Any
+from typing import IO, Any
 
 from deploy.practice.files import KEY
 from tests.bench.three_hosts import seen
@@ -66,13 +68,13 @@ class RayUp:
         try:
             with seen(self.sandbox.head, None) as moment, (self.folder / "ray_up.log").open("w") as log:
                 begun = time.monotonic()
-                with subprocess.Popen(line, env=env, stdin=subprocess.DEVNULL, stdout=log, stderr=log) as process:
+                with launched(line, env, log) as process:
                     try:
                         return moment.result(LIMIT) - begun
                     except TimeoutError:
+                        if process.poll():
+                            raise RuntimeError(Path(log.name).read_text()[-3000:]) from None
                         return float(LIMIT)
-                    finally:
-                        process.kill()
         finally:
             self.clear()
 
@@ -84,8 +86,20 @@ class RayUp:
         shutil.rmtree(self.folder / "ray", ignore_errors=True)
 
 
+@contextmanager
+def launched(line: Sequence[str], env: Mapping[str, str], log: IO[str]) -> Iterator[subprocess.Popen[bytes]]:
+    """Have it run for a block; what it has begun ends with it."""
+    how: dict[str, Any] = {"stdin": subprocess.DEVNULL, "stdout": log, "stderr": log, "start_new_session": True}
+    with subprocess.Popen(line, env=env, **how) as process:
+        try:
+            yield process
+        finally:
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+
+
 def prepare(host: PracticeHost, image: str) -> None:
     """Have on a host what the launcher wants there, and the image with what it wants in it."""
     host.shell(f"command -v rsync || {{ {INSTALL} rsync; }}")
     lines = f"FROM {image}\\nRUN {INSTALL} {' '.join(WANTED)}\\n"
-    host.shell(f"docker image inspect {IMAGE} || printf '{lines}' | docker build -q -t {IMAGE} -")
+    host.shell(f"printf '{lines}' | docker build -q -t {IMAGE} -")

@@ -14,19 +14,18 @@ from typing import Any
 
 from deploy.ray import STOP_GRACE, TOKEN_PATH, container_name
 from tests.bench.measure import RUNS, Bound, Figure, Series, in_turn
-from tests.bench.ray_up import RayUp
+from tests.bench.ray_up import LIMIT, RayUp
 from tests.bench.three_hosts import NODES, Warm, hosts, seen, typed, warm
 from tests.hosts.observer import PracticeHost, Sandbox
 
 PATIENCE = 120  # seconds
 SETTLE = 3  # seconds for which ours sees that what joined stays
 TASK = Path(__file__).with_name("peers") / "task_on_each.py"
-RAY_UP_RUNS = 2  # of minutes each
 # What a container was asked to be, as the engine shows it: of ours and of the floor's it must be the same.
 ASKED = (
     *(("Config", key) for key in ("Image", "Cmd", "Env", "Labels", "User", "Entrypoint", "WorkingDir")),
     *(("HostConfig", key) for key in ("NetworkMode", "ShmSize", "CapDrop", "CapAdd", "SecurityOpt", "Binds")),
-    ("HostConfig", "RestartPolicy"),
+    *(("HostConfig", key) for key in ("RestartPolicy", "Memory", "PidsLimit", "DeviceRequests", "Ulimits")),
 )
 # Each part of a cluster's life: what it is called, how many times the floor's it may be, and what the floor is.
 BESIDE_FLOOR: Mapping[str, tuple[str, float | None, str]] = {
@@ -222,9 +221,12 @@ def beside_ray_up(python: Path, sandbox: Sandbox, shown: Mapping[str, Any]) -> F
 
     with tempfile.TemporaryDirectory() as place:
         launcher = RayUp.prepared(python, sandbox, shown, Path(place))
-        taken = in_turn(RAY_UP_RUNS, ours=ours, peer=launcher.seconds)
-    name = f"cluster.start until Ray has {NODES} nodes, {RAY_UP_RUNS} runs"
-    return Figure(name, 1 / 3, taken["ours"], taken["peer"], f"ray up {shown['Config']['Labels']['raydock.ray']}")
+        # Of minutes each: none that does not count.
+        taken = in_turn({"ours": ours, "peer": launcher.seconds}, first=False)
+    peer = f"ray up {shown['Config']['Labels']['raydock.ray']}"
+    if taken["peer"].median >= LIMIT:
+        peer += f", which never got there within {LIMIT} s"
+    return Figure(f"cluster.start until Ray has {NODES} nodes", 1 / 3, taken["ours"], taken["peer"], peer)
 
 
 def ssh_version() -> str:

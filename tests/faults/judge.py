@@ -143,7 +143,8 @@ def commit() -> str:
     def git(*words: str) -> str:
         return subprocess.run(["git", *words], cwd=TOP, capture_output=True, text=True, check=True).stdout.strip()
 
-    changed = git("status", "--porcelain", "--untracked-files=no", "--", ".", ":!docs/faults", ":!docs/faults.md")
+    kept = [f":!docs/{name}{ending}" for name in ("faults", "benchmarks") for ending in ("", ".md")]
+    changed = git("status", "--porcelain", "--untracked-files=no", "--", ".", *kept)
     return git("rev-parse", "--short", "HEAD") + ("-dirty" if changed else "")
 
 

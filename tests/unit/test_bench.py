@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
+from functools import partial
 from xml.etree import ElementTree
 
 import pytest
 
+from tests.bench import __main__ as bench
 from tests.bench import page, plots
 from tests.bench.measure import Bound, Command, Curve, Figure, Series, in_turn, within
 from tests.hosts.observer import TOP
@@ -31,9 +34,51 @@ def test_a_bound_is_of_the_most_that_was_seen() -> None:
 
 def test_things_are_measured_in_turn_after_one_that_does_not_count() -> None:
     order: list[str] = []
-    taken = in_turn(2, a=lambda: float(len(order) + (order.append("a") or 0)), b=lambda: order.append("b") or 1.0)  # type: ignore[func-returns-value]
+
+    def measure(name: str) -> float:
+        order.append(name)
+        return float(len(order))
+
+    things = {name: partial(measure, name) for name in ("a", "b")}
+    assert in_turn(things, 2)["a"].values == (3.0, 5.0)
     assert order == ["a", "b"] * 3
-    assert taken["a"].values == (2.0, 4.0)
+    order.clear()
+    assert in_turn(things, 2, first=False)["b"].values == (2.0, 4.0)
+
+
+@pytest.mark.parametrize(("words", "measured"), [((), [*bench.PARTS]), (("idle", "quick"), ["idle"])])
+def test_all_parts_are_measured_where_none_is_named(
+    words: tuple[str, ...], measured: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[str] = []
+
+    def part(name: str, *_: object, **__: object) -> Iterator[Bound]:
+        seen.append(name)
+        yield Bound("x", 1, "s", Series((2.0 if name == "idle" else 1.0,)))
+
+    monkeypatch.setattr(bench, "measured", part)
+    monkeypatch.setattr(bench, "write", lambda *_: None)
+    assert (bench.main(["--peers", "python", *words]), seen) == (1, measured)
+
+
+def test_what_was_measured_is_kept_where_the_rest_goes_wrong(monkeypatch: pytest.MonkeyPatch) -> None:
+    kept: list[object] = []
+
+    def part(*_: object, **__: object) -> Iterator[Bound]:
+        yield Bound("x", 1, "s", Series((1.0,)))
+        raise OSError
+
+    monkeypatch.setattr(bench, "measured", part)
+    monkeypatch.setattr(bench, "write", lambda name, found: kept.append((name, len(found))))
+    with pytest.raises(OSError):  # noqa: PT011 - the one from above
+        bench.main(["--peers", "python", "idle"])
+    assert kept == [("idle", 1)]
+
+
+def test_a_part_that_is_none_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        bench.main(["--peers", "python", "idel"])
+    assert "no such part: idel" in capsys.readouterr().err
 
 
 def test_a_command_is_seen_with_what_it_uses_and_fails_with_what_it_said() -> None:
@@ -48,15 +93,15 @@ def test_a_command_is_seen_with_what_it_uses_and_fails_with_what_it_said() -> No
 def test_what_has_no_target_is_met_by_whatever_it_takes() -> None:
     figure = Figure("x", None, Series((9.0,)), Series((1.0,)), "a peer").json()
     assert (figure["target"], figure["met"], page.met(figure)) == (None, True, "")
-    assert page.row(figure) == "| x |  | 9 × |  | 9 (9 to 9) | 1 (1 to 1) | a peer |\n"
+    assert page.row(figure) == "| x |  | 9 × |  | 9 s (9 to 9) | 1 s (1 to 1) | 1 | a peer |\n"
     assert Bound("memory", None, "MB", Series((9.0,))).json()["met"]
 
 
 def test_where_time_is_short_a_thing_is_measured_once_and_not_before() -> None:
     with within(0):
-        assert in_turn(9, a=lambda: 1.0)["a"].values == (1.0,)
+        assert in_turn({"a": lambda: 1.0}, 9)["a"].values == (1.0,)
     with within(60):
-        assert len(in_turn(9, a=lambda: 1.0)["a"].values) == 9
+        assert len(in_turn({"a": lambda: 1.0}, 9)["a"].values) == 9
 
 
 def test_a_plot_shows_every_series_at_every_number() -> None:
@@ -77,7 +122,7 @@ def test_the_overview_has_a_bar_for_each_target_and_another_colour_where_it_is_m
 
 
 def test_the_page_counts_the_targets_and_names_those_that_are_missed() -> None:
-    assert "1 of 2 targets are met. Not met: b." in page.summary({"prompt": {"figures": FIGURES}})
+    assert "1 of 2 targets are met. Not met: b (beside a peer)." in page.summary({"prompt": {"figures": FIGURES}})
 
 
 def test_the_page_and_its_plots_are_made_of_the_records() -> None:

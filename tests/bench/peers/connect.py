@@ -14,6 +14,8 @@ for name in ("hosts", "port", "user", "key", "known_hosts", "window"):
     parser.add_argument(name)
 parser.add_argument("--engine", action="store_true", help="ask each host's engine for its containers")
 given = parser.parse_args()
+# Read once: by their names they would be read anew for each connection.
+KEYS, KNOWN = [asyncssh.read_private_key(given.key)], asyncssh.read_known_hosts(given.known_hosts)
 
 
 async def containers(there: asyncssh.SSHClientConnection) -> bool:
@@ -32,8 +34,8 @@ async def connect(host: str, window: asyncio.Semaphore) -> bool:
             host,
             int(given.port),
             username=given.user,
-            client_keys=[given.key],
-            known_hosts=given.known_hosts,
+            client_keys=KEYS,
+            known_hosts=KNOWN,
             agent_path=None,
         ) as there,
     ):

@@ -7,15 +7,15 @@ from pathlib import Path
 import asyncssh
 
 HOSTS, PORT, USER, KEY, KNOWN_HOSTS, WINDOW = sys.argv[1:]
+# Read once: by their names they would be read anew for each connection.
+KEYS, KNOWN = [asyncssh.read_private_key(KEY)], asyncssh.read_known_hosts(KNOWN_HOSTS)
 
 
 async def three_steps(host: str, window: asyncio.Semaphore) -> int:
     """Do them on one connection, and give how many went well."""
     async with (
         window,
-        asyncssh.connect(
-            host, int(PORT), username=USER, client_keys=[KEY], known_hosts=KNOWN_HOSTS, agent_path=None
-        ) as there,
+        asyncssh.connect(host, int(PORT), username=USER, client_keys=KEYS, known_hosts=KNOWN, agent_path=None) as there,
     ):
         done = [await there.run("true", check=True) for _ in range(3)]
     return len(done)
