@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from deploy.windows import Windows
 
 # Nodes that wait for a place with a connection: sshd has a process for each, and lets it wait for its login for a time.
-AHEAD = 16
+CONNECTED = 16
 YOUNG = 0.1  # seconds in which a connection to a node comes about that is there; who takes longer may not be
 LOOK = YOUNG / 2  # seconds between two looks at whether one is
 
@@ -72,4 +72,4 @@ class Doors:
         """Tell whether one more may be connected to: those that seem dead keep nobody waiting who is not."""
         young = time.monotonic() - YOUNG
         coming = self._ready + sum(since > young for since in self._dials.values())
-        return coming < AHEAD and len(self._dials) + self._ready < self._size.dials
+        return coming < CONNECTED and len(self._dials) + self._ready < self._size.dials

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import threading
 import time
 from abc import ABC, abstractmethod
@@ -21,6 +22,7 @@ from deploy.errors import Failure
 from deploy.plan import Late, Place, Word, parts_of
 from deploy.ray import TOKEN_PATH, container_name
 from deploy.ray_api import RayApi
+from deploy.reading import described
 from deploy.secret import Secret
 from deploy.shells import Shell
 from deploy.ssh import CHANNEL_TIMEOUT, Dialled, close_connection, connection_to, dialled
@@ -39,6 +41,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+TOKEN = re.compile(r"[!-~]{1,512}")  # what a header can bear
 SUDO_DEADLINE = 30  # seconds
 SESSION_PAUSES = (0.1, 0.4, 1.5)  # seconds
 LAST_LINES = 10  # of a failed command's output
@@ -153,7 +156,7 @@ class Host(ABC):
         token = None
         if not settings.allow_unauthenticated:
             kept = self.docker.get_file(container_name(settings.cluster_name, "head"), TOKEN_PATH)
-            token = Secret(kept.decode("ascii", "replace").strip()) if kept else None
+            token = token_in(kept) if kept else None
         return RayApi(self.http(*settings.dashboard), token, reconnect=self.regain, see=self._see_head)
 
     def _see_head(self) -> None:
@@ -296,6 +299,15 @@ class LocalHost(Host):
         self.close()
 
 
+def token_in(kept: bytes) -> Secret:
+    """Read the token out of the head's own file, which whoever is root there may have changed."""
+    token = kept.decode("ascii", "replace").strip()
+    if not TOKEN.fullmatch(token):
+        said = f"the file of Ray's token on the head has no token: {described(kept)}"
+        raise Failure("TOKEN_MISMATCH", said, "Start the cluster again: invoke cluster.stop cluster.start")
+    return Secret(token)
+
+
 class SshHost(Host):
     """A node behind SSH: one connection of Fabric's, for its shell, its engine and its ports."""
 
@@ -359,9 +371,11 @@ class SshHost(Host):
         result = None
         while result is None:
             self.check_wanted()
+            connection = self.connection
             shell = self._idle_shell() or Shell(self.session())
             result = shell.run(argv, timeout, say, outlives=outlives)
-        if self._scarce:
+        # After a reconnection that came meanwhile it is of the former session.
+        if self._scarce or connection is not self._connection:
             shell.close()
         else:
             self._shells.append(shell)
@@ -416,6 +430,9 @@ class SshHost(Host):
     def lost(self, doing: str, error: BaseException) -> Failure:
         """Give the failure of a link that broke while something was done."""
         transport = self._connection.client.get_transport() if self._connection else None
+        if transport and transport.is_active() and "timeout" in str(error).lower():
+            cure = "Look at its sshd's log, and at its load"
+            return Failure("SSH_STALLED", f"sshd opens no session for {doing}: {error}", cure)
         why = getattr(transport, "saved_exception", None) or error
         return Failure("SSH_LOST", f"the SSH connection ended in {doing}: {why or 'closed'}", "Run the task again")
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import NoReturn, TypeVar
 
 FAR = 10**11  # seconds since 1970
 WIDEST = 2**63  # numbers beyond are no sizes, codes or times
+SURROGATE = re.compile("[\ud800-\udfff]")  # half a character, which no encoding has
 
 T = TypeVar("T")
 
@@ -27,8 +29,10 @@ def parsed(text: str | bytes) -> object:
 
 
 def typed(value: object, kind: type[T]) -> T:
-    """Give the value, if it is of a kind; yes and no are no numbers, and a number has an end."""
+    """Give the value, if it is of a kind; yes and no are no numbers, a number has an end, and a text can be written."""
     endless = isinstance(value, int | float) and not abs(value) < WIDEST
+    if isinstance(value, str) and SURROGATE.search(value):
+        raise Odd(f"{described(value)} that cannot be written")
     if isinstance(value, kind) and not endless and (kind is bool or not isinstance(value, bool)):
         return value
     raise Odd(f"{described(value)} where a {kind.__name__} was due")
@@ -75,7 +79,7 @@ class Fields:
 
     def pairs(self, key: str) -> dict[str, str]:
         """Give an object of texts; an empty one where there is none."""
-        return {name: typed(value, str) for name, value in self.inner(key).of.items()}
+        return {typed(name, str): typed(value, str) for name, value in self.inner(key).of.items()}
 
 
 def listed(value: object) -> list[Fields]:

@@ -254,10 +254,9 @@ class Run:
     def cut(self) -> None:
         """Close what the steps of a halted run are using: what waits for a node ends, and what streams is given up."""
         self.is_cut = True
-        end_children()
-        for host in list(self._hosts.values()):
-            # Each by itself: to close a connection may take as long as to lose it.
-            threading.Thread(target=host.cut, daemon=True).start()
+        # Each by itself: to close a connection may take as long as to lose it, and sudo as long to kill a child.
+        for end in (end_children, *(host.cut for host in self._hosts.values())):
+            threading.Thread(target=end, daemon=True).start()
 
     def await_decision(self) -> None:
         """Wait until it is known whether we may act."""

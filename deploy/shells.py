@@ -104,6 +104,9 @@ class Shell:
         """Take in both streams until each has had its second mark, or has ended; tell whether they have in time."""
         end, channel = time.monotonic() + timeout, self._channel
         while out.code is None or err.code is None:
+            # Also where something always comes.
+            if time.monotonic() > end:
+                return False
             self._come.forget()
             if channel.recv_ready():
                 out.add(channel.recv(PIECE))

@@ -69,8 +69,11 @@ class Login:
             self.part, self.since = reached, now
         elif now - self.since > self.part.seconds and self.stall.part is None:
             self.stall.part = self.part
-            # By another thread: to close a connection may take as long as to lose it.
-            threading.Thread(target=transport.close, daemon=True).start()
+            try:
+                # By another thread: to close a connection may take as long as to lose it.
+                threading.Thread(target=transport.close, daemon=True).start()
+            except RuntimeError:  # there are too many threads: at the next look
+                self.stall.part = None
 
 
 class Lookout:

@@ -61,9 +61,11 @@ class ChannelTalk(Talk):
         code = self._channel.recv_exit_status() if self._channel.status_event.wait(patience) else None
         said = b""
         self._channel.settimeout(patience)
-        with contextlib.suppress(OSError):
+        # The connection may be dying just now: paramiko has an error of its own for that.
+        with contextlib.suppress(OSError, EOFError):
             said = self._channel.recv_stderr(PIECE)
-        self._channel.close()
+        with contextlib.suppress(OSError, EOFError):
+            self._channel.close()
         # -1 is paramiko's for a connection that ended first.
         return (None if code == -1 else code), said.decode(errors="replace").strip()[-LAST_WORDS:]
 

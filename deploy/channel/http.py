@@ -72,11 +72,10 @@ class WireConnection(urllib3.connection.HTTPConnection):
     def _watched(self) -> Iterator[None]:
         """Wait for an answer as long as the request may take, and only while the other side lives."""
         seconds = self.timeout
-        if self.adapter.alive is None or (seconds is not None and seconds <= LOOK):
-            yield
-            return
-        self.timeout, self.wire.on_silence = LOOK, self.adapter.alive
+        # All of its headers, and not only the next byte.
         self.wire.deadline = None if seconds is None else time.monotonic() + seconds
+        if self.adapter.alive and (seconds is None or seconds > LOOK):
+            self.timeout, self.wire.on_silence = LOOK, self.adapter.alive
         try:
             yield
         finally:
@@ -186,7 +185,7 @@ class WireAdapter(HTTPAdapter):
                 # Not all at once: room would be made for whatever length the answer says that it has.
                 pieces = iter(lambda: answer.read1(PIECE, decode_content=False), b"")
                 return response_of(answer, b"".join(pieces))
-        except TimeoutError as error:
+        except (TimeoutError, urllib3.exceptions.ReadTimeoutError) as error:
             raise requests.exceptions.ReadTimeout(error) from error
         except (OSError, http.client.HTTPException, urllib3.exceptions.HTTPError) as error:
             raise requests.exceptions.ConnectionError(error) from error

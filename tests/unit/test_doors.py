@@ -15,7 +15,7 @@ from deploy.windows import Windows
 
 @pytest.fixture(autouse=True)
 def few(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(doors, "AHEAD", 3)
+    monkeypatch.setattr(doors, "CONNECTED", 3)
     monkeypatch.setattr(doors, "YOUNG", 0.5)
     monkeypatch.setattr(doors, "LOOK", 0.01)
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import socket
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -51,6 +53,36 @@ def stub(tmp_path: Path) -> Iterator[Start]:
 def test_an_engine_that_does_not_answer_is_given_up(stub: Start, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("deploy.channel.api.FIRST_ANSWER", 0.5)
     _, host = stub()
+    assert refusal(docker_local, host).code == "DOCKER_TIMEOUT"
+
+
+class Drips(Stub):
+    """An engine that says its answers byte for byte, and never all of one."""
+
+    def say(self, end: socket.socket, path: str) -> bool:
+        for byte in self.answers["version"] if path.endswith("version") else b"":
+            end.sendall(bytes([byte]))
+            time.sleep(0.02)
+        return True
+
+
+@pytest.mark.parametrize("body", ["", "{"], ids=["in its headers", "in its body"])
+def test_an_engine_that_answers_byte_for_byte_is_given_up(
+    body: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("deploy.channel.api.FIRST_ANSWER", 0.5)
+    slow = b"HTTP/1.1 200 OK\r\n" + (b"" if body else b"X: " + 200 * b"x" + b"\r\n")
+    said = slow + b"Content-Length: 2000\r\n\r\n" + body.encode() + 100 * b" "
+    engine = Drips(tmp_path / "stub.sock", {"version": said})
+    begun = time.monotonic()
+    assert refusal(docker_local, f"unix://{engine.path}").code == "DOCKER_TIMEOUT"
+    assert time.monotonic() - begun < 2
+    engine.server.close()
+
+
+def test_an_engine_whose_answer_stands_still_is_given_up(stub: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("deploy.channel.api.FIRST_ANSWER", 0.5)
+    _, host = stub(version=answer("{", "Content-Length: 2000"))
     assert refusal(docker_local, host).code == "DOCKER_TIMEOUT"
 
 

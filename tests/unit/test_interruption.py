@@ -9,14 +9,16 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any, cast
 
+import paramiko
 import pytest
 from invoke.exceptions import Exit
 
 from deploy import interruption
+from deploy.commands import Result
 from deploy.course import Course, ended
 from deploy.desk import signals_told
 from deploy.errors import Failure
-from deploy.hosts import LocalHost, SshHost
+from deploy.hosts import LocalHost, SshHost, token_in
 from deploy.interruption import STOPPING, Interruption, heard
 from deploy.report import Report
 from deploy.run import Run
@@ -145,6 +147,76 @@ def test_nothing_is_opened_any_more_once_the_line_is_cut() -> None:
         with pytest.raises(Failure, match="interrupted"):
             touch()
     assert run.outcome(behind.node).problem is None
+
+
+def test_to_cut_the_line_waits_for_no_child(monkeypatch: pytest.MonkeyPatch) -> None:
+    over = threading.Event()
+    monkeypatch.setattr("deploy.run.end_children", over.wait)
+    Run(scope("one"), cast("Any", None)).cut()
+    over.set()
+
+
+class Reconnecting(SshHost):
+    """A node whose every command comes to a new session, as after one's groups were changed meanwhile."""
+
+    @property
+    def connection(self) -> Any:
+        if self._connection is None:
+            self._connection = cast("Any", object())
+        return self._connection
+
+    def session(self) -> Any:
+        return self
+
+
+class OneShell:
+    """A shell that has no session."""
+
+    def __init__(self, host: Reconnecting, *, reconnects: bool) -> None:
+        self.host, self.reconnects, self.closed = host, reconnects, 0
+
+    def run(self, *_: object, **__: object) -> Result:
+        if self.reconnects:
+            self.host._connection = None
+        return Result(0, "", "")
+
+    def close(self) -> None:
+        self.closed += 1
+
+
+@pytest.mark.parametrize("reconnects", [True, False])
+def test_a_shell_of_a_former_session_runs_nothing_more(reconnects: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    of = scope("one")
+    host = Reconnecting(of.inventory.workers[0], Run(of, cast("Any", None)))
+    shell = OneShell(host, reconnects=reconnects)
+    monkeypatch.setattr("deploy.hosts.Shell", lambda _: shell)
+    host.run("true")
+    assert (shell.closed, len(host._shells)) == ((1, 0) if reconnects else (0, 1))
+
+
+class Alive:
+    """A connection that lives, to an sshd that opens no further session."""
+
+    client = property(lambda self: self)
+    get_transport = property(lambda self: lambda: self)
+    is_active = property(lambda _: lambda: True)
+    saved_exception = None
+
+
+def test_a_session_that_never_opens_is_no_connection_that_is_lost() -> None:
+    of = scope("one")
+    host = SshHost(of.inventory.workers[0], Run(of, cast("Any", None)))
+    host._connection = cast("Any", Alive())
+    assert host.lost("`ip`", paramiko.SSHException("Timeout opening channel.")).code == "SSH_STALLED"
+    assert host.lost("`ip`", EOFError("closed")).code == "SSH_LOST"
+
+
+@pytest.mark.parametrize("kept", [b"\xff\xfe", b"a\nb", b"x" * 513, b" \n"])
+def test_a_file_without_a_token_is_told_and_nothing_of_it(kept: bytes) -> None:
+    with pytest.raises(Failure, match=r"has no token: a text of \d+ characters") as told:
+        token_in(kept)
+    assert told.value.code == "TOKEN_MISMATCH"
+    assert token_in(b"0123abcd\n").reveal() == "0123abcd"
 
 
 def interrupted_report() -> int:

@@ -9,7 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import paramiko
 import pytest
@@ -453,3 +453,52 @@ def test_what_nobody_reads_is_not_sent_for_ever(monkeypatch: pytest.MonkeyPatch)
         one = ChannelTalk(transport.open_session(timeout=10), "cat")
         with pytest.raises(TimeoutError):
             one.send(bytes(4 << 20))
+
+
+class Dying:
+    """A channel of a connection that ends at this moment."""
+
+    status_event = threading.Event()
+
+    def shutdown_write(self) -> None:
+        raise EOFError
+
+    def settimeout(self, _seconds: float) -> None:
+        """Nothing."""
+
+    def recv_stderr(self, _size: int) -> bytes:
+        raise EOFError
+
+    close = shutdown_write
+
+
+def test_a_talk_over_a_connection_that_dies_ends_without_a_code(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(talk, "run_on", lambda *_: None)
+    assert ChannelTalk(cast("Any", Dying()), "cat").end(0.01) == (None, "")
+
+
+class Login:
+    """A client whose login stands still, and what closes it."""
+
+    def __init__(self) -> None:
+        self.remote_version, self.closed = "", threading.Event()
+        self.close = self.closed.set
+
+    def get_transport(self) -> Login:
+        return self
+
+
+def test_a_login_is_ended_at_a_later_look_where_no_thread_could_be_had(monkeypatch: pytest.MonkeyPatch) -> None:
+    client, stall = Login(), stalls.Stall()
+    login = stalls.Login(cast("Any", client), stall, stalls.BANNER, time.monotonic() - 2 * stalls.BANNER.seconds)
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", unable)
+        login.look()
+    assert stall.part is None
+    login.look()
+    assert client.closed.wait(10)
+    assert stall.part is stalls.BANNER
+
+
+def unable(_thread: threading.Thread) -> None:
+    raise RuntimeError("can't start new thread")

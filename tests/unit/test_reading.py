@@ -54,6 +54,15 @@ def test_of_a_text_nothing_is_told_for_it_may_be_a_secret() -> None:
         typed("\x1b[2J" * 1000, int)
 
 
+@pytest.mark.parametrize("said", ['"\\ud800"', '"sha256:\\udfff"'])
+def test_a_text_that_cannot_be_written_is_odd(said: str) -> None:
+    with pytest.raises(Odd, match="that cannot be written"):
+        typed(parsed(said), str)
+    for fields in (Fields({"a": {"k": json.loads(said)}}), Fields({"a": {json.loads(said): "v"}})):
+        with pytest.raises(Odd):
+            fields.pairs("a")
+
+
 def test_a_field_that_is_missing_is_odd_unless_it_may_be() -> None:
     fields = Fields({"none": None})
     assert (fields.text("none", ""), fields.inner("none").of, fields.texts("x"), fields.pairs("x")) == ("", {}, (), {})

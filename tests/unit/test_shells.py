@@ -137,6 +137,12 @@ def test_a_command_that_does_not_end_takes_its_shell_along(shell: Shell) -> None
     assert not shell.idle
 
 
+def test_a_command_that_never_stops_to_write_is_given_up_like_another(shell: Shell) -> None:
+    with pytest.raises(Failure, match="was not done within 1 s"):
+        shell.run(("yes",), 1, None)
+    assert not shell.idle
+
+
 def test_a_command_whose_shell_is_ended_is_told(shell: Shell) -> None:
     shell.run(("true",), 10, None)
     with pytest.raises(Failure, match="`sh` was ended from outside, and its shell with it"):
