@@ -6,6 +6,7 @@ import contextlib
 import socket
 import subprocess
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
@@ -139,7 +140,7 @@ def test_a_command_that_does_not_end_takes_its_shell_along(shell: Shell) -> None
 
 def test_a_command_that_never_stops_to_write_is_given_up_like_another(shell: Shell) -> None:
     with pytest.raises(Failure, match="was not done within 1 s"):
-        shell.run(("yes",), 1, None)
+        shell.run(("sh", "-c", "yes $(head -c 20000 /dev/zero | tr '\\0' x)"), 1, lambda _: time.sleep(0.05))
     assert not shell.idle
 
 
