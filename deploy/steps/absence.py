@@ -87,21 +87,29 @@ class Absence:
         return [row for row in self.head.rows if row.address == self.address]
 
 
-# For how many seconds a node's first process runs, whatever its clock says; a container's counts as a machine's.
+# For how many hundredths of a second a node's first process runs, whatever its clock says; a container's counts as a
+# machine's. Linux says the first in as many digits, and the other in ticks of CLK_TCK a second.
 AGE = """line=$(cat /proc/1/stat) && set -- ${line##*) } && read -r up _ </proc/uptime && \
-echo $((${up%.*} - ${20} / $(getconf CLK_TCK)))"""
-ROUNDED = 2  # seconds that the node's count may be off
+echo $((${up%.*}${up#*.} - ${20} * 100 / $(getconf CLK_TCK)))"""
+DRIFT = 0.1  # seconds that the two clocks may differ by
 
 
 def restarted(peer: Site) -> bool:
     """Tell whether a node restarted since its container was started in this run; where nobody knows, it did not."""
     if not peer.started:
         return False
+    # Taken before the question: a node that did not restart is older than this.
+    started_for = peer.started_for
     try:
         age = peer.run("sh", "-c", AGE).strip()
     except Failure:
         return False
-    return age.isdecimal() and int(age) + ROUNDED < peer.started_for
+    return known_age(age) and int(age) / 100 + DRIFT < started_for
+
+
+def known_age(text: str) -> bool:
+    """Tell whether a node said how old it is."""
+    return re.fullmatch("[0-9]{1,12}", text) is not None
 
 
 def check_running(peer: Site, name: str) -> Found:

@@ -1132,9 +1132,12 @@ def test_a_node_that_is_not_there_fails_with_its_own_cause(
 
 
 RESTARTED: dict[str, tuple[str | Failure, bool, str]] = {
-    "began after its container": ("20\n", True, "NODE_RESTARTED"),
-    "ran all the while": ("4000\n", True, "RAY_EXITED"),
-    "restarted before this run": ("20\n", False, "RAY_EXITED"),
+    "began long after its container": ("2000\n", True, "NODE_RESTARTED"),
+    "began as soon as its container was there": ("2950\n", True, "NODE_RESTARTED"),
+    "began just before its container": ("3001\n", True, "RAY_EXITED"),
+    "ran all the while": ("400000\n", True, "RAY_EXITED"),
+    "restarted before this run": ("2000\n", False, "RAY_EXITED"),
+    "says what is no age": ("-5\n", True, "RAY_EXITED"),
     "cannot say": ("sh: cannot open /proc/1/stat\n", True, "RAY_EXITED"),
     "cannot be asked": (Failure("SSH_LOST", "gone"), True, "RAY_EXITED"),
 }
