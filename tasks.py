@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from invoke.collection import Collection
 
-from deploy import build, cluster, job, publish, sandbox
-from deploy.early import end_quietly
+from deploy.early import end_quietly, tidy_seldom
+
+tidy_seldom()
+
+from deploy import build, cluster, job, publish, sandbox  # noqa: E402 - what makes the objects
 
 end_quietly()
 
