@@ -46,6 +46,8 @@ SILENT = {code for code, kind in CODES.items() if kind is not Kind.FAILED} | {
 }  # fmt: skip
 # Tasks that look at each node's container.
 OF_CONTAINERS = re.compile(r"cluster\.(start|stop|status)")
+# Tasks of the head alone.
+OF_HEAD = re.compile(r"(build|publish)\b")
 # Tasks all of whose changes are an engine's.
 OF_ENGINES = re.compile(r"cluster\.(start|stop|pull)")
 
@@ -273,10 +275,12 @@ def healthy_nodes_served(trial: Trial) -> Iterator[str]:
     if trial.row.exit == 2:
         yield from touched(trial)
         return
+    served = "skipped" if OF_HEAD.match(" ".join(trial.row.task)) else "ok"
     # Without its head a cluster's workers cannot be served.
-    fine = ("ok", "skipped") if trial.bench.head.node in names else ("ok",)
+    fine = {served, "skipped"} if trial.bench.head.node in names else {served}
     for host, node in trial.nodes():
-        if node["node"] not in names and node["outcome"] not in fine:
+        wanted = {"ok"} if host is trial.bench.head else fine
+        if node["node"] not in names and node["outcome"] not in wanted:
             yield f"{host.name} is healthy and came out as {node['outcome']} ({node['code']})"
 
 

@@ -186,6 +186,16 @@ def test_a_refused_input_must_leave_every_engine_alone() -> None:
     assert list(ORACLES["O7"](made)) == ["head: its engine did ['kill']"]
 
 
+@pytest.mark.parametrize(
+    ("task", "worker", "objects"),
+    [("publish", "skipped", False), ("publish", "ok", True), ("cluster.start", "skipped", True)],
+)
+def test_a_worker_is_left_alone_by_what_is_the_heads_alone(task: str, worker: str, objects: bool) -> None:
+    made = trial(row=Row("X4", "x", fault, task=(task,)))
+    told(1, outcome=worker, code=None)(made)
+    assert bool(list(ORACLES["O7"](made))) is objects
+
+
 def test_an_oracle_that_cannot_judge_says_so() -> None:
     made = trial(row=Row("X3", "x", fault, exit=130, code="INTERRUPTED", told_of="all"), healed=[])
     made.bench.secrets.clear()
