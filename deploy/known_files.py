@@ -33,7 +33,7 @@ class Trust:
 
     host: str
     port: int
-    file: Path
+    file: Path | None  # None where no file of the user's is read for it
     known: KnownHosts
     # What RevokedHostKeys has. ssh looks there only when a key is shown: which kind it asks for is by the others.
     revoked: KnownHosts = KnownHosts()
@@ -79,7 +79,7 @@ def trust_of(hop: Connection, settings: Settings, usual: KnownHosts) -> Trust:
         users = files(config, "UserKnownHostsFile", hop, users)
     known = read_all((*users, *files(config, "GlobalKnownHostsFile", hop, SYSTEM_FILES)))
     revoked = (revoked_in(file, hop) for file in files(config, "RevokedHostKeys", hop, ()))
-    return Trust(host, port, (*users, *users_files(settings))[0], known, sum(revoked, KnownHosts()))
+    return Trust(host, port, users[0] if users else None, known, sum(revoked, KnownHosts()))
 
 
 def files(config: Mapping[str, Any], option: str, hop: Connection, usual: tuple[Path, ...]) -> tuple[Path, ...]:
