@@ -87,8 +87,15 @@ def files(config: Mapping[str, Any], option: str, hop: Connection, usual: tuple[
     value = config.get(option.lower())
     if value is None:
         return usual
-    words = [str(value)] if option == "RevokedHostKeys" else shlex.split(str(value))
-    return tuple(Path(expanded(word, option, hop)).expanduser() for word in words if word.lower() != NONE)
+    return tuple(named(word, option, hop) for word in shlex.split(str(value)) if word.lower() != NONE)
+
+
+def named(word: str, option: str, hop: Connection) -> Path:
+    """Give the file that a word names; ssh fills in nothing but a home in those of GlobalKnownHostsFile."""
+    try:
+        return Path(word if option == "GlobalKnownHostsFile" else expanded(word, option, hop)).expanduser()
+    except RuntimeError as error:
+        raise unread(option, f"there is no user for {word}", hop) from error
 
 
 def expanded(word: str, option: str, hop: Connection) -> str:

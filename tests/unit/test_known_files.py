@@ -103,6 +103,21 @@ VERDICTS: dict[str, tuple[dict[str, str], dict[str, str], str]] = {
         {"ssh_known_hosts": "mine"},
         "TRUSTED",
     ),
+    "UserKnownHostsFile, each in quotes": (
+        {CONFIG: 'UserKnownHostsFile "~/a" "{home}/b"\n', "a": GOOD, "b": REVOKED},
+        {},
+        "REVOKED",
+    ),
+    "UserKnownHostsFile with a space": (
+        {CONFIG: 'UserKnownHostsFile "~/my known"\n', "my known": REVOKED, "etc/ssh_known_hosts": GOOD},
+        {},
+        "REVOKED",
+    ),
+    "GlobalKnownHostsFile with what is no token there": (
+        {CONFIG: "GlobalKnownHostsFile ~/%h\n", "%h": REVOKED, ".ssh/known_hosts": GOOD},
+        {},
+        "REVOKED",
+    ),
     "GlobalKnownHostsFile in the place of the system's": (
         {CONFIG: "GlobalKnownHostsFile ~/a\n", "etc/ssh_known_hosts": GOOD, "a": WRONG},
         {},
@@ -117,6 +132,11 @@ VERDICTS: dict[str, tuple[dict[str, str], dict[str, str], str]] = {
         {CONFIG: "RevokedHostKeys ~/bad\n", ".ssh/known_hosts": GOOD, "bad": written(OTHER, "")},
         {},
         "TRUSTED",
+    ),
+    "RevokedHostKeys in quotes": (
+        {CONFIG: "RevokedHostKeys '~/my bad'  # ones\n", ".ssh/known_hosts": GOOD, "my bad": BARE},
+        {},
+        "REVOKED",
     ),
     "RevokedHostKeys, none": ({CONFIG: "RevokedHostKeys none\n", ".ssh/known_hosts": GOOD}, {}, "TRUSTED"),
     "HostKeyAlias": ({CONFIG: "HostKeyAlias web\n", ".ssh/known_hosts": written(KEY, "web")}, {}, "TRUSTED"),
@@ -141,6 +161,11 @@ VERDICTS: dict[str, tuple[dict[str, str], dict[str, str], str]] = {
         {CONFIG: "UserKnownHostsFile ~/%C\n", ".ssh/known_hosts": GOOD},
         {},
         "CONFIG UserKnownHostsFile of ssh_config for 127.0.0.1: %C in it is not known here",
+    ),
+    "a home of nobody": (
+        {CONFIG: "UserKnownHostsFile ~nonesuch/a\n", ".ssh/known_hosts": GOOD},
+        {},
+        "CONFIG UserKnownHostsFile of ssh_config for 127.0.0.1: there is no user for ~nonesuch/a",
     ),
     "KnownHostsCommand": (
         {CONFIG: "KnownHostsCommand /usr/bin/keys %H\n", ".ssh/known_hosts": GOOD},
