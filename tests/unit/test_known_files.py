@@ -211,3 +211,27 @@ def test_what_is_revoked_in_a_file_of_its_own_does_not_change_which_kind_of_key_
     trust = known_files.trust_of(connection, Settings(), KnownHosts())
     assert trust.algorithms == (KEY.get_name(),)
     assert trust.verdict(KEY.asbytes()).kind is Kind.REVOKED
+
+
+def test_many_revoked_keys_are_read_once_for_all_hops_until_their_file_changes(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[str] = []
+
+    class Counted(KnownHosts):
+        @classmethod
+        def parse(cls, text: str, source: str) -> KnownHosts:
+            read.append(source)
+            return KnownHosts.parse(text, source)
+
+    monkeypatch.setattr(known_files, "KnownHosts", Counted)
+    file, line, node = home / "bad", written(OTHER, ""), Node("one", "127.0.0.1", role="worker", user="u", port=9)
+    (home / CONFIG).write_text("RevokedHostKeys ~/bad\n")
+    file.write_text(f"# stolen\n{line * 1500}{BARE}{line}{BARE}")
+    for _ in range(3):
+        connection = connection_to(node, Settings(), KnownHosts())
+        verdict = known_files.trust_of(connection, Settings(), KnownHosts()).verdict(KEY.asbytes())
+        assert (verdict.kind, verdict.place) == (Kind.REVOKED, f"{file}:1502")
+    assert read == [str(file)]
+    file.write_text(line)
+    assert known_files.trust_of(connection, Settings(), KnownHosts()).verdict(KEY.asbytes()).kind is Kind.UNKNOWN
