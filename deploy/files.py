@@ -15,16 +15,32 @@ KB, MB = 2**10, 2**20
 
 
 def write_whole(path: Path, text: str) -> None:
-    """Have a text of UTF-8 in a file that only its owner may read: all of it, or, with an `OSError`, what was there."""
+    """Have a text of UTF-8 in a file: all of it, or, with an `OSError`, what was there.
+
+    A new file is for its owner alone; one that there is keeps its place, where a link leads to it, and its rights.
+    """
+    path = path.resolve()
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
         with os.fdopen(handle, "w", encoding="utf-8", errors="surrogateescape") as file:
             file.write(text)
+            if path.exists():
+                _make_like(file.fileno(), path.stat())
         Path(name).replace(path)
     except BaseException:
         Path(name).unlink(missing_ok=True)
         raise
+
+
+def _make_like(handle: int, former: os.stat_result) -> None:
+    """Give a file the owner, group and mode of the one in whose place it comes."""
+    mode = stat.S_IMODE(former.st_mode) & (stat.S_IRWXU | stat.S_IRWXG | stat.S_IRWXO)
+    try:
+        os.fchown(handle, former.st_uid if os.getuid() == ROOT else -1, former.st_gid)
+    except PermissionError:
+        mode &= ~stat.S_IWGRP  # it is for a group that we are not in, and ours is another
+    os.fchmod(handle, mode)
 
 
 def read_bytes(path: Path, largest: int) -> bytes:

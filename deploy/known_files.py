@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from deploy.errors import Failure
-from deploy.known_hosts import REVOKED, SSH_PORT, Kind, KnownHosts, Verdict
+from deploy.known_hosts import REVOKED, SSH_PORT, Kind, KnownHosts, Verdict, fingerprint
 
 if TYPE_CHECKING:
     from fabric import Connection
@@ -33,15 +33,17 @@ class Trust:
 
     host: str
     port: int
-    file: Path
+    file: Path | None  # None where no file of the user's is read for it
     known: KnownHosts
-    # What RevokedHostKeys has. ssh looks there only when a key is shown: which kind it asks for is by the others.
-    revoked: KnownHosts = KnownHosts()
+    # The keys of RevokedHostKeys, each with its place. ssh looks there only when a key is shown: which kind it asks for
+    # is by the others.
+    revoked: Mapping[bytes, str] = field(default_factory=dict)
 
     def verdict(self, key: bytes) -> Verdict:
         """Judge the key that the hop shows."""
-        found = self.revoked.verdict(self.host, self.port, key)
-        return found if found.kind is Kind.REVOKED else self.known.verdict(self.host, self.port, key)
+        if place := self.revoked.get(key):
+            return Verdict(Kind.REVOKED, place, fingerprint(key))
+        return self.known.verdict(self.host, self.port, key)
 
     @property
     def algorithms(self) -> tuple[str, ...]:
@@ -78,8 +80,8 @@ def trust_of(hop: Connection, settings: Settings, usual: KnownHosts) -> Trust:
     if not settings.ssh_known_hosts:
         users = files(config, "UserKnownHostsFile", hop, users)
     known = read_all((*users, *files(config, "GlobalKnownHostsFile", hop, SYSTEM_FILES)))
-    revoked = (revoked_in(file, hop) for file in files(config, "RevokedHostKeys", hop, ()))
-    return Trust(host, port, (*users, *users_files(settings))[0], known, sum(revoked, KnownHosts()))
+    revoked = [revoked_in(file, hop) for file in files(config, "RevokedHostKeys", hop, ())]
+    return Trust(host, port, users[0] if users else None, known, *revoked)  # at most one
 
 
 def files(config: Mapping[str, Any], option: str, hop: Connection, usual: tuple[Path, ...]) -> tuple[Path, ...]:
@@ -87,8 +89,15 @@ def files(config: Mapping[str, Any], option: str, hop: Connection, usual: tuple[
     value = config.get(option.lower())
     if value is None:
         return usual
-    words = [str(value)] if option == "RevokedHostKeys" else shlex.split(str(value))
-    return tuple(Path(expanded(word, option, hop)).expanduser() for word in words if word.lower() != NONE)
+    return tuple(named(word, option, hop) for word in shlex.split(str(value)) if word.lower() != NONE)
+
+
+def named(word: str, option: str, hop: Connection) -> Path:
+    """Give the file that a word names; ssh fills in nothing but a home in those of GlobalKnownHostsFile."""
+    try:
+        return Path(word if option == "GlobalKnownHostsFile" else expanded(word, option, hop)).expanduser()
+    except RuntimeError as error:
+        raise unread(option, f"there is no user for {word}", hop) from error
 
 
 def expanded(word: str, option: str, hop: Connection) -> str:
@@ -117,13 +126,18 @@ def read_all(paths: tuple[Path, ...]) -> KnownHosts:
 
 
 def _stamp(file: Path) -> tuple[int, ...] | None:
-    """Give what changes when a file does; None where there is none."""
+    """Give the stamp of a file; None where there is none."""
     try:
-        found = file.stat()
+        return _stamped(file)
     except FileNotFoundError:
         return None
     except OSError as error:
         raise _unreadable(file, error) from error
+
+
+def _stamped(file: Path) -> tuple[int, ...]:
+    """Give what changes when a file does."""
+    found = file.stat()
     return found.st_mtime_ns, found.st_size, found.st_ino
 
 
@@ -144,26 +158,33 @@ def _unreadable(file: Path, error: OSError) -> Failure:
     return Failure("CONFIG", f"cannot be read: {error.strerror}", cure, place=str(file))
 
 
-def revoked_in(file: Path, hop: Connection) -> KnownHosts:
-    """Read a file of revoked keys, each a line as in a `.pub`; ssh refuses every host, too, where it cannot be read."""
+def revoked_in(file: Path, hop: Connection) -> Mapping[bytes, str]:
+    """Read a file of revoked keys, each a line as in a `.pub`; ssh refuses every host, too, where it cannot be read.
+
+    Returns:
+        The keys, each with the place where it stands first.
+    """
     try:
-        text = file.read_text(encoding="utf-8", errors="replace")
+        return _revoking(file, _stamped(file))
     except OSError as error:
         raise unread("RevokedHostKeys", f"{file} cannot be read: {error.strerror}", hop) from error
+    except ValueError as wrong:
+        raise unread("RevokedHostKeys", str(wrong), hop) from wrong
+
+
+@lru_cache(KEPT)
+def _revoking(file: Path, _stamp: tuple[int, ...]) -> Mapping[bytes, str]:
+    text = file.read_text(encoding="utf-8", errors="replace")
     if text.startswith(KRL):
-        raise unread("RevokedHostKeys", f"{file} is a KRL, which is not read here", hop)
-    return sum(_revoking(text, file, hop), KnownHosts())
-
-
-def _revoking(text: str, file: Path, hop: Connection) -> Iterator[KnownHosts]:
-    for number, written in enumerate(text.split("\n"), 1):
-        line = written.strip()
-        if not line or line.startswith("#"):
-            continue
-        known = KnownHosts.parse("\n" * (number - 1) + f"{REVOKED} * {line}", str(file))
-        if not known.lines:
-            raise unread("RevokedHostKeys", f"{file}:{number} has no key that is known here", hop)
-        yield known
+        raise ValueError(f"{file} is a KRL, which is not read here")
+    lines = [line.strip() for line in text.split("\n")]
+    keys = [f"{REVOKED} * {line}" if line and not line.startswith("#") else "" for line in lines]
+    known = KnownHosts.parse("\n".join(keys), str(file))
+    read = {line.place for line in known.lines}
+    for place in (f"{file}:{number}" for number, key in enumerate(keys, 1) if key):
+        if place not in read:
+            raise ValueError(f"{place} has no key that is known here")
+    return {line.key: line.place for line in reversed(known.lines)}
 
 
 def unread(option: str, why: str, hop: Connection) -> Failure:

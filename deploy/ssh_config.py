@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import os
 import re
 import shlex
@@ -23,6 +24,12 @@ CURE = "Correct it there: `ssh -G HOST` says what ssh makes of it"
 # What `Match` may ask that is answered here; paramiko takes another word for one that holds.
 ASKED = frozenset({"all", "canonical", "exec", "final", "host", "localuser", "originalhost", "user"})
 ALONE = frozenset({"all", "canonical", "final"})
+
+# What names files that say whom to trust: several, or one.
+SEVERAL = frozenset({"userknownhostsfile", "globalknownhostsfile"})
+ONE = frozenset({"revokedhostkeys"})
+# Of what words are made: to ssh no other backslash than these is an escape.
+CHARACTER = re.compile(r"""\\['"\\ ]|.""", re.DOTALL)
 
 # What a block's hosts must meet, as words of `Match`; nothing of what holds for all.
 Criteria = tuple[str, ...]
@@ -65,20 +72,24 @@ def expanded(file: Path, around: Criteria = (), depth: int = 0, folder: Path | N
                 yield from expanded(included, block, depth + 1, folder)
                 yield heading(block)
         elif key in ("host", "match"):
-            block = (*around, *criteria(key, words(value, place), place))
-            yield heading(block) if around else line
+            given = words(value, place)
+            block = (*around, *criteria(key, given, place))
+            yield heading(block) if around else f"{key} {shlex.join(given)}"
+        elif key in SEVERAL | ONE:
+            yield listing(key, words(value, place), place)
         else:
             yield line
 
 
 def lines_of(file: Path) -> list[str]:
-    """Give the lines of a file; none of one that is not there, as ssh does."""
+    """Give the lines of a file, each up to a NUL; none of one that is not there, as ssh does."""
     try:
-        return file.read_text(encoding="utf-8", errors="replace").splitlines()
+        lines = file.read_text(encoding="utf-8", errors="replace").splitlines()
     except FileNotFoundError:
         return []
     except OSError as error:
         raise Mistake.of("CONFIG", f"cannot be read: {error.strerror}", CURE, place=str(file)) from error
+    return [line.partition("\0")[0] for line in lines]
 
 
 def keyword(line: str) -> tuple[str, str]:
@@ -92,8 +103,12 @@ def named(value: str, folder: Path, place: str) -> Iterable[Path]:
     for word in words(value, place):
         if "${" in word or "%" in word:
             raise Mistake.of("CONFIG", f"Include: variables in {word} are not read here", CURE, place=place)
-        pattern = folder / Path(word).expanduser()
-        yield from sorted(Path("/").glob(str(pattern.absolute()).lstrip("/")))
+        try:
+            pattern = folder.absolute() / Path(word).expanduser()
+        except RuntimeError as error:
+            raise Mistake.of("CONFIG", f"Include: there is no user for {word}", CURE, place=place) from error
+        # Not Path.glob: to it `*` means what begins with a dot, too.
+        yield from map(Path, sorted(glob.glob(str(pattern))))  # noqa: PTH207
 
 
 def criteria(key: str, given: list[str], place: str) -> Criteria:
@@ -115,12 +130,39 @@ def heading(block: Criteria) -> str:
     return f"Match {shlex.join(block)}" if block else "Host *"
 
 
+def listing(key: str, given: list[str], place: str) -> str:
+    """Write a line that names files: in a shell's words, and quotes around all, which is what paramiko takes off.
+
+    From `"a" "b"` it would take the first quote and the last.
+    """
+    if "" in given or (key in ONE and len(given) != 1):
+        wanted = "the name of one file" if key in ONE else "names of files"
+        raise Mistake.of("CONFIG", f"{key} has something else than {wanted}", CURE, place=place)
+    return f'{key} "{shlex.join(given)}"' if given else ""
+
+
 def words(value: str, place: str) -> list[str]:
-    """Split what follows a keyword; `CONFIG` where a quote is not closed."""
-    try:
-        return shlex.split(value)
-    except ValueError as error:
-        raise Mistake.of("CONFIG", f"cannot be understood: {error}", CURE, place=place) from error
+    """Split what follows a keyword, up to a remark, as ssh does; `CONFIG` where a quote is not closed."""
+    found: list[str] = []
+    inside, quote = False, ""
+    for character in CHARACTER.findall(value):
+        if character in (" ", "\t") and not quote:
+            inside = False
+            continue
+        if not inside:
+            if character == "#":
+                break
+            found.append("")
+            inside = True
+        if character == quote:
+            quote = ""
+        elif character in ("'", '"') and not quote:
+            quote = character
+        else:
+            found[-1] += character if character == "\\ " and quote else character[-1]
+    if quote:
+        raise Mistake.of("CONFIG", f"cannot be understood: no closing {quote}", CURE, place=place)
+    return found
 
 
 def check_owner(file: Path) -> None:

@@ -34,6 +34,7 @@ class Shown:
 
     node: Node
     trust: Trust
+    file: Path
     key: paramiko.PKey
     code: str
     why: str
@@ -110,7 +111,8 @@ def _shown(node: Node, settings: Settings, trusted: list[str]) -> Iterable[Shown
         except HostKeyRefused as refused:
             if refused.code == "HOST_KEY_REVOKED":
                 raise
-            one = Shown(node, refused.trust, refused.key, refused.code, refused.error)
+            file = recording_file(refused.trust)
+            one = Shown(node, refused.trust, file, refused.key, refused.code, refused.error)
             mine.append(one.line)
             yield one
         except Failure as failure:
@@ -121,6 +123,21 @@ def _shown(node: Node, settings: Settings, trusted: list[str]) -> Iterable[Shown
             return
         finally:
             close_connection(connection)
+
+
+def recording_file(trust: Trust) -> Path:
+    """Give the file in which a hop's key is recorded.
+
+    Raises:
+        Failure: `CONFIG` where no file is read for it, or it is none, such as /dev/null.
+    """
+    cure = "Name a file in UserKnownHostsFile of ssh_config, or in SSH_KNOWN_HOSTS"
+    if trust.file is None:
+        said = f"UserKnownHostsFile of ssh_config for {trust.host} is none: no key would be found again"
+        raise Failure("CONFIG", said, cure)
+    if trust.file.exists() and not trust.file.is_file():
+        raise Failure("CONFIG", "is not a file in which a key can be recorded", cure, place=str(trust.file))
+    return trust.file
 
 
 def _show(shown: Sequence[Shown], line: object) -> None:
@@ -134,8 +151,8 @@ def _show(shown: Sequence[Shown], line: object) -> None:
 
 def _record_all(shown: Sequence[Shown]) -> None:
     """Record each key in the file that holds for its host."""
-    for path in dict.fromkeys(one.trust.file for one in shown):
-        _record(path, [one for one in shown if one.trust.file == path])
+    for path in dict.fromkeys(one.file for one in shown):
+        _record(path, [one for one in shown if one.file == path])
 
 
 def _record(path: Path, shown: Sequence[Shown]) -> None:

@@ -116,3 +116,22 @@ def test_a_key_is_taken_where_openssh_takes_it(mode: int, tmp_path: Path) -> Non
         assert not theirs
     else:
         assert theirs
+
+
+@pytest.mark.skipif(os.getuid() != files.ROOT, reason="only root can give a file away")
+def test_a_file_that_is_replaced_is_still_its_owners(tmp_path: Path) -> None:
+    file = laid(tmp_path, "", 0o664)
+    os.chown(file, 1, 2)
+    files.write_whole(file, "new\n")
+    found = file.stat()
+    assert (file.read_text(), found.st_uid, found.st_gid, found.st_mode & 0o777) == ("new\n", 1, 2, 0o664)
+
+
+def test_what_a_group_may_change_is_not_for_another_to_change(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(*_: int) -> None:
+        raise PermissionError
+
+    file = laid(tmp_path, "", 0o664)
+    monkeypatch.setattr(os, "fchown", refused)
+    files.write_whole(file, "new\n")
+    assert file.stat().st_mode & 0o777 == 0o644

@@ -103,6 +103,21 @@ VERDICTS: dict[str, tuple[dict[str, str], dict[str, str], str]] = {
         {"ssh_known_hosts": "mine"},
         "TRUSTED",
     ),
+    "UserKnownHostsFile, each in quotes": (
+        {CONFIG: 'UserKnownHostsFile "~/a" "{home}/b"\n', "a": GOOD, "b": REVOKED},
+        {},
+        "REVOKED",
+    ),
+    "UserKnownHostsFile with a space": (
+        {CONFIG: 'UserKnownHostsFile "~/my known"\n', "my known": REVOKED, "etc/ssh_known_hosts": GOOD},
+        {},
+        "REVOKED",
+    ),
+    "GlobalKnownHostsFile with what is no token there": (
+        {CONFIG: "GlobalKnownHostsFile ~/%h\n", "%h": REVOKED, ".ssh/known_hosts": GOOD},
+        {},
+        "REVOKED",
+    ),
     "GlobalKnownHostsFile in the place of the system's": (
         {CONFIG: "GlobalKnownHostsFile ~/a\n", "etc/ssh_known_hosts": GOOD, "a": WRONG},
         {},
@@ -117,6 +132,11 @@ VERDICTS: dict[str, tuple[dict[str, str], dict[str, str], str]] = {
         {CONFIG: "RevokedHostKeys ~/bad\n", ".ssh/known_hosts": GOOD, "bad": written(OTHER, "")},
         {},
         "TRUSTED",
+    ),
+    "RevokedHostKeys in quotes": (
+        {CONFIG: "RevokedHostKeys '~/my bad'  # ones\n", ".ssh/known_hosts": GOOD, "my bad": BARE},
+        {},
+        "REVOKED",
     ),
     "RevokedHostKeys, none": ({CONFIG: "RevokedHostKeys none\n", ".ssh/known_hosts": GOOD}, {}, "TRUSTED"),
     "HostKeyAlias": ({CONFIG: "HostKeyAlias web\n", ".ssh/known_hosts": written(KEY, "web")}, {}, "TRUSTED"),
@@ -141,6 +161,11 @@ VERDICTS: dict[str, tuple[dict[str, str], dict[str, str], str]] = {
         {CONFIG: "UserKnownHostsFile ~/%C\n", ".ssh/known_hosts": GOOD},
         {},
         "CONFIG UserKnownHostsFile of ssh_config for 127.0.0.1: %C in it is not known here",
+    ),
+    "a home of nobody": (
+        {CONFIG: "UserKnownHostsFile ~nonesuch/a\n", ".ssh/known_hosts": GOOD},
+        {},
+        "CONFIG UserKnownHostsFile of ssh_config for 127.0.0.1: there is no user for ~nonesuch/a",
     ),
     "KnownHostsCommand": (
         {CONFIG: "KnownHostsCommand /usr/bin/keys %H\n", ".ssh/known_hosts": GOOD},
@@ -186,3 +211,27 @@ def test_what_is_revoked_in_a_file_of_its_own_does_not_change_which_kind_of_key_
     trust = known_files.trust_of(connection, Settings(), KnownHosts())
     assert trust.algorithms == (KEY.get_name(),)
     assert trust.verdict(KEY.asbytes()).kind is Kind.REVOKED
+
+
+def test_many_revoked_keys_are_read_once_for_all_hops_until_their_file_changes(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[str] = []
+
+    class Counted(KnownHosts):
+        @classmethod
+        def parse(cls, text: str, source: str) -> KnownHosts:
+            read.append(source)
+            return KnownHosts.parse(text, source)
+
+    monkeypatch.setattr(known_files, "KnownHosts", Counted)
+    file, line, node = home / "bad", written(OTHER, ""), Node("one", "127.0.0.1", role="worker", user="u", port=9)
+    (home / CONFIG).write_text("RevokedHostKeys ~/bad\n")
+    file.write_text(f"# stolen\n{line * 1500}{BARE}{line}{BARE}")
+    for _ in range(3):
+        connection = connection_to(node, Settings(), KnownHosts())
+        verdict = known_files.trust_of(connection, Settings(), KnownHosts()).verdict(KEY.asbytes())
+        assert (verdict.kind, verdict.place) == (Kind.REVOKED, f"{file}:1502")
+    assert read == [str(file)]
+    file.write_text(line)
+    assert known_files.trust_of(connection, Settings(), KnownHosts()).verdict(KEY.asbytes()).kind is Kind.UNKNOWN

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import shlex
 import subprocess
 from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from paramiko.config import SSHConfig
+from paramiko.ssh_exception import ConfigParseError
 
 from deploy import ssh_config
 from deploy.errors import Mistake
@@ -38,7 +40,10 @@ def theirs(file: Path, host: str) -> tuple[str, str]:
 
 
 HEADS = st.sampled_from(
-    ["Host *", "Host alpha", "Host 10.*", "Host !beta *", "Match originalhost beta,alpha", "Match all"]
+    [
+        *("Host *", "Host alpha", "Host 10.*", "Host !beta *", "Host beta # alpha"),
+        *("Match originalhost beta,alpha", "Match all", "Match originalhost alpha # beta"),
+    ]
 )
 LINES = st.one_of(
     HEADS,
@@ -61,6 +66,45 @@ def test_every_host_has_what_ssh_gives_it(
         assert ours(folder / "config", host) == theirs(folder / "config", host)
 
 
+TRUST = ("UserKnownHostsFile", "GlobalKnownHostsFile", "RevokedHostKeys")
+
+
+def files_of_ours(file: Path, option: str) -> str | None:
+    config = SSHConfig()
+    try:
+        config.parse(expanded(file))
+    except (Mistake, ConfigParseError):
+        return "refused"
+    value = config.lookup("alpha").get(option.lower())
+    return None if value is None else " ".join(shlex.split(value))
+
+
+def files_of_theirs(file: Path | str, option: str) -> str | None:
+    ran = subprocess.run(["ssh", "-G", "-F", file, "alpha"], check=False, capture_output=True, text=True)
+    found = dict(line.split(" ", 1) for line in ran.stdout.split("\n") if " " in line)
+    return "refused" if ran.returncode else found.get(option.lower())
+
+
+@pytest.fixture(scope="module")
+def usual() -> dict[str, str | None]:
+    return {option: files_of_theirs("/dev/null", option) for option in TRUST}
+
+
+@given(option=st.sampled_from(TRUST), value=st.text("""ab"'"'\\ \t#""", max_size=12), mark=st.sampled_from(" ="))
+@example(option="UserKnownHostsFile", value='"/x/a" "/x/b"', mark=" ")
+@example(option="UserKnownHostsFile", value='"/x/my known"', mark="=")
+@example(option="GlobalKnownHostsFile", value='a "b c" # "d', mark=" ")
+@example(option="GlobalKnownHostsFile", value="~/'a b' \0 'c", mark=" ")
+@example(option="RevokedHostKeys", value="'a b'", mark=" ")
+def test_the_files_that_say_whom_to_trust_are_those_that_ssh_reads(
+    tmp_path_factory: pytest.TempPathFactory, usual: dict[str, str | None], option: str, value: str, mark: str
+) -> None:
+    file = tmp_path_factory.mktemp("ssh") / "config"
+    file.write_text(f"{option}{mark}{value}\n")
+    theirs = files_of_theirs(file, option)
+    assert (files_of_ours(file, option) or usual[option]) == theirs
+
+
 @pytest.fixture
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("HOME", str(tmp_path))
@@ -74,6 +118,7 @@ def test_names_without_a_folder_are_looked_for_beside_the_first_file(home: Path)
         {
             ".ssh/config": "Include config.d/*\nHost *\n  Port 3\n",
             ".ssh/config.d/10": "Host alpha\n  User ann\n  Include more\n",
+            ".ssh/config.d/.20.swp": "User nobody\n",
             ".ssh/config.d/20": "User bob\nInclude ~/elsewhere\n",
             ".ssh/more": "Port 1\n",
             "elsewhere": "Host beta\nPort 2\n",
@@ -90,10 +135,20 @@ def test_names_without_a_folder_are_looked_for_beside_the_first_file(home: Path)
 
 
 REFUSED = {
-    "a quote that is not closed": ({".ssh/config": 'Host "a\n'}, ".ssh/config:1: cannot be understood: No closing"),
+    "a quote that is not closed": ({".ssh/config": 'Host "a\n'}, ".ssh/config:1: cannot be understood: no closing"),
     "a line that is none": ({".ssh/config": "Port 1\nnonsense\n"}, ".ssh/config: cannot be understood: Unparsable"),
     "files without end": ({".ssh/config": "\nInclude config\n"}, ".ssh/config:2: files include each other, 16 deep"),
     "a variable": ({".ssh/config": "Include ${HOME}/x\n"}, ".ssh/config:1: Include: variables in ${HOME}/x are not"),
+    "a home of nobody": ({".ssh/config": "Include ~nonesuch/x\n"}, ".ssh/config:1: Include: there is no user for ~"),
+    "two files where one is": (
+        {".ssh/config": "RevokedHostKeys a b\n"},
+        ".ssh/config:1: revokedhostkeys has something",
+    ),
+    "a file that is not named": ({".ssh/config": 'UserKnownHostsFile a ""\n'}, ".ssh/config:1: userknownhostsfile has"),
+    "an open quote of another host": (
+        {".ssh/config": 'Host x\nUserKnownHostsFile "a b\n'},
+        '.ssh/config:2: cannot be understood: no closing "',
+    ),
     "a question of newer ssh": ({".ssh/config": "Match tagged x\n"}, ".ssh/config:1: Match tagged is not read here"),
     "a folder": ({".ssh/config": "Include d\n", ".ssh/d/x": ""}, ".ssh/d: cannot be read: Is a directory"),
 }
