@@ -7,7 +7,7 @@ from ipaddress import ip_address
 from itertools import combinations
 from typing import TYPE_CHECKING
 
-from deploy import grammar
+from deploy import grammar, lists
 from deploy.errors import Problem
 from deploy.inventory import LOCAL
 from deploy.ports import claims
@@ -86,6 +86,16 @@ def _engine(settings: Settings) -> Iterator[Finding]:
         yield ("HEAD", "DOCKER_HOST"), error, "Reach another machine by HEAD=user@host"
 
 
+def _socket(settings: Settings) -> Iterator[Finding]:
+    scheme, _, socket = (settings.docker_host or "").partition("://")
+    if settings.head != LOCAL or scheme != "unix" or not socket.startswith("/"):
+        return
+    for volume in settings.volumes:
+        if lists.holds(volume, socket):
+            error = f"VOLUMES has {grammar.shown(volume.partition(':')[0])}, and so the engine's socket, DOCKER_HOST"
+            yield ("DOCKER_HOST", "VOLUMES"), error, "Leave it out: whoever has the socket is root on the node"
+
+
 def _repository_name(settings: Settings) -> Iterator[Finding]:
     name = settings.repository_name
     if not settings.repository_uri and not grammar.ECR_NAME.pattern.fullmatch(name):
@@ -100,5 +110,6 @@ CHECKS: tuple[Callable[[Settings], Iterator[Finding]], ...] = (
     _open_dashboard,
     _memory,
     _engine,
+    _socket,
     _repository_name,
 )
