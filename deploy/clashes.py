@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from ipaddress import ip_address
 from itertools import combinations
 from typing import TYPE_CHECKING
 
-from deploy import grammar
+from deploy import grammar, lists
 from deploy.errors import Problem
 from deploy.inventory import LOCAL
 from deploy.ports import claims
 from deploy.sizes import parse_size
 
 if TYPE_CHECKING:
+    from deploy.inventory import Node
     from deploy.settings import Settings
 
 # A finding: the keys that are in it, what is wrong, and the next move.
@@ -59,11 +60,23 @@ def _open_dashboard(settings: Settings) -> Iterator[Finding]:
 
 
 def _memory(settings: Settings) -> Iterator[Finding]:
-    limit, shared = settings.memory, settings.shm_size
-    # What is in shared memory counts as the container's.
-    if limit and shared != "auto" and parse_size(shared) > parse_size(limit):
-        error = f"SHM_SIZE={shared} is not from 64M to MEMORY={limit}, of which it is a part"
+    if error := _too_much(settings, "SHM_SIZE", settings.shm_size):
         yield ("MEMORY", "SHM_SIZE"), error, "Lower SHM_SIZE, or raise MEMORY"
+
+
+def of_workers(settings: Settings, workers: Iterable[Node]) -> Iterator[Problem]:
+    """Tell what a worker's line wants that does not go with the settings, each at its line."""
+    for node in workers:
+        if error := _too_much(settings, "shm_size", node.options.shm_size):
+            yield Problem("INVENTORY", error, "Lower shm_size=, or raise MEMORY", node.place)
+
+
+def _too_much(settings: Settings, key: str, shared: str | None) -> str:
+    """Say that a size of shared memory is over the limit, or nothing: what is in it counts as the container's."""
+    limit = settings.memory
+    if not limit or not shared or shared == "auto" or parse_size(shared) <= parse_size(limit):
+        return ""
+    return f"{key}={shared} is not from 64M to MEMORY={limit}, of which it is a part"
 
 
 def _engine(settings: Settings) -> Iterator[Finding]:
@@ -71,6 +84,16 @@ def _engine(settings: Settings) -> Iterator[Finding]:
     if named and settings.head == LOCAL and not named.startswith("unix:///"):
         error = f"DOCKER_HOST={grammar.shown(named)} is not a unix socket of this machine"
         yield ("HEAD", "DOCKER_HOST"), error, "Reach another machine by HEAD=user@host"
+
+
+def _socket(settings: Settings) -> Iterator[Finding]:
+    scheme, _, socket = (settings.docker_host or "").partition("://")
+    if settings.head != LOCAL or scheme != "unix" or not socket.startswith("/"):
+        return
+    for volume in settings.volumes:
+        if lists.holds(volume, socket):
+            error = f"VOLUMES has {grammar.shown(volume.partition(':')[0])}, and so the engine's socket, DOCKER_HOST"
+            yield ("DOCKER_HOST", "VOLUMES"), error, "Leave it out: whoever has the socket is root on the node"
 
 
 def _repository_name(settings: Settings) -> Iterator[Finding]:
@@ -87,5 +110,6 @@ CHECKS: tuple[Callable[[Settings], Iterator[Finding]], ...] = (
     _open_dashboard,
     _memory,
     _engine,
+    _socket,
     _repository_name,
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tarfile
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,10 +11,12 @@ from typing import TYPE_CHECKING
 
 from deploy.commands import run_here
 from deploy.errors import Failure
-from deploy.lates.project import ALL, ARCHIVE, ASK_NOBODY, ATTRIBUTES, FETCH, FOLDER, INIT, ONE, said
+from deploy.lates.project import ALL, ARCHIVE, ASK_NOBODY, ATTRIBUTES, FETCH, FOLDER, INIT, LEAVE_OUT, ONE, said
+from deploy.withheld import BEGINNING, BY_CONTENT, BY_NAME, is_private_key, is_secret_name, told
 
 if TYPE_CHECKING:
     from deploy.lates.project import Source
+    from deploy.progress import Say
 
 GIT = ("sh", "-c", f'{ASK_NOBODY}; exec git "$@"', "git")
 LOOK = 60.0  # seconds for what git says of a repository
@@ -32,8 +35,11 @@ class Git:
         return len(run_here((*GIT, *source.status), LOOK, None).output.splitlines())
 
     @contextmanager
-    def tree(self, source: Source, commit: str) -> Iterator[Path]:
-        """Have the tree at a commit for a block: an archive of `project/`, in a folder that nobody else may read."""
+    def tree(self, source: Source, commit: str, say: Say) -> Iterator[Path]:
+        """Have the tree at a commit for a block: an archive of `project/`, in a folder that nobody else may read.
+
+        Committed secrets are not in it, and told.
+        """
         with tempfile.TemporaryDirectory(prefix="raydock-") as folder:
             there, archive = ("-C", folder), Path(folder, "project.tar")
             run(source, LOOK, *INIT, folder)
@@ -43,8 +49,30 @@ class Git:
                 run(source, BRING, *there, *FETCH, *ONE, "--", source.url, commit)
             except Failure:
                 run(source, BRING, *there, *FETCH, "--", source.url, *ALL)
-            run(source, BRING, *there, *ARCHIVE, f"--prefix={FOLDER}/", f"--output={archive}", commit)
+            pack = (*there, *ARCHIVE, f"--prefix={FOLDER}/", f"--output={archive}", commit)
+            run(source, BRING, *pack)
+            if left_out := secrets_in(archive):
+                run(source, BRING, *pack, *(f"{LEAVE_OUT}{name}" for name in left_out))
+                for line in told([f"{name}: {reason}" for name, reason in left_out.items()], "copied"):
+                    say(line)
             yield archive
+
+
+def secrets_in(archive: Path) -> dict[str, str]:
+    """Name the secrets among a project's files, each with the reason."""
+    with tarfile.open(archive) as tar:
+        judged = {member.name.removeprefix(f"{FOLDER}/"): objection(tar, member) for member in tar}
+    return {name: judged[name] for name in sorted(judged) if judged[name]}
+
+
+def objection(tar: tarfile.TarFile, member: tarfile.TarInfo) -> str:
+    """Say why a file is not copied, or nothing."""
+    if member.isdir():
+        return ""
+    if is_secret_name(member.name.removeprefix(f"{FOLDER}/")):
+        return BY_NAME
+    content = tar.extractfile(member) if member.isreg() else None
+    return BY_CONTENT if content and is_private_key(content.read(BEGINNING)) else ""
 
 
 def run(source: Source, timeout: float, *words: str) -> str:

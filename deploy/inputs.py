@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from deploy.errors import Mistake
+from deploy.clashes import of_workers
+from deploy.errors import Mistake, bounded
 from deploy.inventory import Inventory
 from deploy.settings import Reading, Settings, read
 
@@ -22,7 +23,7 @@ def read_inputs(
         inventory = _inventory(reading)
     except Mistake as mistake:
         raise Mistake(*reading.problems, *mistake.problems) from None
-    Mistake.raise_any(reading.problems)
+    Mistake.raise_any([*reading.problems, *bounded(of_workers(reading.settings, inventory.workers))])
     return reading.settings, inventory
 
 

@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 Line = Callable[[], str]
 Act = Callable[["JobCourse"], None]
 
-TOLD = 10  # files that stay, by name; of more, their number
 JSON = "Print one JSON document on stdout, whatever happens."
 OUTPUT_JSON = "Print one JSON document on stdout; the program's output goes to stderr."
 ID = "The job's id, as job.run and job.list tell it"
@@ -217,8 +216,7 @@ def _api(c: Context, course: JobCourse) -> Iterator[RayApi]:
 
 def _say_withheld(withheld: Sequence[str]) -> None:
     from deploy.desk import say
+    from deploy.withheld import told
 
-    for reason in withheld[:TOLD]:
-        say(f"not shipped: {reason}")
-    if len(withheld) > TOLD:
-        say(f"not shipped: {len(withheld) - TOLD} more")
+    for line in told(withheld, "shipped"):
+        say(line)

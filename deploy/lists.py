@@ -38,8 +38,21 @@ _VOLUME = re.compile(r"(?P<source>[^:]+):(?P<target>[^:]+)(?::(?P<mode>[^:]*))?"
 _VOLUME_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}")
 _MODES = frozenset({"ro", "rw", "z", "Z", "nocopy", "shared", "slave", "private", "rshared", "rslave", "rprivate"})
 # Where engines have their sockets, their containers' files and the kernel its own: what is root on the node.
-_ENGINES = ("/run", "/var/run", "/var/lib/docker", "/var/lib/containerd", "/var/lib/containers", "/proc", "/sys")
+_ENGINES = (
+    *("/run", "/var/run", "/proc", "/sys", "/dev"),
+    *("/var/lib/docker", "/var/lib/containerd", "/var/lib/containers", "/var/snap/docker"),
+)
 _SOCKETS = frozenset({"docker.sock", "containerd.sock", "podman.sock", "crio.sock"})
+# Where an engine of a user's own has its socket and files, in whoever's home.
+_USERS_ENGINES = re.compile(r".*/\.docker(/.*)?|.*/\.local(/share(/(docker|containers)(/.*)?)?)?")
+# What says who may log in and what root runs: who writes there is soon root, and a container's user may be root. Of
+# homes and of /usr it is the whole that has it; what else stands in them is mounted.
+_HOSTS_OWN = re.compile(
+    r".*/\.ssh(/.*)?|/root|/(home|Users)(/[^/]+)?|/boot(/.*)?|/(usr/(local/)?)?(s?bin|lib(32|64)?)|/usr(/local)?"
+    r"|/var/spool(/cron(/.*)?)?|/etc"
+    r"|/etc/(cron[^/]*|containerd|docker|g?shadow-?|group|init\.d|ld\.so[^/]*|pam\.d|passwd|profile(\.d)?|rc[^/]*"
+    r"|security|ssh|sudoers(\.d)?|systemd|udev)(/.*)?"
+)
 # Where Ray's token is laid: what is mounted there would keep it.
 _TOKENS = ("/run", "/var/run")
 
@@ -50,6 +63,12 @@ def volumes(text: str) -> tuple[str, ...]:
     targets = [_volume(word) for word in words]
     _check_once(targets)
     return words
+
+
+def holds(volume: str, path: str) -> bool:
+    """Tell whether what a volume mounts is a path of the node, or a folder above it."""
+    source = volume.partition(":")[0]
+    return source.startswith("/") and posixpath.commonpath((_whole(source), _whole(path))) == _whole(source)
 
 
 def capabilities(text: str) -> tuple[str, ...]:
@@ -109,10 +128,7 @@ def _volume(word: str) -> str:
     if not parts:
         raise ValueError(f"has {grammar.shown(word)}, which is not source:target or source:target:mode")
     source, target, mode = parts["source"], parts["target"], parts["mode"]
-    if not source.startswith("/") and not _VOLUME_NAME.fullmatch(source):
-        raise ValueError(f"has {grammar.shown(source)}, which is neither an absolute path nor a volume's name")
-    if source.startswith("/") and _leads_to_the_engine(_whole(source)):
-        raise ValueError(f"has {grammar.shown(source)}: whoever has the engine's socket is root on the node")
+    _check_source(source)
     if not target.startswith("/") or _whole(target) == "/":
         raise ValueError(f"has {grammar.shown(target)}, which is no absolute path in the container")
     if any(_meet(_whole(target), place) for place in _TOKENS):
@@ -120,6 +136,19 @@ def _volume(word: str) -> str:
     if mode is not None and not set(mode.split(",")) <= _MODES:
         raise ValueError(f"has the mode {grammar.shown(mode)}: write ro or rw")
     return _whole(target)
+
+
+def _check_source(source: str) -> None:
+    """Refuse what is no source of a volume, and what gives a container the node."""
+    if not source.startswith("/"):
+        if not _VOLUME_NAME.fullmatch(source):
+            raise ValueError(f"has {grammar.shown(source)}, which is neither an absolute path nor a volume's name")
+        return
+    path = _whole(source)
+    if _leads_to_the_engine(path):
+        raise ValueError(f"has {grammar.shown(source)}: whoever has the engine's socket is root on the node")
+    if _HOSTS_OWN.fullmatch(path):
+        raise ValueError(f"has {grammar.shown(source)}: whoever may write there is soon root on the node")
 
 
 def _whole(path: str) -> str:
@@ -134,7 +163,9 @@ def _meet(path: str, other: str) -> bool:
 
 def _leads_to_the_engine(path: str) -> bool:
     """Tell whether what is mounted could be the engine's socket, or have it. A link's end is not known here."""
-    return posixpath.basename(path) in _SOCKETS or any(_meet(path, place) for place in _ENGINES)
+    if posixpath.basename(path) in _SOCKETS or _USERS_ENGINES.fullmatch(path):
+        return True
+    return any(_meet(path, place) for place in _ENGINES)
 
 
 def _variable(word: str) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import re
 import shlex
 import stat
 import subprocess
@@ -18,6 +17,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from deploy.errors import Mistake
+from deploy.withheld import BEGINNING, BY_CONTENT, BY_NAME, is_private_key, is_secret_name
 
 CAP = 100 << 20  # bytes; Ray's dashboard takes no greater body
 PIECE = 1 << 20
@@ -25,18 +25,6 @@ EPOCH = (1980, 1, 1, 0, 0, 0)  # the first date that a zip can tell
 # A hook of git's runs with these, and they would say which repository is meant.
 GIT = ("env", *(f"-u{key}" for key in ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE")), "LC_ALL=C", "git")
 GIT_DEADLINE = 60.0  # seconds
-KEY_HEADER = re.compile(rb"\A(\xef\xbb\xbf)?\s*(-----BEGIN [A-Z0-9 ]*PRIVATE KEY|PuTTY-User-Key-File-)")
-# What must not leave this machine, by its name, and the names that only look so.
-SECRET_NAMES = re.compile(
-    r".*\.env|\.env\..*|\.envrc|id_.*|.*\.(pem|key|p12|pfx|jks|keystore|kdbx|ppk)"
-    r"|[._]netrc|\.git-credentials|\.npmrc|\.pypirc|\.pgpass|\.my\.cnf|\.htpasswd|\.dockercfg",
-    re.IGNORECASE,
-)
-OPEN_NAMES = re.compile(
-    r"\.env\.(example|sample|template)|(example|sample|template)\.env|id_.*\.(pub|py)", re.IGNORECASE
-)
-# Folders in which programs keep their logins.
-SECRET_FOLDERS = frozenset({".aws", ".azure", ".docker", ".gnupg", ".kube", ".ssh"})
 
 
 @dataclass(frozen=True)
@@ -117,26 +105,17 @@ def objection(root: Path, name: str) -> str:
         return "a link that points outside the folder"
     if path.is_symlink() and path.is_dir():
         return "a link to a folder"
-    if _is_secret_name(Path(name)) or _is_secret_name(real.relative_to(root)):
-        return "a file of secrets, by its name"
+    if is_secret_name(name) or is_secret_name(real.relative_to(root).as_posix()):
+        return BY_NAME
     if real.is_file() and _is_private_key(real):
-        return "a private key"
+        return BY_CONTENT
     return ""
-
-
-def _is_secret_name(path: Path) -> bool:
-    """Tell by a file's name in the folder that is shipped."""
-    if path.suffix == ".env" and path.parent.name == "conf":
-        return True
-    if SECRET_FOLDERS & {part.lower() for part in path.parts[:-1]}:
-        return True
-    return bool(SECRET_NAMES.fullmatch(path.name)) and not OPEN_NAMES.fullmatch(path.name)
 
 
 def _is_private_key(path: Path) -> bool:
     try:
         with path.open("rb") as opened:
-            return bool(KEY_HEADER.match(opened.read(256)))
+            return is_private_key(opened.read(BEGINNING))
     except OSError as error:
         raise _unreadable(path, error) from error
 

@@ -264,7 +264,8 @@ def create_line(container: Container) -> str:
     words: list[str] = ["docker create --name", quoted(container.name)]
     words += [f"--label {key}={quoted(value)}" for key, value in all_labels(container)]
     words += ["--network host", f"--shm-size {quoted(container.shm_size)}"]
-    words += [f"--memory {container.memory}"] if container.memory else []
+    # Docker lets a container have as much swap again where it is not told.
+    words += [f"--memory {container.memory} --memory-swap {container.memory}"] if container.memory else []
     words += [f"--pids-limit {container.pids_limit}"] if container.pids_limit else []
     words += ["--cap-drop ALL", *(f"--cap-add CAP_{name}" for name in container.capabilities)]
     words += ["--security-opt no-new-privileges"]

@@ -215,8 +215,8 @@ class Git(Protocol):
     def uncommitted(self, source: Source) -> int:
         """Count the files of a folder that are not as they were committed."""
 
-    def tree(self, source: Source, commit: str) -> AbstractContextManager[Path]:
-        """Have the tree at a commit for a block, as an archive in a file that may be added to."""
+    def tree(self, source: Source, commit: str, say: Say) -> AbstractContextManager[Path]:
+        """Have the tree at a commit for a block, as an archive in a file that may be added to; say what is left out."""
 
 
 class RayNode(Protocol):

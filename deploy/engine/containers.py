@@ -262,6 +262,7 @@ def kind_of(number: int) -> str:
 
 def config(container: Container, words: Callable[[Word], str]) -> dict[str, Any]:
     """Give the API's form of what `deploy.ray.create_line` writes."""
+    memory = parse_size(container.memory) if container.memory else 0
     binds = [volume for volume in container.volumes if ":" in volume]
     return {
         "Image": words(container.image),
@@ -275,7 +276,8 @@ def config(container: Container, words: Callable[[Word], str]) -> dict[str, Any]
             "NetworkMode": "host",
             "RestartPolicy": {"Name": "no"},
             "ShmSize": parse_size(words(container.shm_size)),
-            "Memory": parse_size(container.memory) if container.memory else 0,
+            "Memory": memory,
+            "MemorySwap": memory,  # memory and swap together, so no swap
             "PidsLimit": container.pids_limit,
             **HARDENED,
             # In whole, as the command line of today writes them too.

@@ -1,7 +1,7 @@
 """The values that are found out at contact: the image's digest, addresses, sizes, the token."""
 
 from deploy.lates.image import image_tag, wanted_image, weight_on_head
-from deploy.lates.node import GPUS, NUM_WORKERS, SHM_SIZE, head_address, node_address
+from deploy.lates.node import GPUS, NUM_WORKERS, head_address, node_address, shm_size
 from deploy.lates.operator import BY, NOW
 from deploy.lates.ray import former, heads_versions, ray_version, versions
 from deploy.lates.registry import RegistryLogin, registry_password, repository_uri
@@ -13,7 +13,6 @@ __all__ = [
     "GPUS",
     "NOW",
     "NUM_WORKERS",
-    "SHM_SIZE",
     "former",
     "head_address",
     "heads_versions",
@@ -23,6 +22,7 @@ __all__ = [
     "registry_password",
     "repository_uri",
     "run_id",
+    "shm_size",
     "token",
     "versions",
     "wanted_image",

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from deploy.errors import Failure
 from deploy.grammar import address, shown
 from deploy.plan import Late, Place
+from deploy.sizes import LARGEST, parse_size
 
 if TYPE_CHECKING:
     from deploy.inventory import Node
@@ -17,11 +18,6 @@ if TYPE_CHECKING:
 SHM_CAP = 200 * 10**9  # bytes, of DESIGN's "at most 200 GB"
 
 
-SHM_SIZE: Late[str] = Late(
-    "shm_size",
-    f"shm_size=$(($(docker info -f '{{{{.MemTotal}}}}') * 33 / 100)); echo $((shm_size < {SHM_CAP} ? shm_size : {SHM_CAP}))",
-    lambda site: str(min(int(site.docker.facts()["MemTotal"]) * 33 // 100, SHM_CAP)),
-)
 NUM_WORKERS: Late[str] = Late(
     "num_workers", "docker info -f '{{.NCPU}}'", lambda site: str(int(site.docker.facts()["NCPU"]))
 )
@@ -30,6 +26,17 @@ GPUS: Late[str] = Late(
     "docker info -f '{{range $name, $_ := .Runtimes}}{{if eq $name \"nvidia\"}}all{{end}}{{end}}'",
     lambda site: "all" if "nvidia" in site.docker.facts().get("Runtimes", {}) else "",
 )
+
+
+def shm_size(settings: Settings) -> Late[str]:
+    """Give a container's shared memory: a third of the node's RAM, or of MEMORY where that is less, at most the cap."""
+    most = parse_size(settings.memory) if settings.memory else LARGEST
+    return Late(
+        "shm_size",
+        f"ram=$(docker info -f '{{{{.MemTotal}}}}') && shm_size=$(((ram < {most} ? ram : {most}) * 33 / 100)) && "
+        f"echo $((shm_size < {SHM_CAP} ? shm_size : {SHM_CAP}))",
+        lambda site: str(min(min(int(site.docker.facts()["MemTotal"]), most) * 33 // 100, SHM_CAP)),
+    )
 
 
 def route_source(site: Site, target: str) -> str:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
-from deploy import grammar
+from deploy import grammar, withheld
 from deploy.errors import Failure, Mistake
 from deploy.plan import Late, Place
 from deploy.ray import HARDENED
@@ -42,6 +42,30 @@ ONE = ("--depth", "1")
 ALL = ("+refs/heads/*:refs/heads/*", "+refs/tags/*:refs/tags/*")
 # Files and folders have the modes that they have in a clone by root.
 ARCHIVE = ("-c", "tar.umask=022", "-c", "core.autocrlf=false", "archive")
+# Before a file's own name, whatever is in it.
+LEAVE_OUT = ":(exclude,literal)"
+# Files that may have a key in them, as `commit:name`.
+HAVE_KEYS = ("grep", "-z", "-l", "--text", "--no-color", "--no-recurse-submodules", "-E", "-e", withheld.KEY)
+BEGINS = shlex.quote(f"^({withheld.KEY.replace(' ', '')})")  # where the blanks are gone
+# What Git.tree leaves out and tells, in bash: in `left` as git's words. What only quotes a key is not left out.
+SECRETS = f"""found() {{ "$@" || [ $? = 1 ]; }}
+declare -A reasons=() && left=() &&
+git -C "$folder" ls-tree -r -z --name-only "$commit" >"$folder/names" &&
+found grep -zixE {shlex.quote(withheld.NAMES)} "$folder/names" >"$folder/named" &&
+found grep -zivxE {shlex.quote(withheld.OPEN_NAMES)} "$folder/named" >"$folder/secrets" &&
+found grep -zixE {shlex.quote(withheld.PLACES)} "$folder/names" >>"$folder/secrets" &&
+found git -C "$folder" {shlex.join(HAVE_KEYS)} "$commit" >"$folder/keys" &&
+while IFS= read -rd '' name; do
+  git -C "$folder" cat-file blob "$name" >"$folder/file" || exit 1
+  if head -c {withheld.BEGINNING} "$folder/file" | tr -d '\\357\\273\\277[:space:]' | grep -qaE {BEGINS}; then
+    reasons[$name]={shlex.quote(withheld.BY_CONTENT)}
+  fi
+done <"$folder/keys" &&
+while IFS= read -rd '' name; do reasons[$commit:$name]={shlex.quote(withheld.BY_NAME)}; done <"$folder/secrets" &&
+for name in "${{!reasons[@]}}"; do
+  left+=("{LEAVE_OUT}${{name#*:}}")
+  printf 'not copied: %q: %s\\n' "${{name#*:}}" "${{reasons[$name]}}" >&2
+done"""
 
 
 @dataclass(frozen=True)
@@ -154,10 +178,15 @@ git {shlex.join(INIT)} "$folder" && mkdir -p "$folder/info" &&
 echo {shlex.quote(ATTRIBUTES)} >"$folder/info/attributes" &&
 {{ {there} {fetch} {shlex.join((*ONE, "--", of.url))} "$commit" 2>/dev/null ||
   {there} {fetch} {shlex.join(("--", of.url, *ALL))}; }} &&
-{there} {shlex.join(ARCHIVE)} --format=tar.gz "$commit" | base64 -w0
+{SECRETS} &&
+{there} {shlex.join(ARCHIVE)} --format=tar.gz "$commit" ${{left[@]+"${{left[@]}}"}} | base64 -w0
 }}"""
     return Late(
-        "project", shell, lambda site: site.git.tree(of, site.value(commit)), Place.OPERATOR, needs=(commit, *needs)
+        "project",
+        shell,
+        lambda site: site.git.tree(of, site.value(commit), site.say),
+        Place.OPERATOR,
+        needs=(commit, *needs),
     )
 
 

@@ -81,7 +81,7 @@ def node_values(scope: Scope, node: Node) -> NodeValues:
         address=head if node.role == "head" else lates.node_address(node, head),
         head=phrase(head, f":{settings.redis_port}"),
         run=lates.run_id(lates.token(settings)),
-        sizes={"shm_size": lates.SHM_SIZE, "num_workers": lates.NUM_WORKERS, "gpus": lates.GPUS},
+        sizes={"shm_size": lates.shm_size(settings), "num_workers": lates.NUM_WORKERS, "gpus": lates.GPUS},
     )
 
 

@@ -81,7 +81,11 @@ class Face:
             address="127.0.0.2",
             head="127.0.0.2:6379",
             run="0123456789ab",
-            sizes={"shm_size": lates.SHM_SIZE, "num_workers": lates.NUM_WORKERS, "gpus": lates.GPUS},
+            sizes={
+                "shm_size": lates.shm_size(self.scope.settings),
+                "num_workers": lates.NUM_WORKERS,
+                "gpus": lates.GPUS,
+            },
         )
         return ray_container(self.scope.settings, self.scope.inventory.head, found)
 

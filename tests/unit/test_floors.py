@@ -18,7 +18,19 @@ DEPLOY = TOP / "deploy"
 # From the lowest up; a package stands for all of its modules. A module may import from its own floor and from
 # those below it.
 FLOORS = (
-    {"errors", "early", "files", "secret", "sizes", "durations", "grammar", "timings", "signals", "reading"},
+    {
+        "errors",
+        "early",
+        "files",
+        "secret",
+        "sizes",
+        "durations",
+        "grammar",
+        "timings",
+        "signals",
+        "reading",
+        "withheld",
+    },
     {"settings", "inputs", "envfile", "clashes", "lists", "ports", "inventory", "hostfile", "image", "known_hosts"}
     | {
         "shell",

@@ -70,3 +70,15 @@ def test_a_worker_with_the_heads_address_is_told(tmp_path: Path) -> None:
     assert told == [
         "workers.txt:1: private=10.0.0.5 is the head (environment HEAD) already. Keep one of the two",
     ]
+
+
+def test_a_workers_shared_memory_is_a_part_of_its_memory(tmp_path: Path) -> None:
+    workers = "a #: shm_size=2G\nb #: shm_size=2049m\nc\nd #: shm_size=16G\n"
+    told = mistakes(tmp_path, {"MEMORY": "2G", "CONCURRENCY": "0"}, workers=workers)
+    assert told[1:] == [
+        f"workers.txt:{line}: shm_size={size} is not from 64M to MEMORY=2G, of which it is a part. "
+        "Lower shm_size=, or raise MEMORY"
+        for line, size in ((2, "2049m"), (4, "16G"))
+    ]
+    assert len(mistakes(tmp_path, {"MEMORY": "1", "SHM_SIZE": "1G"}, workers=workers)) == 1
+    assert read_inputs(tmp_path, {"SHM_SIZE": "1G"})[1].workers[3].options.shm_size == "16G"

@@ -31,6 +31,7 @@ WORKER = "one  #: private=10.0.0.2\ntwo"
 ROUTE = "192.0.2.1 via 10.0.0.254 dev eth0 src 10.0.0.1 uid 0 \\    cache "
 HEAD_ADDRESS = lates.head_address(settings(), alone=False)
 TOKEN = lates.token(settings())
+SHM_SIZE = lates.shm_size(settings())
 
 
 def facts(**info: Any) -> Callable[[FakeSite], object]:
@@ -70,11 +71,28 @@ docker.io/rayproject/ray:2.60.0"""
 
 BOTH: dict[str, Case] = {
     "a third of the memory is shared": Case(
-        lates.SHM_SIZE, "docker", str(8 * GIB), facts(MemTotal=8 * GIB), str(8 * GIB * 33 // 100)
+        SHM_SIZE, "docker", str(8 * GIB), facts(MemTotal=8 * GIB), str(8 * GIB * 33 // 100)
     ),
-    "what does not divide is rounded down": Case(lates.SHM_SIZE, "docker", "101", facts(MemTotal=101), "33"),
+    "what does not divide is rounded down": Case(SHM_SIZE, "docker", "101", facts(MemTotal=101), "33"),
     "no more than 200 GB of memory is shared": Case(
-        lates.SHM_SIZE, "docker", str(2048 * GIB), facts(MemTotal=2048 * GIB), "200000000000"
+        SHM_SIZE, "docker", str(2048 * GIB), facts(MemTotal=2048 * GIB), "200000000000"
+    ),
+    "where MEMORY is less than the memory, a third of it is shared": Case(
+        lates.shm_size(settings(memory="24G")),
+        "docker",
+        str(512 * GIB),
+        facts(MemTotal=512 * GIB),
+        str(24 * GIB * 33 // 100),
+    ),
+    "where MEMORY is more than there is, a third of what there is": Case(
+        lates.shm_size(settings(memory="24G")),
+        "docker",
+        str(8 * GIB),
+        facts(MemTotal=8 * GIB),
+        str(8 * GIB * 33 // 100),
+    ),
+    "of a large MEMORY no more than 200 GB": Case(
+        lates.shm_size(settings(memory="1T")), "docker", str(2048 * GIB), facts(MemTotal=2048 * GIB), "200000000000"
     ),
     "a worker for each core": Case(lates.NUM_WORKERS, "docker", "48", facts(NCPU=48), "48"),
     "all GPUs where the engine can give them": Case(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import subprocess
 import tarfile
@@ -216,7 +217,7 @@ def rich(project: Project) -> Project:
         folder__notes="not for archives",
         version="$Format:%H$",
         **{".gitattributes": "notes export-ignore\nversion export-subst\n*.dat filter=never\n", "a.dat": "as it is"},
-        **{".env": "COMMITTED=1", ".dockerignore": "*"},
+        **{".env.example": "COMMITTED=1", ".dockerignore": "*"},
     )
     (project.folder / "folder" / "run").chmod(0o755)
     project.commit()
@@ -228,14 +229,14 @@ def rich(project: Project) -> Project:
 def test_the_tree_is_that_of_a_clone(of: str, rich: Project, tmp_path: Path) -> None:
     commit = rich.git("rev-parse", "HEAD")
     source = Source(str(rich.folder) if of == "folder" else rich.url, "HEAD", folder=of == "folder")
-    with Git().tree(source, commit) as path:
+    with Git().tree(source, commit, print) as path:
         assert path.parent.stat().st_mode & 0o777 == 0o700
         with tarfile.open(path) as archive:
             archive.extractall(tmp_path / "out", filter="tar")
     assert not path.parent.exists()
     got = tree_of(tmp_path / "out" / "project")
     assert got == cloned(rich, commit)
-    assert {"folder/notes", ".env", "link", "a.dat"} < set(got)
+    assert {"folder/notes", ".env.example", "link", "a.dat"} < set(got)
     assert not {"dirt", "old"} & set(got)
 
 
@@ -257,7 +258,7 @@ def test_a_server_that_refuses_a_bare_commit_is_cloned(
         return real(("false",) if "--depth" in argv else argv, *rest)
 
     monkeypatch.setattr("deploy.git.run_here", refusing)
-    with Git().tree(Source(project.url, "HEAD", folder=False), wanted) as path, tarfile.open(path) as archive:
+    with Git().tree(Source(project.url, "HEAD", folder=False), wanted, print) as path, tarfile.open(path) as archive:
         assert "project/file" in archive.getnames()
     assert sum("fetch" in argv for argv in calls) == 2
 
@@ -330,6 +331,62 @@ def test_both_faces_build_the_same_of_the_same(of: str, rich: Project, engine: P
     # The tree is not fetched where it was built already, and nothing stays of one that was.
     assert "archive" not in (engine / "asked").read_text()
     assert [path.name for path in engine.iterdir() if path.name.startswith("tmp.")] == []
+
+
+KEY = "-----BEGIN OPENSSH PRIVATE KEY-----\nb3Bl\n"
+BY_NAME, BY_CONTENT = "a file of secrets, by its name", "a private key"
+# What is committed and does not go, and why.
+SECRETS = {
+    **dict.fromkeys((".env", "conf/prod.env", "conf/sample.env", "a b/.ENV", "x/id_rsa", "x/client.pem"), BY_NAME),
+    **dict.fromkeys((".npmrc", "home/.AWS/config", "x/.ssh/id_a.pub", "d/'$(touch x)'.key", ":(glob)*.pem"), BY_NAME),
+    **dict.fromkeys(("é.env", "two\nlines.env", "id_rsa.old"), BY_NAME),
+    **dict.fromkeys(("deploy_access", "x/*", "@", "with: colon"), BY_CONTENT),
+}
+OPEN = ("keyboard.py", "x/id_a.pub", "id_map.py", ".env.example", "docs/sample.env", "environment.yml", "x/.env.d/a")
+KEYS = (KEY, "\ufeff" + KEY, "\n \t" + KEY, "PuTTY-User-Key-File-3: ssh-ed25519\n")
+
+
+@pytest.fixture
+def careless(project: Project) -> Project:
+    """A project with secrets in its commit, and with what only looks like some."""
+    keys = iter(KEYS)
+    for name, reason in SECRETS.items():
+        path = project.folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("secret" if reason == BY_NAME else next(keys), encoding="utf-8")
+    for name in OPEN:
+        path = project.folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("open", encoding="utf-8")
+    (project.folder / "link").symlink_to("keyboard.py")
+    project.commit(
+        quotes="HEADER = '-----BEGIN PRIVATE KEY-----'\n", below="a line\n" + KEY, public="-----BEGIN PUBLIC"
+    )
+    return project
+
+
+def test_secrets_that_are_committed_are_not_copied_and_told_in_both_faces(careless: Project, engine: Path) -> None:
+    of = copy(careless)
+    head, done = performed(of), run_script(of, engine)
+    assert done.returncode == 0, done.stderr
+    with tarfile.open(fileobj=io.BytesIO(head.docker.trees[0])) as archive:
+        archive.extractall(engine / "run", filter="tar")
+    goes = {*OPEN, "file", "link", "quotes", "below", "public"}
+    for context in (engine / "run", engine / "context"):
+        assert {name for name, (kind, *_) in tree_of(context / "project").items() if kind != "folder"} == goes
+    told = [str(line) for line in head.said if str(line).startswith("not copied: ")]
+    wanted = [f"not copied: {name}: {SECRETS[name]}" for name in sorted(SECRETS)]
+    assert told == [*wanted[:10], f"not copied: {len(wanted) - 10} more"]
+    by_bash = {line for line in done.stderr.splitlines() if line.startswith("not copied: ")}
+    assert len(by_bash) == len(SECRETS)
+    assert {"not copied: .env: a file of secrets, by its name", "not copied: deploy_access: a private key"} < by_bash
+
+
+def test_a_script_stops_where_it_cannot_tell_what_is_secret(project: Project, engine: Path) -> None:
+    program(engine, "git", 'case "$*" in *" grep "*) echo "no way" >&2; exit 2 ;; esac; exec /usr/bin/git "$@"')
+    done = run_script(copy(project), engine)
+    assert done.returncode != 0
+    assert not (engine / "context").exists()
 
 
 def test_a_script_stops_where_the_tree_cannot_be_had(project: Project, engine: Path) -> None:

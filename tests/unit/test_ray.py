@@ -387,14 +387,15 @@ def created(**values: Any) -> dict[str, Any]:
 
 def test_limits_that_the_operator_sets_hold_for_the_container() -> None:
     line = create_line(container(memory="1.5g", pids_limit="4096", shm_size="1G"))
-    assert "--network host --shm-size 1G --memory 1.5g --pids-limit 4096 --cap-drop ALL" in line
+    assert "--network host --shm-size 1G --memory 1.5g --memory-swap 1.5g --pids-limit 4096 --cap-drop ALL" in line
     made = created(memory="1.5g", pids_limit="4096")
-    assert (made["Memory"], made["PidsLimit"]) == (3 * 2**29, 4096)
+    assert (made["Memory"], made["MemorySwap"], made["PidsLimit"]) == (3 * 2**29, 3 * 2**29, 4096)
 
 
 def test_without_a_limit_there_is_none() -> None:
     made = created()
-    assert (made["Memory"], made["PidsLimit"]) == (0, None)
+    assert (made["Memory"], made["MemorySwap"], made["PidsLimit"]) == (0, 0, None)
+    assert "--memory" not in create_line(container())
 
 
 GPU_WORDS = {

@@ -194,6 +194,33 @@ ENGINES = (
         "/var/lib/containerd",
     ),
     *("/proc", "/proc/1/root", "/proc/self/root/run/docker.sock", "/sys", "/home/me/.docker/run/docker.sock"),
+    *("/home/u/.docker", "/home/u/.docker/run", "/home/u//.docker/./run/", "/root/.docker/run", "/Users/u/.docker/run"),
+    *(
+        "/dev",
+        "/dev/",
+        "/dev/mem",
+        "/x/../dev",
+        "/home/u/.local/share/docker",
+        "/srv/u/.local/share",
+        "/var/snap/docker",
+    ),
+)
+HOSTS_OWN = (
+    *(
+        "/etc",
+        "/etc/",
+        "//etc",
+        "/x/../etc",
+        "/etc/ssh",
+        "/etc/cron.d/x",
+        "/etc/sudoers",
+        "/etc/sudoers.d",
+        "/etc/shadow",
+    ),
+    *("/etc/systemd/system", "/etc/passwd", "/etc/docker", "/etc/ld.so.preload", "/etc/pam.d", "/etc/profile.d"),
+    *("/root", "/root/", "/home", "/home/u", "/home/u/", "/Users/u", "/root/.ssh", "/home/u/.ssh/authorized_keys"),
+    *("/srv/u/.ssh", "/boot", "/boot/grub", "/usr", "/usr/bin", "/usr/local/bin", "/bin", "/sbin", "/lib", "/lib64"),
+    *("/var/spool", "/var/spool/cron", "/var/spool/cron/crontabs"),
 )
 
 
@@ -204,7 +231,22 @@ def test_no_spelling_of_a_path_mounts_the_engines_socket(source: str, mode: str,
     assert "whoever has the engine's socket is root on the node" in told
 
 
-@pytest.mark.parametrize("source", ["/var/data", "/runs", "/var/lib/dockers", "/srv/run", "/process", "run"])
+@pytest.mark.parametrize("source", HOSTS_OWN)
+@pytest.mark.parametrize("mode", ["", ":ro"])
+def test_what_makes_root_on_the_node_is_not_mounted(source: str, mode: str, tmp_path: Path) -> None:
+    (told,) = mistakes(tmp_path, {"VOLUMES": f"{source}:/x{mode}"})
+    assert "whoever may write there is soon root on the node" in told
+
+
+BESIDE = (
+    *("/var/data", "/runs", "/var/lib/dockers", "/srv/run", "/process", "run"),
+    *("/devel", "/etcetera", "/etc/ssl/certs", "/etc/app/passwd", "/etc/localtime", "/etc/sshd-of-mine", "/root/data"),
+    *("/home/u/data", "/home/u/.aws", "/home/u/.docker-data", "/home/u/.cache", "/usr/local/cuda", "/usr/share/fonts"),
+    *("/var/spool/app", "/library", "/data/usr", "/srv/home/u"),
+)
+
+
+@pytest.mark.parametrize("source", BESIDE)
 def test_what_is_beside_the_engine_is_mounted(source: str, tmp_path: Path) -> None:
     assert load(tmp_path, {"VOLUMES": f"{source}:/run-data:ro"}).volumes == (f"{source}:/run-data:ro",)
 
@@ -339,6 +381,16 @@ CLASHES = {
         "environment DOCKER_HOST: DOCKER_HOST='tcp://10.0.0.5:2375' is not a unix socket of this machine. "
         "Reach another machine by HEAD=user@host",
     ),
+    "the socket's folder among the volumes": (
+        {"DOCKER_HOST": "unix:///srv/engine/e.sock", "VOLUMES": "/data:/data //srv/./engine/:/x:ro"},
+        "environment VOLUMES: VOLUMES has '//srv/./engine/', and so the engine's socket, DOCKER_HOST. "
+        "Leave it out: whoever has the socket is root on the node",
+    ),
+    "the socket itself, spelt otherwise": (
+        {"DOCKER_HOST": "unix:////srv/x/../e.sock", "VOLUMES": "/srv/e.sock:/e.sock"},
+        "environment VOLUMES: VOLUMES has '/srv/e.sock', and so the engine's socket, DOCKER_HOST. "
+        "Leave it out: whoever has the socket is root on the node",
+    ),
     "a name that ECR does not take": (
         {"APP_TAG": "a"},
         "environment APP_TAG: 'a', which APP_TAG gives, is no name for a repository of ECR. "
@@ -360,6 +412,13 @@ def test_what_is_wrong_only_together_is_told(case: str, tmp_path: Path) -> None:
         pytest.param({"DASHBOARD_HOST": "::1", "ALLOW_UNAUTHENTICATED": "yes"}, id="a dashboard on loopback"),
         pytest.param({"DOCKER_HOST": "unix:///run/user/1000/docker.sock"}, id="another socket"),
         pytest.param({"DOCKER_HOST": "tcp://10.0.0.5:2375", "HEAD": "u@h"}, id="an engine that is not asked"),
+        pytest.param(
+            {"DOCKER_HOST": "unix:///srv/e/e.sock", "VOLUMES": "/srv/e/data:/a /srv/ee:/b srv:/c"}, id="beside a socket"
+        ),
+        pytest.param(
+            {"DOCKER_HOST": "unix:///srv/e/e.sock", "VOLUMES": "/srv/e:/a", "HEAD": "u@h"},
+            id="a socket that is not asked",
+        ),
         pytest.param({"REDIS_PORT": "10500", "RAY_START_ARGS": "--max-worker-port=10499"}, id="fewer ports for tasks"),
         pytest.param({"RAY_START_ARGS": "--min-worker-port=0 --max-worker-port=0"}, id="any ports for tasks"),
         pytest.param({"APP_TAG": "a", "REPOSITORY_URI": "reg.example.com/a"}, id="another registry"),
