@@ -14,6 +14,8 @@ from deploy.plan import Late, Place, lates
 from deploy.shell import AS_ROOT
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from deploy.inventory import Node
     from deploy.plan import Chain, Plan, Step
     from deploy.plans import Scope
@@ -159,13 +161,19 @@ def ssh_words(scope: Scope, node: Node) -> list[str]:
     settings = scope.settings
     words = ["ssh", "-o", "BatchMode=yes", "-o", "StrictHostKeyChecking=yes"]
     if settings.ssh_known_hosts:
-        words += ["-o", f"UserKnownHostsFile={settings.ssh_known_hosts}"]
+        words += ["-o", f"UserKnownHostsFile={file_of_option(settings.ssh_known_hosts)}"]
     if settings.ssh_key:
-        words += ["-i", str(settings.ssh_key), "-o", "IdentitiesOnly=yes"]
+        words += ["-i", str(settings.ssh_key).replace("%", "%%"), "-o", "IdentitiesOnly=yes"]
     if node.port:
         words += ["-p", str(node.port)]
     user = f"{node.user}@" if node.user else ""
     return [*words, f"{user}{node.address}", "bash", "-s"]
+
+
+def file_of_option(file: Path) -> str:
+    """Write a file's name as an option of ssh takes it, which splits it at blanks and fills in what begins with `%`."""
+    name = str(file).replace("%", "%%")
+    return '"' + re.sub(r'(["\\])', r"\\\1", name) + '"' if re.search(r"[\s\"'\\#]", name) else name
 
 
 def reach_terminal(scope: Scope, node: Node, line: str) -> str:

@@ -18,7 +18,7 @@ import pytest
 
 from deploy import plans
 from deploy.plans import Planner, Scope
-from deploy.script import PRELUDE, script, terminal_script
+from deploy.script import PRELUDE, file_of_option, script, terminal_script
 from deploy.secret import Secret
 
 from .fakes import DIGEST, IMAGE_ID, TOP, Cluster, FakeSite, Image, containers, program, scope
@@ -91,6 +91,13 @@ def test_every_plan_is_a_bash_script_without_a_secret(cluster: str, monkeypatch:
     assert PLANTED not in text
 
 
+@pytest.mark.parametrize("name", ["/etc/my hosts", "/a%h", "/it's", '/"x"', "/a\\b", "/a#b", "/plain"])
+def test_ssh_itself_reads_a_files_name_as_it_is(name: str) -> None:
+    line = ["ssh", "-G", "-F", "/dev/null", "-o", f"UserKnownHostsFile={file_of_option(Path(name))}", "host"]
+    said = subprocess.run(line, check=True, capture_output=True, text=True).stdout
+    assert f"\nuserknownhostsfile {name}\n" in said
+
+
 def test_a_script_reads_as_the_manual() -> None:
     text = written("cluster.stop", scope("u@10.0.0.7:2222", head="10.0.0.1", cluster_name="blue"))
     before, _, after = text.partition("# plain WORD…")
@@ -150,7 +157,7 @@ REACHED: dict[str, tuple[dict[str, Any], str, str]] = {
     "with a key and known hosts of one's own": (
         {"ssh_key": TOP / "tasks.py", "ssh_known_hosts": Path("/etc/my hosts")},
         "2",
-        "ssh -o BatchMode=yes -o StrictHostKeyChecking=yes -o 'UserKnownHostsFile=/etc/my hosts' "
+        "ssh -o BatchMode=yes -o StrictHostKeyChecking=yes -o 'UserKnownHostsFile=\"/etc/my hosts\"' "
         f"-i {TOP}/tasks.py -o IdentitiesOnly=yes 10.0.0.8 bash -s",
     ),
 }
