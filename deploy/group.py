@@ -8,14 +8,14 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from fabric import Group
 
 from deploy.doors import Doors
-from deploy.errors import Failure
+from deploy.errors import Failure, Kind
 from deploy.grammar import plain
 from deploy.plan import Place, lates
 from deploy.timings import Phase, Span
@@ -190,6 +190,7 @@ class HostGroup(Group):  # type: ignore[misc]  # Fabric has no types
                 outcome.fail(failure, "connect")
             else:
                 self._fail(doing, self._run.judged(failure))
+                self._look(host, doing, failure)
         finally:
             doing.through = True
             self._run.watch.ends(chain.node)
@@ -197,6 +198,15 @@ class HostGroup(Group):  # type: ignore[misc]  # Fabric has no types
                 self._run.head_ready.set()
             else:
                 host.close()
+
+    def _look(self, host: Host, doing: Doing, failure: Failure) -> None:
+        """Note what stands on a node whose chain failed, where its engine is not what failed."""
+        silent = failure.problem.kind is not Kind.FAILED or failure.code.startswith("DOCKER_")
+        if silent or self._run.halted or not host.is_open or self._run.outcome(host.node).looked:
+            return
+        with suppress(Failure):
+            for step in doing.chain.steps:
+                step.note_state(host)
 
     def _may_act(self, host: Host, failure: Failure | None) -> bool:
         """Tell whether we may act; while that is found out, connect. Where that fails, it is the node's own failure."""

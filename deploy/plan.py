@@ -154,6 +154,9 @@ class Step(ABC):
     def apply(self, site: Site) -> bool | None:
         """Do it; what goes wrong is a `Failure`. False says that nothing could be changed, and was told."""
 
+    def note_state(self, site: Site) -> None:  # noqa: B027 - most have nothing to note
+        """Note what stands there of what it is about, where its chain failed, at it or before."""
+
 
 @dataclass(frozen=True)
 class Chain:

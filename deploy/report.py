@@ -52,6 +52,11 @@ class Outcome:
             return "ok" if self.asked else "skipped"
         return "unreachable" if self.problem.kind is Kind.UNREACHABLE else "failed"
 
+    @property
+    def looked(self) -> bool:
+        """Whether it is known what stands there of the cluster's container."""
+        return bool(self.facts["container"] != UNKNOWN["container"])
+
     def forget(self) -> None:
         """Take for unknown what was seen of the container: what was being done to it may be done or not."""
         self.facts |= UNKNOWN

@@ -75,6 +75,11 @@ class ClearName(Step):
             site.docker.stop(found.id, STOP_GRACE)
         site.docker.remove(found.id)
 
+    def note_state(self, site: Site) -> None:
+        """Note the cluster's own container; somebody else's is none."""
+        found = site.docker.find(self.container.name)
+        note_container(site, found if found and found.labels.get("raydock.cluster") == self.container.cluster else None)
+
     def former(self, found: Found, site: Site) -> bool:
         """Tell whether a running worker belongs to a head that is gone."""
         wanted = identity_on(site, self.container)

@@ -32,17 +32,11 @@ STEPLESS = {
 # Where a node keeps things that are not its engine's; of that the logs of containers.
 SEARCHED = (*FOLDERS, "/root", "/etc/docker", "/var/log", "/run/user", "/var/lib/docker/containers")
 SETTLING = 10.0  # seconds for what was ended to be gone
-# What fails before the node's container is looked at; of that the report says nothing rather than what was so once.
-BEFORE_LOOKING = {
-    "ADDRESS_MISMATCH", "COMMAND_FAILED", "DIGEST_MISMATCH", "DISK_FULL", "FOREIGN_CLUSTER", "GCS_UNREACHABLE",
-    "HEAD_NOT_RUNNING", "IMAGE_NOT_FOUND", "IMAGE_NO_RAY", "IMAGE_WRONG_ARCH", "LOCK_FAILED", "PORT_IN_USE",
-    "PULL_FAILED", "RAY_OPEN", "REGISTRY_TLS", "REGISTRY_UNREACHABLE", "VERSION_MISMATCH",
-}  # fmt: skip
 # What is told of a node whose engine was not asked, or did not answer: there alone a container may be unknown.
 SILENT = {code for code, kind in CODES.items() if kind is not Kind.FAILED} | {
     "APT_FAILED", "APT_LOCKED", "DOCKER_ABSENT", "DOCKER_DOWN", "DOCKER_FAILED", "DOCKER_PERMISSION", "DOCKER_TIMEOUT",
-    "HEAD_FAILED", "INTERRUPTED", "SAME_MACHINE", "SHELL_UNUSABLE", "SSH_NO_CHANNEL", "SUDO_PASSWORD_NEEDED",
-    *BEFORE_LOOKING,
+    "HEAD_FAILED", "INTERRUPTED", "LOCK_FAILED", "SAME_MACHINE", "SHELL_UNUSABLE", "SSH_NO_CHANNEL",
+    "SUDO_PASSWORD_NEEDED",
 }  # fmt: skip
 # Tasks that look at each node's container.
 OF_CONTAINERS = re.compile(r"cluster\.(start|stop|status)")

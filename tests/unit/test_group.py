@@ -210,6 +210,41 @@ def test_one_nodes_failure_leaves_the_others_done() -> None:
     assert run.outcomes[two].done == ["do it"]
 
 
+@dataclass(frozen=True)
+class Notes(Do):
+    """A step that can tell what stands."""
+
+    stands: str = "running"
+
+    def note_state(self, site: Site) -> None:
+        if self.stands == "gone":
+            raise Failure("DOCKER_DOWN", "by now")
+        site.note(container=self.stands)
+
+
+STANDING = {
+    "a failure of its own": (Failure("DISK_FULL", "no space left"), "running", "running"),
+    "a failure of its engine": (Failure("DOCKER_TIMEOUT", "no answer"), "running", "unknown"),
+    "a node that is not reached": (Failure("SSH_TIMEOUT", "no answer"), "running", "unknown"),
+    "an engine that went meanwhile": (Failure("DISK_FULL", "no space left"), "gone", "unknown"),
+}
+
+
+@pytest.mark.parametrize(("failure", "stands", "told"), STANDING.values(), ids=STANDING)
+def test_what_stands_on_a_node_that_failed_is_told_where_it_can_be_asked(
+    failure: Failure, stands: str, told: str
+) -> None:
+    run, _ = run_of("one")
+    one = run.scope.inventory.workers[0]
+
+    def fail(_: Any) -> None:
+        raise failure
+
+    HostGroup(run).perform(plan({one: (Do(fail), Notes(nothing, stands=stands))}))
+    assert run.outcomes[one].facts["container"] == told
+    assert run.outcomes[one].problem == failure.problem
+
+
 def test_a_node_that_failed_is_left_alone_by_later_stages() -> None:
     run, _ = run_of("one")
     head, one = run.scope.inventory.nodes

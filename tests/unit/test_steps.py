@@ -799,6 +799,19 @@ def clearing(node: str = "one", of: Any = SCOPE) -> tuple[ClearName, FakeSite, s
     return ClearName(container), cluster(of).sites[node], container.name
 
 
+@pytest.mark.parametrize(
+    ("state", "cluster_name", "told"),
+    [("running", "", "running"), ("exited", "", "exited"), ("running", "another", "absent")],
+)
+def test_of_a_node_that_failed_the_clusters_own_container_is_told(state: str, cluster_name: str, told: str) -> None:
+    step, site, name = clearing()
+    step.note_state(site)
+    assert site.facts["container"] == "absent"
+    site.docker.hold(name, state, raydock_cluster=cluster_name or step.container.cluster)
+    step.note_state(site)
+    assert site.facts["container"] == told
+
+
 def other_spec(**values: Any) -> dict[str, str]:
     before = containers(scope(WORKERS, **values))["one"]
     return {"raydock_spec": before.spec, "raydock_asked": before.asked}
