@@ -88,7 +88,9 @@ class Course:
     def tell(self, *, as_json: bool) -> None:
         """Say how it ended, to people and, if they want it, to programs."""
         for problem in self.problems:
-            say(f"{problem.code} {problem}")
+            say(f"{' '.join(filter(None, (problem.place, problem.code)))}: {problem.error}")
+            if problem.cure:
+                say(f"  → {problem.cure}")
         for line in self.standing():
             say(line)
         if self.exit == 0 and not as_json and (command := next_command(self.task, sys.argv[1:])):

@@ -58,7 +58,15 @@ def test_what_breaks_off_a_program_has_its_exit_code(
             fail(error)
         course.tell(as_json=False)
     assert course.exit == code
-    assert capsys.readouterr().err == "".join(f"{one.code} {one}\n" for one in course.problems)
+    assert capsys.readouterr().err == "".join(f"{one.code}: {one.error}\n" for one in course.problems)
+
+
+def test_the_next_move_stands_below_what_went_wrong_and_its_place(capsys: pytest.CaptureFixture[str]) -> None:
+    course = Course("job.run")
+    with ended(course):
+        fail(Failure("JOB_LOST", "the head ended", "Start it: invoke cluster.start", place="raydock-1"))
+    course.tell(as_json=True)
+    assert capsys.readouterr().err == "raydock-1 JOB_LOST: the head ended\n  → Start it: invoke cluster.start\n"
 
 
 def test_a_signal_ends_us_as_ctrl_c_does_while_it_is_handled() -> None:

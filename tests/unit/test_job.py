@@ -251,7 +251,7 @@ def test_a_failure_of_ours_is_the_reports_code_but_where_the_programs_is_passed_
     (tmp_path / "f.py").touch()
     monkeypatch.setattr("deploy.desk.open_head", open_head)
     assert (ends(job.list_), ends(job.run, str(tmp_path / "f.py"))) == exits
-    assert capsys.readouterr().err == f"{code} no\n" * 2
+    assert capsys.readouterr().err == f"{code}: no\n" * 2
 
 
 # --- Ctrl-C ----------------------------------------------------------------------------------------------------
@@ -325,8 +325,8 @@ def test_a_program_that_cannot_be_stopped_is_told_to_have_been_asked(
     played.answers["/api/jobs/raydock-1/stop"] = (500, b"no")
     assert ends(job.logs, "raydock-1", follow=True) == 130
     told = capsys.readouterr().err.partition("[y/N] ")[2].splitlines()
-    assert told[0].startswith("RAY_API_FAILED head: Ray's API answered HTTP 500: no")
-    assert told[1] == "raydock-1 was asked to end: see whether it has: invoke job.list"
+    assert told[0].startswith("head RAY_API_FAILED: Ray's API answered HTTP 500: no")
+    assert told[-1] == "raydock-1 was asked to end: see whether it has: invoke job.list"
 
 
 STANDS: dict[str, tuple[JobCourse, list[str]]] = {
