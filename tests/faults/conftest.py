@@ -89,7 +89,9 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
     if session.config.getoption("record", default=False) and asked == set(rows()):
         begun, ended = session.config.stash[BEGUN], time.time()
         run = {"begin": moment(begun), "end": moment(ended), "seconds": round(ended - begun)}
-        run |= {"rows": len(asked), "failed": session.testsfailed, "commit": commit()}
+        told = session.config.pluginmanager.get_plugin("terminalreporter")
+        skipped = len(told.stats.get("skipped", ())) if told else 0
+        run |= {"rows": len(asked), "failed": session.testsfailed, "skipped": skipped, "commit": commit()}
         (RECORDS / "run.json").write_text(json.dumps(run, indent=2) + "\n", encoding="utf-8")
 
 

@@ -38,7 +38,8 @@ Lists of workers and settings, drafted by seed and read as a task reads them (`p
 """
 RUN = RECORDS / "run.json"
 WHOLE_RUN = """
-All {rows} rows were run in one go in {minutes:.1f} of at most 60 minutes, from {begin} to {end}, at {commit}{others}.
+All {rows} rows were run in one go in {minutes:.1f} of at most 60 minutes, from {begin} to {end},
+at {commit}: {came}{others}.
 """
 BY_HAND = RECORDS / "by-hand.json"
 BY_HAND_HEAD = """
@@ -121,7 +122,11 @@ def whole_run(found: Mapping[str, Mapping[str, Any]], file: Path = RUN) -> str:
     run = json.loads(file.read_text(encoding="utf-8"))
     others = [number for number, record in found.items() if record.get("run") != run["begin"]]
     told = f"; the records of {', '.join(others)} are of other runs" if others else ""
-    return WHOLE_RUN.format(**run, minutes=run["seconds"] / 60, others=told)
+    words = {"failed": "violated an oracle", "skipped": "lacked their bench"}
+    came = [f"{run[key]} {said}" for key, said in words.items() if run.get(key)]
+    return WHOLE_RUN.format(
+        **run, minutes=run["seconds"] / 60, others=told, came=", ".join(came) or "none violated an oracle"
+    )
 
 
 def campaign_line(record: Mapping[str, Any]) -> str:

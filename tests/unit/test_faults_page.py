@@ -102,7 +102,10 @@ def test_a_record_of_another_run_than_the_whole_one_is_named(tmp_path: Path) -> 
     assert "no record yet" in whole_run({}, file)
     run = {"begin": "a", "end": "b", "seconds": 3000, "rows": 2, "failed": 0, "commit": "abc1234"}
     file.write_text(json.dumps(run))
+    assert "none violated an oracle" in whole_run({}, file)
+    file.write_text(json.dumps({**run, "failed": 2, "skipped": 6}))
     told = whole_run({"S1": {"run": "a"}, "S2": {"run": "c"}, "S3": {}}, file)
+    assert "2 violated an oracle, 6 lacked their bench" in told
     assert "in 50.0 of at most 60 minutes" in told
     assert "the records of S2, S3 are of other runs" in told
 
