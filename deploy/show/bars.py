@@ -12,7 +12,7 @@ from deploy.timings import Phase, Span, flat, letters, sums
 
 MOST = 40  # nodes that have a bar; of more, those that took longest
 NARROWEST = 20  # columns of a bar
-REST = 10  # columns beside name and bar
+BETWEEN = 2  # columns on each side of a bar
 STYLES = {
     Phase.CONNECT: "cyan",
     Phase.WAIT: "bright_black",
@@ -41,13 +41,15 @@ def chart(outcomes: Sequence[Outcome], seconds: float, width: int) -> list[Table
         return [Text("no node was contacted: there are no times", style="dim")]
     slowest = sorted(timed, key=lambda one: -one[1][-1].end)[:MOST]
     drawn = [one for one in timed if one in slowest] if len(timed) > MOST else timed
-    columns = max(width - max(len(name) for name, _ in drawn) - REST, NARROWEST)
+    times = [f"{spans[-1].end:.2f} s" for _, spans in drawn]
+    beside = max(len(name) for name, _ in drawn) + max(map(len, times)) + 2 * BETWEEN
+    columns = max(width - beside, NARROWEST)
     bars = Table(box=None, pad_edge=False, show_header=False)
     bars.add_column(no_wrap=True)
     bars.add_column(no_wrap=True)
     bars.add_column(no_wrap=True, justify="right")
-    for name, spans in drawn:
-        bars.add_row(Text(name), bar(letters(spans, seconds, columns)), Text(f"{spans[-1].end:.2f} s"))
+    for (name, spans), took in zip(drawn, times, strict=True):
+        bars.add_row(Text(name), bar(letters(spans, seconds, columns)), Text(took))
     more = [Text(f"and {len(timed) - len(drawn)} more that ended sooner", style="dim")] if drawn != timed else []
     return [bars, *more, legend(timed)]
 

@@ -7,7 +7,7 @@ docs/benchmarks/PART.md, and is taken over as it is.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -74,18 +74,18 @@ def records() -> dict[str, Record]:
 def summary(found: Mapping[str, Record]) -> str:
     """Count the targets that were met, and name the others."""
     asked = [figure for record in found.values() for figure in record["figures"] if figure["target"] is not None]
-    missed = [named(figure) for figure in asked if not figure["met"]]
     if not asked:
         return ""
-    names = f" Not met: {'; '.join(missed)}. Why, and what would be needed, stands below." if missed else ""
+    missed = {TITLES[part]: count for part, record in found.items() if (count := len(list(not_met(record))))}
+    counts = ", ".join(f'{count} of "{part}"' for part, count in missed.items())
+    names = f" Not met are {counts}: why, and what would be needed, stands there." if missed else ""
     picture = f"\n![What was taken of each target]({RECORDS.name}/{OVERVIEW}.svg)\n"
-    return f"\n{len(asked) - len(missed)} of {len(asked)} targets are met.{names}\n{picture}"
+    return f"\n{len(asked) - sum(missed.values())} of {len(asked)} targets are met.{names}\n{picture}"
 
 
-def named(figure: Mapping[str, Any]) -> str:
-    """Name a figure, with the peer beside which it is one."""
-    peer = figure.get("peer")
-    return f"{figure['name']} (beside {peer['name']})" if peer else str(figure["name"])
+def not_met(record: Record) -> Iterator[Mapping[str, Any]]:
+    """Give the figures of a part that miss their target."""
+    return (figure for figure in record["figures"] if figure["target"] is not None and not figure["met"])
 
 
 def section(name: str, record: Record) -> str:

@@ -121,8 +121,10 @@ def test_the_overview_has_a_bar_for_each_target_and_another_colour_where_it_is_m
     assert ">c<" not in shown
 
 
-def test_the_page_counts_the_targets_and_names_those_that_are_missed() -> None:
-    assert "1 of 2 targets are met. Not met: b (beside a peer)." in page.summary({"prompt": {"figures": FIGURES}})
+def test_the_page_counts_the_targets_and_says_where_those_are_that_are_missed() -> None:
+    assert '1 of 2 targets are met. Not met are 1 of "At the prompt": why' in page.summary(
+        {"prompt": {"figures": FIGURES}}
+    )
 
 
 def test_the_page_and_its_plots_are_made_of_the_records() -> None:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import io
 import itertools
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from rich.console import Console
 
-from deploy.show.bars import MOST, STYLES
+from deploy.inventory import Node
+from deploy.report import Outcome
+from deploy.show.bars import MOST, STYLES, chart
 from deploy.timings import Phase, Span, flat, letters, sums, timed
 
 ASK, CONNECT, WAIT, RUN = Phase.ASK, Phase.CONNECT, Phase.WAIT, Phase.RUN
@@ -60,3 +64,13 @@ def test_a_span_of_what_fails_is_kept() -> None:
     with pytest.raises(ValueError, match="x"), timed(spans, RUN, lambda: next(clock)):
         raise ValueError("x")
     assert spans == [Span(RUN, 1.0, 3.0)]
+
+
+@pytest.mark.parametrize("seconds", [4.87, 16.43, 1234.5])
+def test_a_bar_leaves_room_for_how_long_it_took(seconds: float) -> None:
+    outcome = Outcome(Node("worker-1", "10.0.0.1", role="worker"), spans=[Span(Phase.JOIN, 0, seconds)])
+    console = Console(width=80, file=io.StringIO())
+    console.print(chart([outcome], seconds, console.width)[0])
+    (line,) = console.file.getvalue().splitlines()  # type: ignore[attr-defined]
+    assert line.rstrip().endswith(f"j  {seconds:.2f} s")
+    assert len(line.rstrip()) == 80
