@@ -39,7 +39,7 @@ def _make_like(handle: int, former: os.stat_result) -> None:
     try:
         os.fchown(handle, former.st_uid if os.getuid() == ROOT else -1, former.st_gid)
     except PermissionError:
-        mode &= ~stat.S_IWGRP  # it is for a group that we are not in, and ours is another
+        mode &= ~stat.S_IRWXG  # it is for a group that we are not in, and ours is another
     os.fchmod(handle, mode)
 
 

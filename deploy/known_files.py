@@ -69,6 +69,8 @@ def trust_of(hop: Connection, settings: Settings, usual: KnownHosts) -> Trust:
         Failure: `CONFIG` where it names what is not read here; to pass that over could trust a key that ssh refuses.
     """
     config: Mapping[str, Any] = hop.ssh_config
+    if config.get("checkhostip", "no") != "no":
+        raise unread("CheckHostIP", "addresses are not checked beside names", hop)
     alias = config.get("hostkeyalias")
     host, port = (str(alias), SSH_PORT) if alias else (hop.host, hop.port)
     users = users_files(settings)
@@ -147,10 +149,15 @@ def _parsed(stamped: tuple[tuple[Path, tuple[int, ...]], ...]) -> KnownHosts:
     known = KnownHosts()
     for file, _ in stamped:
         try:
-            known += KnownHosts.parse(file.read_text(encoding="utf-8", errors="replace"), str(file))
+            known += KnownHosts.parse(lines_of(file), str(file))
         except OSError as error:
             raise _unreadable(file, error) from error
     return known
+
+
+def lines_of(file: Path) -> str:
+    """Give a file's text; a lone CR ends no line to ssh, and so does not to us."""
+    return file.read_bytes().decode("utf-8", "replace")
 
 
 def _unreadable(file: Path, error: OSError) -> Failure:
@@ -174,7 +181,7 @@ def revoked_in(file: Path, hop: Connection) -> Mapping[bytes, str]:
 
 @lru_cache(KEPT)
 def _revoking(file: Path, _stamp: tuple[int, ...]) -> Mapping[bytes, str]:
-    text = file.read_text(encoding="utf-8", errors="replace")
+    text = lines_of(file)
     if text.startswith(KRL):
         raise ValueError(f"{file} is a KRL, which is not read here")
     lines = [line.strip() for line in text.split("\n")]

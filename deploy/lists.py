@@ -48,10 +48,10 @@ _USERS_ENGINES = re.compile(r".*/\.docker(/.*)?|.*/\.local(/share(/(docker|conta
 # What says who may log in and what root runs: who writes there is soon root, and a container's user may be root. Of
 # homes and of /usr it is the whole that has it; what else stands in them is mounted.
 _HOSTS_OWN = re.compile(
-    r".*/\.ssh(/.*)?|/root|/(home|Users)(/[^/]+)?|/boot(/.*)?|/(usr/(local/)?)?(s?bin|lib(32|64)?)|/usr(/local)?"
+    r".*/\.ssh(/.*)?|/root|/((export|usr|var)/)?(home|Users)(/[^/]+)?|/boot(/.*)?|/(usr/(local/)?)?(s?bin|lib(32|64)?)|/usr(/local)?"
     r"|/var/spool(/cron(/.*)?)?|/etc"
-    r"|/etc/(cron[^/]*|containerd|docker|g?shadow-?|group|init\.d|ld\.so[^/]*|pam\.d|passwd|profile(\.d)?|rc[^/]*"
-    r"|security|ssh|sudoers(\.d)?|systemd|udev)(/.*)?"
+    r"|/etc/(apt|cron[^/]*|containerd|doas\.conf|docker|environment|g?shadow-?|group|init\.d|ld\.so[^/]*|logrotate\.d"
+    r"|nsswitch\.conf|pam\.d|passwd|polkit-1|profile(\.d)?|rc[^/]*|security|ssh|sub[gu]id|sudoers(\.d)?|systemd|udev)(/.*)?"
 )
 # Where Ray's token is laid: what is mounted there would keep it.
 _TOKENS = ("/run", "/var/run")

@@ -55,6 +55,14 @@ class OwnConnection(Connection):  # type: ignore[misc]  # Fabric has no types
     __setattr__ = object.__setattr__
 
 
+class OwnConfig(Config):  # type: ignore[misc]  # Fabric has no types
+    """Fabric's configuration; it is cloned for each jump host, and would give a clone what paramiko reads by itself."""
+
+    def _clone_init_kwargs(self, *args: object, **kwargs: object) -> dict[str, object]:
+        """Give what a clone is made with."""
+        return {**super()._clone_init_kwargs(*args, **kwargs), "ssh_config": self.base_ssh_config}
+
+
 @cache
 def configuration() -> Config:
     """Give Fabric's configuration, with what `~/.ssh/config` and the system's say, read once for all connections.
@@ -62,7 +70,7 @@ def configuration() -> Config:
     Raises:
         Mistake: `CONFIG` where one of them cannot be read.
     """
-    return Config(ssh_config=read_ssh_config())
+    return OwnConfig(ssh_config=read_ssh_config())
 
 
 NOTHING = KnownHosts()
@@ -78,15 +86,19 @@ def connection_to(node: Node, settings: Settings, known: KnownHosts, *, shown: K
         shown: keys that hold before all that is known.
     """
     shared = configuration()
-    connection = OwnConnection(
-        node.address,
-        user=node.user,
-        port=node.port,
-        config=shared,
-        # Into these it writes which keys ~/.ssh/config names; where they are empty, into the configuration's.
-        connect_kwargs={**shared.connect_kwargs, "key_filename": (), "compress": False},
-        forward_agent=False,
-    )
+    try:
+        connection = OwnConnection(
+            node.address,
+            user=node.user,
+            port=node.port,
+            config=shared,
+            # Into these it writes which keys ~/.ssh/config names; where they are empty, into the configuration's.
+            connect_kwargs={**shared.connect_kwargs, "key_filename": (), "compress": False},
+            forward_agent=False,
+        )
+    except (ValueError, KeyError, paramiko.SSHException) as error:
+        said = f"ssh_config has for {node.address} what is not understood here: {type(error).__name__} {error}"
+        raise Failure("CONFIG", said, f"Correct it there: `ssh -G {node.address}`") from error
     for hop in hops(connection):
         # No time-out of Fabric's: it would hold for the connection and the key exchange together.
         hop.connect_timeout = None

@@ -7,13 +7,17 @@ import os
 import re
 import shlex
 import stat
-from collections.abc import Iterable, Iterator
+import subprocess
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import islice
 from pathlib import Path
+from typing import Any
 
 from paramiko.config import SSHConfig
 from paramiko.ssh_exception import ConfigParseError
 
 from deploy.errors import Mistake
+from deploy.grammar import plain
 
 USERS = Path("~/.ssh/config")
 SYSTEM = Path("/etc/ssh/ssh_config")
@@ -21,13 +25,26 @@ DEPTH = 16  # files within files, as OpenSSH has it
 LINE = re.compile(r"(\w+)(?:\s*=\s*|\s+)(.+)")
 CURE = "Correct it there: `ssh -G HOST` says what ssh makes of it"
 
-# What `Match` may ask that is answered here; paramiko takes another word for one that holds.
-ASKED = frozenset({"all", "canonical", "exec", "final", "host", "localuser", "originalhost", "user"})
-ALONE = frozenset({"all", "canonical", "final"})
+# What `Match` may ask that is answered here; paramiko takes another word for one that holds, knows no login when it is
+# asked, and does not look at a canonical name as ssh does.
+ASKED = frozenset({"all", "exec", "final", "host", "localuser", "originalhost"})
+ALONE = frozenset({"all", "final"})
+NAMES = frozenset({"host", "originalhost"})
+BRACKET = "["  # begins a set of characters in paramiko's patterns, and is itself in ssh's
 
 # What names files that say whom to trust: several, or one.
 SEVERAL = frozenset({"userknownhostsfile", "globalknownhostsfile"})
 ONE = frozenset({"revokedhostkeys"})
+# What has one value that is used here, and what is decided here whatever it says: it is left out.
+SINGLE = frozenset(
+    {"canonicalizehostname", "checkhostip", "hostkeyalias", "hostname", "identitiesonly", "identityfile", "port"}
+    | {"proxyjump", "user"}
+)
+OURS = frozenset({"connecttimeout", "forwardagent"})
+SWITCHES = {"true": "yes", "false": "no"}
+NONE = "none"
+EXEC = 30.0  # seconds for what `Match exec` runs
+ANY = {"type": "originalhost", "param": "*", "negate": False}
 # Of what words are made: to ssh no other backslash than these is an escape.
 CHARACTER = re.compile(r"""\\['"\\ ]|.""", re.DOTALL)
 
@@ -35,13 +52,59 @@ CHARACTER = re.compile(r"""\\['"\\ ]|.""", re.DOTALL)
 Criteria = tuple[str, ...]
 
 
-def read_ssh_config() -> SSHConfig:
+Base: Any = SSHConfig  # what is used of it has no types
+
+
+class OpenSshConfig(Base):  # type: ignore[misc]  # as above
+    """What ssh_config says: looked through twice only where ssh does that, and without what says that there is none."""
+
+    def lookup(self, hostname: str) -> Mapping[str, Any]:
+        """Give what holds for a host."""
+        found = self._lookup(hostname)
+        asked = {one["type"] for context in self._config for one in context.get("matches", ())}
+        if "final" in asked or found.get("canonicalizehostname", "no") != "no":
+            found = super().lookup(hostname)
+        else:
+            found.setdefault("hostname", hostname)
+            found = self._expand_variables(found, hostname)
+        if str(found.get("proxyjump", "")).lower() == NONE:
+            del found["proxyjump"]
+        read: Mapping[str, Any] = found
+        return read
+
+    def _does_match(
+        self, asked: list[dict[str, Any]], host: str, canonical: bool, final: bool, options: Mapping[str, Any]
+    ) -> object:
+        """Tell whether a block of `Match` holds, by the name that `HostName` makes of the host's."""
+        known = {**options, "hostname": str(options.get("hostname", host)).replace("%h", host)}
+        # By ourselves: paramiko leaves the pipes of each open, and waits for it as long as it takes.
+        for one in (one for one in asked if one["type"] == "exec"):
+            if succeeds(self._tokenize(known, host, "match-exec", one["param"])) is one["negate"]:
+                return False
+        return super()._does_match(
+            [ANY if one["type"] == "exec" else one for one in asked], host, canonical, final, known
+        )
+
+
+def succeeds(line: str) -> bool:
+    """Run what `Match exec` asks, by a shell; `CONFIG` where it does not end."""
+    try:
+        shell = ("/bin/sh", "-c", line)
+        return (
+            subprocess.run(shell, stdin=subprocess.DEVNULL, capture_output=True, timeout=EXEC, check=False).returncode
+            == 0
+        )  # noqa: S603
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise Mistake.of("CONFIG", f"Match exec {plain(line)}: {error}", CURE, place="ssh_config") from error
+
+
+def read_ssh_config() -> OpenSshConfig:
     """Read the user's file and then the system's: what stands first holds.
 
     Raises:
         Mistake: `CONFIG`, with the file, where one cannot be read, or says what nobody understands.
     """
-    config = SSHConfig()
+    config = OpenSshConfig()
     for file in (USERS.expanduser(), SYSTEM):
         if file != SYSTEM:
             check_owner(file)
@@ -74,17 +137,20 @@ def expanded(file: Path, around: Criteria = (), depth: int = 0, folder: Path | N
         elif key in ("host", "match"):
             given = words(value, place)
             block = (*around, *criteria(key, given, place))
-            yield heading(block) if around else f"{key} {shlex.join(given)}"
+            yield f"Host {shlex.join(given)}" if key == "host" and not around else heading(block)
         elif key in SEVERAL | ONE:
             yield listing(key, words(value, place), place)
-        else:
+        elif key in SINGLE:
+            yield single(key, words(value, place))
+        elif key not in OURS:
             yield line
 
 
 def lines_of(file: Path) -> list[str]:
     """Give the lines of a file, each up to a NUL; none of one that is not there, as ssh does."""
     try:
-        lines = file.read_text(encoding="utf-8", errors="replace").splitlines()
+        # To ssh nothing else ends a line, and what stands behind a remark's CR is a remark.
+        lines = file.read_bytes().decode("utf-8", "replace").split("\n")
     except FileNotFoundError:
         return []
     except OSError as error:
@@ -114,15 +180,26 @@ def named(value: str, folder: Path, place: str) -> Iterable[Path]:
 def criteria(key: str, given: list[str], place: str) -> Criteria:
     """Give what a line of `Host` or `Match` demands; `CONFIG` where it asks what is not known here."""
     if key == "host":
+        check_patterns(given, place)
         return ("originalhost", ",".join(given))
+    found: list[str] = []
     rest = iter(given)
     for word in rest:
-        asked = word.lower().removeprefix("!")
-        if asked not in ASKED:
+        asked = word.lower()
+        name = asked.removeprefix("!")
+        if name not in ASKED or asked == "!all":
             raise Mistake.of("CONFIG", f"Match {word} is not read here", CURE, place=place)
-        if asked not in ALONE:
-            next(rest, None)
-    return tuple(word for word in given if word.lower() != "all")
+        wanted = [] if name in ALONE else list(islice(rest, 1))
+        check_patterns(wanted if name in NAMES else (), place)
+        found += [] if name == "all" else [asked, *wanted]
+    return tuple(found)
+
+
+def check_patterns(patterns: Iterable[str], place: str) -> None:
+    """Refuse patterns of names that mean something else to paramiko."""
+    for pattern in patterns:
+        if BRACKET in pattern:
+            raise Mistake.of("CONFIG", f"the pattern {pattern} is not read here", CURE, place=place)
 
 
 def heading(block: Criteria) -> str:
@@ -139,6 +216,12 @@ def listing(key: str, given: list[str], place: str) -> str:
         wanted = "the name of one file" if key in ONE else "names of files"
         raise Mistake.of("CONFIG", f"{key} has something else than {wanted}", CURE, place=place)
     return f'{key} "{shlex.join(given)}"' if given else ""
+
+
+def single(key: str, given: list[str]) -> str:
+    """Write a line with one value, without the remark behind it, and yes or no for what is one of these."""
+    value = " ".join(given)
+    return f'{key} "{SWITCHES.get(value.lower(), value)}"' if given else ""
 
 
 def words(value: str, place: str) -> list[str]:

@@ -157,7 +157,8 @@ def _record_all(shown: Sequence[Shown]) -> None:
 
 def _record(path: Path, shown: Sequence[Shown]) -> None:
     """Replace what the file has for these hosts' changed keys, and add the new lines; whole or not at all."""
-    lines = path.read_text(encoding="utf-8", errors="surrogateescape").splitlines() if path.exists() else []
+    text = path.read_bytes().decode("utf-8", "surrogateescape") if path.exists() else ""
+    lines = text.removesuffix("\n").split("\n") if text else []
     replaced = [one for one in shown if one.code == "HOST_KEY_CHANGED"]
     kept = [line for line in lines if not any(_is_about(line, one) for one in replaced)]
     text = "\n".join([*kept, *dict.fromkeys(one.line.rstrip("\n") for one in shown)]) + "\n"

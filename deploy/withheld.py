@@ -14,12 +14,13 @@ TOLD = 10  # files by name; of more, their number
 # A name that is secret:
 NAMES = (
     r"(.*/)?([^/]*\.env|\.env\.[^/]*|\.envrc|id_[^/]*|[^/]*\.(pem|key|p12|pfx|jks|keystore|kdbx|ppk)"
-    r"|[._]netrc|\.git-credentials|\.npmrc|\.pypirc|\.pgpass|\.my\.cnf|\.htpasswd|\.dockercfg)"
+    r"|[._]netrc|\.git-credentials|\.npmrc|\.pypirc|\.pgpass|\.my\.cnf|\.htpasswd|\.dockercfg|\.vault-token)"
+    r"(~|\.(bak|old|orig|save))*"
 )
 # one that only looks so:
 OPEN_NAMES = r"(.*/)?(\.env\.(example|sample|template)|(example|sample|template)\.env|id_[^/]*\.(pub|py))"
 # and where what looks open is secret as well: Raydock's environments, and folders in which programs keep their logins.
-PLACES = r"(.*/)?(conf/[^/]*\.env|\.(aws|azure|docker|gnupg|kube|ssh)/.*)"
+PLACES = r"(.*/)?(conf/[^/]*\.env(~|\.(bak|old|orig|save))*|\.(aws|azure|docker|gnupg|kube|ssh)/.*)"
 # How a private key begins, but for blanks and a byte order mark.
 KEY = r"-----BEGIN [A-Z0-9 ]*PRIVATE KEY|PuTTY-User-Key-File-"
 

@@ -139,8 +139,14 @@ VERDICTS: dict[str, tuple[dict[str, str], dict[str, str], str]] = {
         "REVOKED",
     ),
     "RevokedHostKeys, none": ({CONFIG: "RevokedHostKeys none\n", ".ssh/known_hosts": GOOD}, {}, "TRUSTED"),
+    "a remark with a lone CR in it": ({".ssh/known_hosts": f"# old\r{GOOD}"}, {}, "UNKNOWN"),
     "HostKeyAlias": ({CONFIG: "HostKeyAlias web\n", ".ssh/known_hosts": written(KEY, "web")}, {}, "TRUSTED"),
     "HostKeyAlias, and another name": ({CONFIG: "HostKeyAlias web\n", ".ssh/known_hosts": GOOD}, {}, "UNKNOWN"),
+    "CheckHostIP": (
+        {CONFIG: "CheckHostIP true\n", ".ssh/known_hosts": GOOD},
+        {},
+        "CONFIG CheckHostIP of ssh_config for 127.0.0.1: addresses are not checked beside names",
+    ),
     # What ssh would read and we do not is told: passed over it could let in whom ssh keeps out.
     "RevokedHostKeys that is not there": (
         {CONFIG: "RevokedHostKeys ~/bad\n", ".ssh/known_hosts": GOOD},

@@ -98,7 +98,9 @@ def test_secrets_stay_by_their_names(name: str, goes: bool, tmp_path: Path) -> N
     assert any(reason.startswith(f"{name}: ") for reason in withheld(tmp_path / "run.py", tmp_path)) is not goes
 
 
-@pytest.mark.parametrize("name", [".aws/credentials", "home/.docker/config.json", ".ssh/config", ".KUBE/config"])
+@pytest.mark.parametrize(
+    "name", [".aws/credentials", "home/.docker/config.json", ".ssh/config", ".KUBE/config", "a/.env~", "prod.env.bak"]
+)
 def test_the_folders_of_logins_stay_where_git_knows_them_too(name: str, tmp_path: Path) -> None:
     lay(tmp_path, "run.py", name)
     git(tmp_path, "init", "-q")

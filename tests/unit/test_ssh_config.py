@@ -15,7 +15,7 @@ from paramiko.ssh_exception import ConfigParseError
 
 from deploy import ssh_config
 from deploy.errors import Mistake
-from deploy.ssh_config import expanded, read_ssh_config
+from deploy.ssh_config import OpenSshConfig, expanded, read_ssh_config
 
 HOSTS = ("alpha", "beta", "10.0.0.7")
 
@@ -26,29 +26,36 @@ def make(folder: Path, files: Mapping[str, str]) -> None:
         (folder / name).write_text(text)
 
 
-def ours(file: Path, host: str) -> tuple[str, str]:
-    config = SSHConfig()
+# What is compared, and what it is where nothing says it.
+COMPARED = {"user": "", "port": "22", "hostname": "", "identitiesonly": "no", "hostkeyalias": ""}
+
+
+def ours(file: Path, host: str) -> dict[str, str]:
+    config = OpenSshConfig()
     config.parse(expanded(file))
     found = config.lookup(host)
-    return found.get("user", ""), found.get("port", "22")
+    return {key: str(found.get(key, usual)) for key, usual in COMPARED.items()}
 
 
-def theirs(file: Path, host: str) -> tuple[str, str]:
+def theirs(file: Path, host: str) -> dict[str, str]:
     said = subprocess.run(["ssh", "-G", "-F", file, host], check=True, capture_output=True, text=True).stdout
     found = dict(line.split(" ", 1) for line in said.splitlines() if " " in line)
-    return found["user"], found["port"]
+    return {key: found.get(key, usual) for key, usual in COMPARED.items()}
 
 
 HEADS = st.sampled_from(
     [
         *("Host *", "Host alpha", "Host 10.*", "Host !beta *", "Host beta # alpha"),
         *("Match originalhost beta,alpha", "Match all", "Match originalhost alpha # beta"),
+        *("Match host beta", "Match Host alpha.x", "Match !Host alpha", "Match host 10.0.0.9 all"),
+        *("Match Exec false", "Match exec true host alpha.x,beta", "Match final host alpha.x"),
     ]
 )
 LINES = st.one_of(
     HEADS,
     st.integers(1000, 1020).map(lambda port: f"  Port {port}"),
     st.sampled_from(["  User ann", "\tuser=bob", '  User "cy"', "# Include here", ""]),
+    st.sampled_from(["HostName %h.x", "HostName 10.0.0.9 # %h", "IdentitiesOnly true", "HostKeyAlias web # x"]),
     st.sampled_from(["Include {}/b", "include {}/b {}/c", "  Include {}/none*", "Include {}/[bc]"]),
 )
 FILES = st.lists(LINES, max_size=8).map("\n".join)
@@ -150,6 +157,9 @@ REFUSED = {
         '.ssh/config:2: cannot be understood: no closing "',
     ),
     "a question of newer ssh": ({".ssh/config": "Match tagged x\n"}, ".ssh/config:1: Match tagged is not read here"),
+    "a login": ({".ssh/config": "Match user ann\n"}, ".ssh/config:1: Match user is not read here"),
+    "what is never so": ({".ssh/config": "Match !all\n"}, ".ssh/config:1: Match !all is not read here"),
+    "a set of characters": ({".ssh/config": "Host web[1]\n"}, ".ssh/config:1: the pattern web[1] is not read"),
     "a folder": ({".ssh/config": "Include d\n", ".ssh/d/x": ""}, ".ssh/d: cannot be read: Is a directory"),
 }
 
@@ -171,3 +181,15 @@ def test_a_file_that_others_may_change_is_not_taken(home: Path, name: str) -> No
     (home / name).chmod(0o664)
     with pytest.raises(Mistake, match=rf"chmod go-w {home}/{name}"):
         read_ssh_config()
+
+
+def test_a_lone_cr_ends_no_remark(home: Path) -> None:
+    make(home, {".ssh/config": "# x\rUser ann\x0cUser ann\nPort 5\r\n"})
+    found = read_ssh_config().lookup("alpha")
+    assert ("user" in found, found["port"]) == (False, "5")
+
+
+def test_no_jump_host_is_none(home: Path) -> None:
+    make(home, {".ssh/config": "Host alpha\n  ProxyJump none # x\nHost *\n  ProxyJump far\n"})
+    found = {host: read_ssh_config().lookup(host).get("proxyjump") for host in HOSTS}
+    assert found == {"alpha": None, "beta": "far", "10.0.0.7": "far"}

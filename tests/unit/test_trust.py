@@ -94,3 +94,12 @@ def test_a_link_stays_one_and_the_key_is_where_it_leads(text: str | None, truste
     trusted()
     assert (home / ".ssh/known_hosts").is_symlink()
     assert (home / "shared/keys").read_text().endswith(f" {LINE}\n")
+
+
+def test_every_other_byte_of_the_file_stays(home: Path, trusted: Trust) -> None:
+    file = home / ".ssh/known_hosts"
+    file.write_bytes(before := f"# old\rgone {LINE}\n# gone\x0cweb {LINE}\r\nbad \xff\n".encode("latin-1"))
+    _, told = trusted()
+    assert told["changed"]
+    assert file.read_bytes().startswith(before)
+    assert file.read_bytes().count(b"\n") == before.count(b"\n") + 1
