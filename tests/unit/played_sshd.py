@@ -34,12 +34,14 @@ def listening(serve: Callable[[socket.socket], object], address: str = "127.0.0.
             ends.append(end)
             threading.Thread(target=begin, args=(end,), daemon=True).start()
 
-    threading.Thread(target=take, daemon=True).start()
+    taker = threading.Thread(target=take, daemon=True)
+    taker.start()
     try:
         yield int(server.getsockname()[1])
     finally:
         server.shutdown(socket.SHUT_RDWR)
         server.close()
+        taker.join()  # it may just be taking the last
         for end in ends:
             end.close()
 
