@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import base64
+import re
+import socket
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import paramiko
+from paramiko.agent import AgentSSH
 from paramiko.pkey import UnknownKeyType
 
 from deploy.dial import within
@@ -20,6 +23,7 @@ from deploy.files import check_private, usual_keys
 if TYPE_CHECKING:
     from fabric import Connection
 
+USUAL_AGENT = "SSH_AUTH_SOCK"
 AGENT_TIMEOUT = 5.0  # seconds for an agent to say what it has; one that is forwarded may be gone
 ADD = "Load it: ssh-add {file}"
 
@@ -54,13 +58,17 @@ class Identities:
         self._user, self._where = hop.user, f"{hop.host}:{hop.port}"
         named = hop.connect_kwargs.get("key_filename", ())  # those of IdentityFile
         self._named = [only] if only else [Path(name).expanduser() for name in named]
+        self._agent = str(hop.ssh_config.get("identityagent", USUAL_AGENT))
+        if re.search(r"[%$]", self._agent):
+            cure = "Write the path of its socket there, SSH_AUTH_SOCK, or none"
+            raise Failure("CONFIG", f"IdentityAgent of ssh_config for {hop.host}: variables are not read here", cure)
         self._only = only is not None or hop.ssh_config.get("identitiesonly", "no").lower() == "yes"
         self.tried = Tried()
 
     def authenticate(self, transport: paramiko.Transport) -> None:
         """Offer one key after the other until one is taken."""
         offered: set[bytes] = set()
-        with closing(Held()) as held:
+        with closing(Held(self._agent)) as held:
             for identity in self.identities(held):
                 key = self._loaded(identity)
                 if key is None or key.asbytes() in offered:
@@ -133,11 +141,34 @@ class Identities:
         return Failure("SSH_AUTH_REFUSED", f"{self._where} {error}", cure)
 
 
-class Held:
-    """The keys that the operator's agent holds, which is asked where one of them is wanted."""
+class AgentAt(AgentSSH):
+    """An agent at another socket than SSH_AUTH_SOCK's."""
 
-    def __init__(self) -> None:
-        self._agent: paramiko.Agent | None = None
+    def __init__(self, place: Path) -> None:
+        """Connect; an `OSError` where nobody answers."""
+        super().__init__()
+        sock = socket.socket(socket.AF_UNIX)
+        try:
+            sock.connect(str(place.expanduser()))
+            self._connect(sock)  # type: ignore[attr-defined]  # not in its stubs
+        except BaseException:
+            sock.close()
+            raise
+
+    def close(self) -> None:
+        """Let it go."""
+        self._close()  # type: ignore[attr-defined]  # as above
+
+
+class Held:
+    """The keys that the operator's agent holds, which is asked where one of them is wanted.
+
+    `place` is as IdentityAgent of ssh_config has it: the socket's path, `SSH_AUTH_SOCK`, or `none`.
+    """
+
+    def __init__(self, place: str) -> None:
+        self._place = place
+        self._agent: paramiko.Agent | AgentAt | None = None
         self._keys: Sequence[paramiko.AgentKey] | None = None
 
     @property
@@ -149,11 +180,16 @@ class Held:
         return self._keys
 
     def _ask(self) -> Sequence[paramiko.AgentKey]:
+        if self._place.lower() == "none":
+            return ()
+        agent: Callable[[], paramiko.Agent | AgentAt] = paramiko.Agent
+        if self._place != USUAL_AGENT:
+            agent = partial(AgentAt, Path(self._place))
         try:
-            self._agent = within(AGENT_TIMEOUT, paramiko.Agent)
+            found = self._agent = within(AGENT_TIMEOUT, agent)
         except (TimeoutError, paramiko.SSHException, OSError):
             return ()
-        return self._agent.get_keys()
+        return found.get_keys()
 
     def close(self) -> None:
         """Let the agent go."""

@@ -37,7 +37,16 @@ SEVERAL = frozenset({"userknownhostsfile", "globalknownhostsfile"})
 ONE = frozenset({"revokedhostkeys"})
 # What has one value that is used here, and what is decided here whatever it says: it is left out.
 SINGLE = frozenset(
-    {"canonicalizehostname", "checkhostip", "hostkeyalias", "hostname", "identitiesonly", "identityfile", "port"}
+    {
+        "canonicalizehostname",
+        "checkhostip",
+        "hostkeyalias",
+        "hostname",
+        "identitiesonly",
+        "identityagent",
+        "identityfile",
+        "port",
+    }
     | {"proxyjump", "user"}
 )
 OURS = frozenset({"connecttimeout", "forwardagent"})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import socket
 import subprocess
 import threading
@@ -274,6 +275,30 @@ def agent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[
     yield add
     process.terminate()
     process.wait()
+
+
+@pytest.mark.parametrize(
+    ("config", "set_", "offered"),
+    [
+        ("IdentityAgent {}", False, True),
+        ("IdentityAgent {}", True, True),
+        ("IdentityAgent none # for now", True, False),
+        ("IdentityAgent SSH_AUTH_SOCK", True, True),
+        ("IdentityAgent /nonexistent", True, False),
+        ("", True, True),
+    ],
+)
+def test_the_agent_is_the_one_that_ssh_config_names(
+    config: str, set_: bool, offered: bool, agent: Callable[[Path], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    agent(key := key_file("apart"))
+    (Path.home() / ".ssh/config").write_text(config.format(os.environ["SSH_AUTH_SOCK"]) + "\n")
+    if not set_:
+        monkeypatch.delenv("SSH_AUTH_SOCK")
+    server = Server()
+    with listening(server.serve) as port:
+        assert refusal(port).code == "SSH_AUTH_REFUSED"
+    assert (public(key) in server.offered) is offered
 
 
 def test_an_agent_with_too_many_keys_is_told_and_how_to_say_which(agent: Callable[[Path], None]) -> None:
