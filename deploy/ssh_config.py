@@ -16,7 +16,7 @@ from typing import Any
 from paramiko.config import SSHConfig
 from paramiko.ssh_exception import ConfigParseError
 
-from deploy.errors import Mistake
+from deploy.errors import Failure, Mistake
 from deploy.grammar import plain
 
 USERS = Path("~/.ssh/config")
@@ -37,17 +37,8 @@ SEVERAL = frozenset({"userknownhostsfile", "globalknownhostsfile"})
 ONE = frozenset({"revokedhostkeys"})
 # What has one value that is used here, and what is decided here whatever it says: it is left out.
 SINGLE = frozenset(
-    {
-        "canonicalizehostname",
-        "checkhostip",
-        "hostkeyalias",
-        "hostname",
-        "identitiesonly",
-        "identityagent",
-        "identityfile",
-        "port",
-    }
-    | {"proxyjump", "user"}
+    {"canonicalizehostname", "checkhostip", "hostkeyalias", "hostname", "identitiesonly", "identityagent"}
+    | {"identityfile", "port", "proxyjump", "user"}
 )
 OURS = frozenset({"connecttimeout", "forwardagent"})
 SWITCHES = {"true": "yes", "false": "no"}
@@ -87,24 +78,20 @@ class OpenSshConfig(Base):  # type: ignore[misc]  # as above
         """Tell whether a block of `Match` holds, by the name that `HostName` makes of the host's."""
         known = {**options, "hostname": str(options.get("hostname", host)).replace("%h", host)}
         # By ourselves: paramiko leaves the pipes of each open, and waits for it as long as it takes.
-        for one in (one for one in asked if one["type"] == "exec"):
-            if succeeds(self._tokenize(known, host, "match-exec", one["param"])) is one["negate"]:
-                return False
-        return super()._does_match(
-            [ANY if one["type"] == "exec" else one for one in asked], host, canonical, final, known
+        runs = [one for one in asked if one["type"] == "exec"]
+        found = super()._does_match([ANY if one in runs else one for one in asked], host, canonical, final, known)
+        return found and all(
+            succeeds(self._tokenize(known, host, "match-exec", one["param"])) is not one["negate"] for one in runs
         )
 
 
 def succeeds(line: str) -> bool:
-    """Run what `Match exec` asks, by a shell; `CONFIG` where it does not end."""
+    """Run what `Match exec` asks, by a shell; `CONFIG`, of the node alone, where it does not end."""
+    how: dict[str, Any] = {"stdin": subprocess.DEVNULL, "capture_output": True, "timeout": EXEC, "check": False}
     try:
-        shell = ("/bin/sh", "-c", line)
-        return (
-            subprocess.run(shell, stdin=subprocess.DEVNULL, capture_output=True, timeout=EXEC, check=False).returncode
-            == 0
-        )  # noqa: S603
+        return subprocess.run(("/bin/sh", "-c", line), **how).returncode == 0  # noqa: S603 - the operator's own line
     except (OSError, subprocess.TimeoutExpired) as error:
-        raise Mistake.of("CONFIG", f"Match exec {plain(line)}: {error}", CURE, place="ssh_config") from error
+        raise Failure("CONFIG", f"Match exec {plain(line)} of ssh_config: {error}", CURE) from error
 
 
 def read_ssh_config() -> OpenSshConfig:

@@ -14,7 +14,7 @@ from paramiko.config import SSHConfig
 from paramiko.ssh_exception import ConfigParseError
 
 from deploy import ssh_config
-from deploy.errors import Mistake
+from deploy.errors import Failure, Mistake
 from deploy.ssh_config import OpenSshConfig, expanded, read_ssh_config
 
 HOSTS = ("alpha", "beta", "10.0.0.7")
@@ -193,3 +193,14 @@ def test_no_jump_host_is_none(home: Path) -> None:
     make(home, {".ssh/config": "Host alpha\n  ProxyJump none # x\nHost *\n  ProxyJump far\n"})
     found = {host: read_ssh_config().lookup(host).get("proxyjump") for host in HOSTS}
     assert found == {"alpha": None, "beta": "far", "10.0.0.7": "far"}
+
+
+def test_a_command_that_does_not_end_is_the_nodes_failure_and_runs_where_it_is_asked(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ssh_config, "EXEC", 0.2)
+    make(home, {".ssh/config": 'Match host alpha exec "sleep 5"\n  Port 7\n'})
+    config = read_ssh_config()
+    assert "port" not in config.lookup("beta")
+    with pytest.raises(Failure, match="Match exec sleep 5"):
+        config.lookup("alpha")
