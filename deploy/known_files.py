@@ -149,13 +149,13 @@ def _parsed(stamped: tuple[tuple[Path, tuple[int, ...]], ...]) -> KnownHosts:
     known = KnownHosts()
     for file, _ in stamped:
         try:
-            known += KnownHosts.parse(lines_of(file), str(file))
+            known += KnownHosts.parse(text_of(file), str(file))
         except OSError as error:
             raise _unreadable(file, error) from error
     return known
 
 
-def lines_of(file: Path) -> str:
+def text_of(file: Path) -> str:
     """Give a file's text; a lone CR ends no line to ssh, and so does not to us."""
     return file.read_bytes().decode("utf-8", "replace")
 
@@ -181,7 +181,7 @@ def revoked_in(file: Path, hop: Connection) -> Mapping[bytes, str]:
 
 @lru_cache(KEPT)
 def _revoking(file: Path, _stamp: tuple[int, ...]) -> Mapping[bytes, str]:
-    text = lines_of(file)
+    text = text_of(file)
     if text.startswith(KRL):
         raise ValueError(f"{file} is a KRL, which is not read here")
     lines = [line.strip() for line in text.split("\n")]
