@@ -27,8 +27,8 @@ for `ray up`, which checks none and cannot be made to; what they run stands in
 [tests/bench/peers](../tests/bench/peers) and in the part's own file beside it. Every check that Raydock makes is on in
 all of it: of host keys, digests, identity and liveness.
 
-`script/bench` measures all of it anew and writes this page; `script/bench quick` takes less than three minutes, shows
-what it finds, and writes nothing.
+`script/bench` measures all of it anew and writes this page; `script/bench quick` has fewer hosts and runs, shows what
+it finds, and writes nothing.
 """
 TITLES = {
     "prompt": "At the prompt",
