@@ -18,10 +18,12 @@ from deploy.doors import Doors
 from deploy.errors import Failure, Kind
 from deploy.grammar import plain
 from deploy.plan import Place, lates
+from deploy.progress import Amount
 from deploy.timings import Phase, Span
 from deploy.windows import windows
 
 if TYPE_CHECKING:
+    from deploy.errors import Problem
     from deploy.hosts import Host
     from deploy.plan import Chain, Plan, Stage, Step
     from deploy.run import Run
@@ -34,10 +36,12 @@ LOOK = 0.1  # seconds between two looks at whether a thread has ended
 class Doing:
     """How far a chain is: which step is at work, or comes next. One has begun once its question is answered.
 
-    It is to be done `since` a moment, as `time.monotonic` has it.
+    It is to be done `since` a moment, as `time.monotonic` has it. What is `early` is begun while the head is at what
+    comes before: until it is through that, only steps that may be done ahead are done, and none once it has failed.
     """
 
     chain: Chain
+    early: bool = False
     number: int = 0
     begun: bool = False
     through: bool = False
@@ -61,6 +65,9 @@ class HostGroup(Group):  # type: ignore[misc]  # Fabric has no types
         """Make the group of a run's nodes; a connection is opened when its chain begins."""
         super().__init__()
         self._run = run
+        # Clear while the head is at what must have succeeded before others go on from what they may do ahead.
+        self._head_through = threading.Event()
+        self._head_through.set()
 
     def _do(self, method: str, *args: Any, **kwargs: Any) -> Any:
         """Refuse Fabric's one-command calls: a plan is performed."""
@@ -84,21 +91,28 @@ class HostGroup(Group):  # type: ignore[misc]  # Fabric has no types
                 threading.Thread(target=self._lock, args=(lock,), daemon=True).start()
             else:
                 self._run.decided.set()
-            for stage in plan.stages:
-                head = self._run.outcomes[self._run.scope.inventory.head]
-                if not (self._run.refused or (stage.after_head and head.problem)):
-                    self._stage(stage)
+            for stage, following in plan.turns():
+                if not (self._run.refused or (stage.after_head and self._head_problem)):
+                    self._stage(stage, following)
         finally:
             self._run.close()
 
-    def _stage(self, stage: Stage) -> None:
+    @property
+    def _head_problem(self) -> Problem | None:
+        return self._run.outcomes[self._run.scope.inventory.head].problem
+
+    def _stage(self, stage: Stage, following: Stage | None) -> None:
+        """Perform a stage, and with it the one that follows where its nodes may begin meanwhile."""
         head = self._run.scope.inventory.head
         # The head first: others may wait for what only it can tell.
         chains = sorted(stage.chains, key=lambda chain: chain.node != head)
-        if any(chain.node == head for chain in chains) and len(chains) > 1:
-            self._run.head_ready.clear()
         doings = [Doing(chain, since=time.monotonic()) for chain in chains]
-        self._run.watch.stage(len(chains))
+        if following:
+            doings += [Doing(chain, early=True, since=time.monotonic()) for chain in following.chains]
+            self._head_through.clear()
+        if any(chain.node == head for chain in chains) and len(doings) > 1:
+            self._run.head_ready.clear()
+        self._run.watch.stage(len(doings))
         doors = Doors(windows(self._run.settings.concurrency))
         if any(chain.node == head for chain in chains):
             doors.take_place()  # the head's own, before anybody who waits for it takes the last one
@@ -108,9 +122,10 @@ class HostGroup(Group):  # type: ignore[misc]  # Fabric has no types
                 thread.join(LOOK)
         for doing in doings:
             # Nobody waits for it any more.
-            if doing.chain.steps and not doing.through:
+            if doing.chain.steps and not (doing.through or self._is_vain(doing)):
                 self._fail(doing, self._run.halted)
         self._run.head_ready.set()
+        self._head_through.set()
 
     def _let_in(self, doings: list[Doing], doors: Doors) -> list[threading.Thread]:
         """Begin with each as soon as it may come in, by a thread of its own; not once nobody waits any more."""
@@ -118,7 +133,7 @@ class HostGroup(Group):  # type: ignore[misc]  # Fabric has no types
         for doing in doings:
             node = doing.chain.node
             while node != self._run.scope.inventory.head and not doors.enter(node):
-                if self._run.left.is_set():
+                if self._run.left.is_set() or self._is_vain(doing):
                     return threads
             # A daemon: what hangs in a system call cannot keep the process from ending.
             threads.append(threading.Thread(target=self._work, args=(doing, doors), daemon=True))
@@ -130,6 +145,8 @@ class HostGroup(Group):  # type: ignore[misc]  # Fabric has no types
             self._placed(doing, doors)
         except BaseException as bug:  # noqa: BLE001 - the fence around one node; told with its traceback at the end
             doing.through = True
+            if self._is_vain(doing):
+                return  # we have cut its line
             outcome = self._run.outcome(doing.chain.node)
             outcome.asked = True
             failure = self._broken(bug)
@@ -137,6 +154,37 @@ class HostGroup(Group):  # type: ignore[misc]  # Fabric has no types
                 self._fail(doing, failure)
             elif failure:
                 outcome.fail(failure)
+        finally:
+            if doing.chain.node == self._run.scope.inventory.head and not self._head_through.is_set():
+                self._end_wait_for_head()
+
+    def _end_wait_for_head(self) -> None:
+        """Let those go on who wait for the head; where it failed, end what they do ahead."""
+        self._head_through.set()
+        if (problem := self._head_problem) and not self._run.halted:
+            error = f"the head failed ({problem.code}), without which nothing is started here"
+            self._run.dismiss_workers(Failure("HEAD_FAILED", error))
+
+    def _is_vain(self, doing: Doing) -> bool:
+        """Tell whether it was begun early, for a head that has failed; what is halted says itself where it stands."""
+        failed = self._head_through.is_set() and self._head_problem is not None
+        return doing.early and failed and not self._run.halted
+
+    def _goes_on(self, host: Host, doing: Doing) -> bool:
+        """Have what was begun early wait until the head is through, and tell whether it is of any use then."""
+        if not doing.early:
+            return True
+        if not self._head_through.is_set():
+            host.say(Amount("waits for the head"))
+            with self._run.timed(host.node, Phase.WAIT):
+                while not (self._head_through.wait(LOOK) or self._run.halted):
+                    pass
+            if not host.is_open:
+                host.close()  # its link ended while nothing was done there: the next step has one of its own
+        if self._is_vain(doing):
+            return False
+        doing.early = False
+        return True
 
     def _placed(self, doing: Doing, doors: Doors) -> None:
         """Connect, and then work on the chain in a place; who is not there needs none. The head has its place."""
@@ -160,7 +208,7 @@ class HostGroup(Group):  # type: ignore[misc]  # Fabric has no types
 
     def _missing(self, doing: Doing) -> Failure | None:
         node, run = doing.chain.node, self._run
-        if run.outcome(node).problem or not doing.chain.steps or run.halted or run.refused:
+        if run.outcome(node).problem or not doing.chain.steps or run.halted or run.refused or self._is_vain(doing):
             return None
         run.outcome(node).spans.append(Span(Phase.WAIT, doing.since - run.begun, time.monotonic() - run.begun))
         try:
@@ -173,18 +221,26 @@ class HostGroup(Group):  # type: ignore[misc]  # Fabric has no types
         chain = doing.chain
         host, outcome = self._run.host(chain.node), self._run.outcome(chain.node)
         is_head = chain.node == self._run.scope.inventory.head
+        before = outcome.asked
         self._run.watch.begins(chain.node)
         try:
-            if chain.steps and not self._may_act(host, missing):
+            if self._is_vain(doing) or (chain.steps and not self._may_act(host, missing)):
                 return
             outcome.asked = outcome.asked or bool(chain.steps)
             if outcome.problem is None:
                 for doing.number, step in enumerate(chain.steps):
                     doing.begun = False
+                    if not (step.ahead or self._goes_on(host, doing)):
+                        outcome.asked = before
+                        return
                     if is_head and any(late.at is Place.HEAD for late in lates(step)):
                         self._run.head_ready.set()
                     self._step(host, step, doing)
         except Failure as failure:
+            # Where the head fails, too, that is the cause, and nothing was wanted here.
+            if not self._goes_on(host, doing):
+                outcome.asked = before
+                return
             outcome.asked = True
             if failure is missing and not self._run.halted:
                 outcome.fail(failure, "connect")

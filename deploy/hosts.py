@@ -87,9 +87,11 @@ class Host(ABC):
         """Close what is open, whoever uses it; at once, and for good."""
 
     def check_wanted(self) -> None:
-        """See that the run has not been cut off: nothing is opened again."""
+        """See that the run has not been cut off, or this node dismissed: nothing is opened again."""
         if self._run.is_cut and self._run.halted:
             raise self._run.halted
+        if self._run.dismissed and self.node != self._run.scope.inventory.head:
+            raise self._run.dismissed
 
     @property
     @abstractmethod

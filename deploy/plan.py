@@ -125,6 +125,8 @@ class Step(ABC):
     ends_session: ClassVar[bool] = False
     # What stands where it is cut short in the middle.
     cut_short: ClassVar[str] = ""
+    # Whether a worker may do it while the head is not started yet: it is of use whatever comes of the head.
+    ahead: ClassVar[bool] = False
 
     @property
     @abstractmethod
@@ -173,6 +175,14 @@ class Stage:
     chains: tuple[Chain, ...]
     after_head: bool = False
 
+    def may_begin_during(self, other: Stage) -> bool:
+        """Tell whether its nodes have something to do while the head alone is at work in the other."""
+        at_work = [chain for chain in other.chains if chain.steps]
+        if not (self.after_head and len(at_work) == 1 and at_work[0].node.role == "head"):
+            return False
+        acts = any(step.changes for step in at_work[0].steps)
+        return acts and any(chain.node.role != "head" and chain.steps and chain.steps[0].ahead for chain in self.chains)
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -186,6 +196,13 @@ class Plan:
     def acts(self) -> bool:
         """Whether it has a step that changes something."""
         return any(step.changes for stage in self.stages for chain in stage.chains for step in chain.steps)
+
+    def turns(self) -> Iterator[tuple[Stage, Stage | None]]:
+        """Give the stages in turn, each with the next one where its nodes may begin meanwhile."""
+        left = list(self.stages)
+        while left:
+            stage = left.pop(0)
+            yield stage, left.pop(0) if left and left[0].may_begin_during(stage) else None
 
     def alone(self) -> Plan:
         """Give this plan, with nobody else acting on the cluster meanwhile."""

@@ -118,6 +118,8 @@ class Run:
         self._halting = threading.Event()
         # Set once connections are closed under the steps that use them; then nothing is opened again.
         self.is_cut = False
+        # Why nothing is wanted of the workers any more, once the head has failed; then they are not connected to again.
+        self.dismissed: Failure | None = None
         # Set once nobody waits any more for steps that are still at work.
         self.left = threading.Event()
         self._hosts: dict[Node, Host] = {}
@@ -257,6 +259,13 @@ class Run:
         # Each by itself: to close a connection may take as long as to lose it, and sudo as long to kill a child.
         for end in (end_children, *(host.cut for host in self._hosts.values())):
             threading.Thread(target=end, daemon=True).start()
+
+    def dismiss_workers(self, why: Failure) -> None:
+        """End what is done on every node but the head, for good: what streams there is given up."""
+        self.dismissed = why
+        for node, host in list(self._hosts.items()):
+            if node != self.scope.inventory.head:
+                threading.Thread(target=host.cut, daemon=True).start()
 
     def await_decision(self) -> None:
         """Wait until it is known whether we may act."""

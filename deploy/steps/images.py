@@ -24,6 +24,7 @@ class Login(Step):
 
     document: ClassVar[str] = "eval $(aws ecr get-login --region <region>)"
     changes: ClassVar[bool] = False
+    ahead: ClassVar[bool] = True
 
     image: Late[str]
     credentials: RegistryLogin
@@ -58,6 +59,7 @@ class Pull(Step):
     phase: ClassVar[Phase | None] = Phase.PULL
     document: ClassVar[str] = "docker pull <repository-uri>"
     cut_short: ClassVar[str] = "the engine gives it up, and keeps the layers that are whole"
+    ahead: ClassVar[bool] = True
 
     image: Word
     credentials: RegistryLogin | None = None
@@ -113,6 +115,7 @@ class FitsEngine(Step):
 
     changes: ClassVar[bool] = False
     told: ClassVar[bool] = False
+    ahead: ClassVar[bool] = True
 
     image: Word
 

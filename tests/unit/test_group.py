@@ -19,7 +19,7 @@ from deploy.errors import Failure, RaydockError
 from deploy.hosts import Host
 from deploy.inventory import Node
 from deploy.plan import Chain, Late, Place, Plan, Stage, Step
-from deploy.progress import News
+from deploy.progress import Amount, News
 from deploy.run import Run, without_head
 from deploy.site import Found, Site
 from deploy.ssh import configuration
@@ -505,6 +505,103 @@ def test_what_comes_after_the_head_is_skipped_where_the_head_failed(after_head: 
     head, one = run.scope.inventory.nodes
     HostGroup(run).perform(plan({head: (Do(fails),)}).then(plan({one: (FINE,)}, after_head=after_head)))
     assert outcomes(run) == {"head": "failed", "one": "skipped" if after_head else "ok"}
+
+
+WAITS = str(Amount("waits for the head"))
+
+
+class Ahead(Do):
+    """A step that is of use whatever comes of the head."""
+
+    ahead = True
+
+
+def start_of(run: Run, on_head: tuple[Step, ...], *on_worker: Step) -> Plan:
+    """Give a plan like that of a start: the head, and after it the workers."""
+    head, *workers = run.scope.inventory.nodes
+    return plan({head: on_head}).then(plan(dict.fromkeys(workers, on_worker), after_head=True))
+
+
+def test_workers_do_what_may_be_done_ahead_while_the_head_is_at_work_and_the_rest_once_it_is_through() -> None:
+    run, said = run_of("one\ntwo")
+    ahead, order = threading.Barrier(3), list[str]()
+    meet = Ahead(lambda _: ahead.wait(10), "pull")
+    last = Do(slowly(lambda _: order.append("the head is through")), "start")
+    HostGroup(run).perform(start_of(run, (meet, last), meet, Do(lambda host: order.append(host.node.name), "run")))
+    assert (order[0], sorted(order[1:])) == ("the head is through", ["one", "two"])
+    assert {tuple(outcome.done) for outcome in run.outcomes.values()} == {("pull", "start"), ("pull", "run")}
+    assert ("one", WAITS) in said
+    assert closed(run) == {"head": 1, "one": 2, "two": 2}  # by its chain, and at the end: one connection for both parts
+
+
+def test_what_workers_do_ahead_ends_where_the_head_fails_and_they_are_skipped() -> None:
+    run, _ = run_of("one\ntwo\nthree")
+    head, one, two, three = run.scope.inventory.nodes
+    pulls = threading.Barrier(3)
+
+    def pull(host: Any) -> None:
+        pulls.wait(10)
+        if host.node == two:
+            fails(host)  # by itself
+        while not host.closed:
+            time.sleep(0.01)
+        raise Failure("SSH_LOST", "the line was cut")
+
+    def unreached() -> None:
+        raise Failure("SSH_TIMEOUT", "no answer")
+
+    cast("FakeHost", run.host(three)).dials = unreached
+    begun = time.monotonic()
+    late_fails = Do(slowly(fails))
+    HostGroup(run).perform(start_of(run, (Do(lambda _: pulls.wait(10)), late_fails), Ahead(pull), Do(breaks)))
+    assert outcomes(run) == {"head": "failed", "one": "skipped", "two": "skipped", "three": "skipped"}
+    assert run.outcomes[one].done == []
+    assert time.monotonic() - begun < 5
+    with pytest.raises(Failure, match="the head failed"):
+        run.host(one).check_wanted()
+    run.host(head).check_wanted()
+
+
+def test_a_worker_that_fails_ahead_is_told_where_the_head_is_there() -> None:
+    run, _ = run_of("one\ntwo")
+    _, one, two = run.scope.inventory.nodes
+    pull = Ahead(lambda host: fails(host) if host.node == one else None, "pull")
+    HostGroup(run).perform(start_of(run, (Do(slowly(nothing)),), pull, FINE))
+    assert outcomes(run) == {"head": "ok", "one": "failed", "two": "ok"}
+    assert (run.outcomes[one].step, run.outcomes[two].done) == ("pull", ["pull", "do it"])
+
+
+def test_workers_that_wait_for_the_head_end_where_the_run_is_halted() -> None:
+    run, said = run_of("one")
+    head, one = run.scope.inventory.nodes
+
+    def until_halted(_: Any) -> None:
+        while ("one", WAITS) not in said:
+            time.sleep(0.01)
+        run.halt(Failure("INTERRUPTED", "interrupted"))
+        run.pause(10)
+
+    HostGroup(run).perform(start_of(run, (Do(until_halted, "start"),), Ahead(nothing, "pull"), Do(breaks, "run")))
+    assert outcomes(run) == {"head": "failed", "one": "failed"}
+    problem = run.outcomes[one].problem
+    assert problem
+    assert problem.error == "interrupted before `run`"
+    assert run.outcomes[one].done == ["pull"]
+
+
+def test_a_link_that_ends_while_a_worker_waits_for_the_head_is_made_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    run, _ = run_of("one")
+    monkeypatch.setattr(FakeHost, "is_open", False)
+    HostGroup(run).perform(start_of(run, (Do(slowly(nothing)),), Ahead(nothing), FINE))
+    assert closed(run) == {"head": 1, "one": 3}  # while it waited, by its chain, and at the end
+
+
+def test_with_one_node_at_a_time_the_workers_come_after_the_head() -> None:
+    run, _ = run_of("one", concurrency=1)
+    order: list[str] = []
+    tell = slowly(lambda host: order.append(host.node.name))
+    HostGroup(run).perform(start_of(run, (Do(tell), Do(tell)), Ahead(tell), Do(tell)))
+    assert order == ["head", "head", "one", "one"]
 
 
 def test_workers_wait_for_what_only_the_head_can_tell() -> None:

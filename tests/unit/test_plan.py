@@ -120,6 +120,41 @@ def test_then_has_the_stages_of_both_one_after_the_other() -> None:
     assert first.then(second).stages == (*first.stages, *second.stages)
 
 
+class Ahead(Does):
+    """A step that is of use whatever comes of the head."""
+
+    ahead = True
+
+
+class Looks(Does):
+    """One that changes nothing."""
+
+    changes = False
+
+
+D, LOOK = Ahead("d", None), Looks("e", None)
+DURING = {
+    "where they have something to do ahead": ((Chain(HEAD, (A,)),), Chain(ONE, (D, B)), True),
+    "where they have nothing to do ahead": ((Chain(HEAD, (A,)),), Chain(ONE, (B, D)), False),
+    "where they have nothing to do": ((Chain(HEAD, (A,)),), Chain(ONE, ()), False),
+    "where the head only looks": ((Chain(HEAD, (LOOK,)),), Chain(ONE, (D, B)), False),
+    "where the head has nothing to do": ((Chain(HEAD, ()),), Chain(ONE, (D, B)), False),
+    "where others are at work, too": ((Chain(HEAD, (A,)), Chain(TWO, (A,))), Chain(ONE, (D, B)), False),
+    "where a worker is at work, and not the head": ((Chain(TWO, (A,)),), Chain(ONE, (D, B)), False),
+    "where it is the head that goes on": ((Chain(HEAD, (A,)),), Chain(HEAD, (D, B)), False),
+}
+
+
+@pytest.mark.parametrize(("first", "then", "expected"), DURING.values(), ids=DURING)
+def test_workers_may_begin_while_the_head_alone_is_at_work(
+    first: tuple[Chain, ...], then: Chain, expected: bool
+) -> None:
+    one, two = Stage(first), Stage((then,), after_head=True)
+    assert list(Plan((one, two)).turns()) == ([(one, two)] if expected else [(one, None), (two, None)])
+    whatever = Stage((then,))
+    assert list(Plan((one, whatever)).turns()) == [(one, None), (whatever, None)]
+
+
 def test_along_has_each_node_go_straight_on() -> None:
     both = plan(Chain(HEAD, (A,)), Chain(ONE, (A,))).along(plan(Chain(HEAD, (B,)), Chain(ONE, (B, C))))
     assert both == plan(Chain(HEAD, (A, B)), Chain(ONE, (A, B, C)))
