@@ -61,6 +61,10 @@ class NodeApi(docker.APIClient):
         response.url = str(url)
         return response
 
+    def warm(self, connections: int) -> None:
+        """Open channels for calls to come."""
+        self._wires.warm(connections)
+
     def release(self) -> None:
         """Close the channels that no call uses."""
         self._wires.release()

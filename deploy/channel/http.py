@@ -117,6 +117,17 @@ class WirePool(urllib3.HTTPConnectionPool):
         finally:
             self._put_conn(connection)
 
+    def warm(self, connections: int) -> None:
+        """Have so many that no request uses, connected."""
+        taken = [cast("WireConnection", self._get_conn()) for _ in range(connections)]
+        try:
+            for connection in taken:
+                if connection.sock is None:
+                    connection.connect()
+        finally:
+            for connection in taken:
+                self._put_conn(connection)
+
     def release(self) -> None:
         """Close what no request uses."""
         idle, taken = self.pool, []
@@ -147,6 +158,10 @@ class WireAdapter(HTTPAdapter):
         wire = self._opener()
         self._wires.add(wire)
         return wire
+
+    def warm(self, connections: int) -> None:
+        """Open wires for requests to come."""
+        self._wire_pool.warm(connections)
 
     def release(self) -> None:
         """Close every wire that no request uses."""

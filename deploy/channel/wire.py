@@ -132,8 +132,8 @@ class Wire:
         """Whether it is open, and nothing has come that was not asked for."""
         if isinstance(self.end, socket.socket):
             return self.end.fileno() >= 0 and not wait_for_read(self.end, timeout=0.0)
-        # Asking a channel for its fileno() makes a pipe.
-        return not (self.end.closed or self.end.eof_received or self.end.recv_ready())
+        # Asking a channel for its fileno() makes a pipe. The greeting comes unasked.
+        return not (self.end.closed or self.end.eof_received or (self.end.recv_ready() and not self.greeting))
 
     def fileno(self) -> int:
         """Give a descriptor to poll; for a channel this makes a pipe."""

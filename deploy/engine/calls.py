@@ -50,6 +50,14 @@ class Calls:
         """Close the connections that no call uses."""
         self.api.release()  # type: ignore[attr-defined]  # of ours
 
+    def warm(self, connections: int) -> None:
+        """Open so many connections for calls that may not wait for one; fewer where sshd allows no more."""
+        try:
+            self.api.warm(connections)  # type: ignore[attr-defined]  # of ours
+        except Failure as failure:
+            if failure.code != "SSH_NO_CHANNEL":
+                raise
+
     def alive(self) -> None:
         """Have the engine answer, as `ping`; that sshd has no channel left to ask it on says that the node lives."""
         try:

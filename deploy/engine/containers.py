@@ -8,6 +8,7 @@ import posixpath
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
+from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any
 
 from docker.errors import APIError, NotFound
@@ -21,7 +22,7 @@ from deploy.errors import Failure
 from deploy.output import Kept
 from deploy.plan import argv as argv_of
 from deploy.ray import all_labels
-from deploy.reading import Fields, Odd
+from deploy.reading import Fields, Odd, listed, parsed
 from deploy.site import Found
 from deploy.sizes import parse_size
 
@@ -170,15 +171,16 @@ class Containers(Calls):
         command = f"{entrypoint or argv[0]} in {image}"
         # The engine removes it, also where nobody waits for it any more.
         host = {"NetworkMode": network, "AutoRemove": True, **HARDENED}
-        wanted = {"Image": image, "Cmd": list(argv), "Labels": ONCE, "HostConfig": host}
+        wanted = {"Image": image, "Cmd": list(argv), "Labels": ONCE, "HostConfig": host, "OpenStdin": True}
         wanted |= {"Entrypoint": [entrypoint]} if entrypoint else {}
         with told(f"run {command}", CONTAINER):
+            self._clear_once()
+            # From here to its start it stands there as long as it takes to ask: for that the connections are open.
+            self.warm(3)
             made = self.made("containers/create", json=wanted)
         try:
-            with told(f"run {command}", CONTAINER):
-                self._clear_once(made)
-                with overdue(command, ONCE_DEADLINE):
-                    code, output = self._run_once(made)
+            with told(f"run {command}", CONTAINER), overdue(command, ONCE_DEADLINE):
+                code, output = self._run_once(made)
         finally:
             self._gone(made)
         if code:
@@ -198,7 +200,9 @@ class Containers(Calls):
     def _run_once(self, made: str) -> tuple[int, str]:
         """Start a container that is removed at its end, and give its exit code and output: if it fails stderr too."""
         ends = time.monotonic() + ONCE_DEADLINE
-        asked = {"stream": 1, "stdout": 1, "stderr": 1}
+        # With its input, which nothing is written to: else the engine would wait with us, where we are gone before its
+        # start, for as long as it lives, and so would what carries this on the node.
+        asked = {"stream": 1, "stdin": 1, "stdout": 1, "stderr": 1}
         with (
             self.stream("containers", made, "attach", params=asked) as output,
             self.stream("containers", made, "wait", params={"condition": "removed"}) as ended,
@@ -210,14 +214,24 @@ class Containers(Calls):
             code = next(records(ended), Fields()).number("StatusCode")
             return code, (whole if code else wrote).text
 
-    def _clear_once(self, made: str) -> None:
-        """Remove those that were created and never started: whoever did so is gone. By the engine's clock."""
-        shown = self._listed(label=bearing(ONCE), status=["created"])
-        created = {one.text("Id"): one.number("Created") for one in shown}
-        for other, since in created.items():
-            if since < created.get(made, 0) - ONCE_DEADLINE:
+    def _clear_once(self) -> None:
+        """Remove those that were created long ago, by the engine's clock, and never started: whoever did so is gone."""
+        filters = json.dumps({"label": bearing(ONCE), "status": ["created"]})
+        answer = self.get("containers/json", params={"all": 1, "filters": filters})
+        if (now := time_of(answer)) is None:
+            return
+        for one in listed(parsed(answer.content)):
+            if one.number("Created") < now - ONCE_DEADLINE:
                 with contextlib.suppress(NotFound):
-                    self.delete("containers", other, params={"v": 1})
+                    self.delete("containers", one.text("Id"), params={"v": 1})
+
+
+def time_of(answer: requests.Response) -> float | None:
+    """Give when an engine answered by its own clock, in seconds since 1970; None where it tells no time."""
+    try:
+        return parsedate_to_datetime(answer.headers.get("Date", "")).timestamp()
+    except (ValueError, OverflowError, OSError):
+        return None
 
 
 def gathered(response: requests.Response) -> tuple[Kept, Kept]:

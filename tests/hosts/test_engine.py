@@ -302,6 +302,28 @@ def test_a_program_that_does_not_end_is_given_up_and_removed(machine: Machine, m
     assert not [one for one in machine.engine.containers({"raydock.once": "1"}) if one.image == IMAGE]
 
 
+def test_nothing_stays_on_a_node_of_who_is_gone_before_the_start_of_what_runs_once(
+    head: Machine, connection: paramiko.SSHClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = Engine(docker_over(lambda: transport(connection).open_session(timeout=10)))
+    dials = "pgrep -u ubuntu -fc '^docker system dial-stdio' || :"
+    before = int(head.shell(dials))
+
+    def gone(*_path: str, **_: object) -> None:
+        engine.close()
+        raise Failure("SSH_LOST", "killed")
+
+    monkeypatch.setattr(engine, "_gone", gone)
+    post = engine.post
+    monkeypatch.setattr(engine, "post", lambda *path, **how: gone() if path[-1] == "start" else post(*path, **how))
+    assert refusal(engine.run_once, IMAGE, ("true",)).code == "SSH_LOST"
+    (left,) = [one for one in head.engine.containers({"raydock.once": "1"}) if one.state == "created"]
+    try:
+        assert soon(lambda: int(head.shell(dials)) < before)
+    finally:
+        head.engine.remove(left.id)
+
+
 # ---- builds
 
 

@@ -227,6 +227,42 @@ def test_an_engine_that_lives_and_never_does_it_is_not_waited_for_without_end(st
     assert engine.asked.count("/_ping") >= 2
 
 
+DATE = "Date: Thu, 01 Jan 1970 01:00:00 GMT\r\n"  # an hour, in seconds since 1970
+OLD, NEW = 3600 - 121, 3600 - 119
+
+
+@pytest.mark.parametrize(("clock", "expected"), [(DATE, ["old"]), ("", []), ("Date: soon\r\n", [])])
+def test_what_was_created_to_run_once_and_never_started_is_removed_once_it_is_old_by_the_engines_clock(
+    clock: str, expected: list[str], stub: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    listed = json.dumps([{"Id": "old", "Created": OLD}, {"Id": "new", "Created": NEW}])
+    removed: list[str] = []
+    monkeypatch.setattr(Engine, "delete", lambda _self, *path, **_: removed.append(path[-1]))
+    monkeypatch.setattr(Engine, "made", lambda *_, **__: fails("DISK_FULL"))
+    one = Engine(docker_local(stub(version=VERSION, json=answer(listed, f"{clock}Content-Length: {len(listed)}"))[1]))
+    assert refusal(one.run_once, "x", ("git",)).code == "DISK_FULL"
+    assert removed == expected
+
+
+def fails(code: str) -> str:
+    raise Failure(code, "full")
+
+
+def test_what_runs_once_has_its_connections_before_it_is_created(stub: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+    engine, host = stub(version=VERSION, json=answer("[]"))
+    open_then: list[int] = []
+
+    def made(self: Engine, *_path: str, **_: object) -> str:
+        idle = list(self.api._wires._wire_pool.pool.queue)  # type: ignore[attr-defined]
+        open_then.append(sum(connection is not None and connection.is_connected for connection in idle))
+        return fails("DISK_FULL")
+
+    monkeypatch.setattr(Engine, "made", made)
+    assert refusal(Engine(docker_local(host)).run_once, "x", ("git",)).code == "DISK_FULL"
+    assert open_then == [3]
+    assert engine.asked.count("/v1.41/containers/json") == 1
+
+
 @pytest.mark.parametrize("network", ["none", "host"])
 def test_what_runs_once_has_no_capability_and_no_network_that_is_not_asked_for(
     network: str, stub: Start, monkeypatch: pytest.MonkeyPatch
@@ -238,7 +274,7 @@ def test_what_runs_once_has_no_capability_and_no_network_that_is_not_asked_for(
         raise Failure("DISK_FULL", "full")
 
     monkeypatch.setattr(Engine, "made", made)
-    one = Engine(docker_local(stub(version=VERSION)[1]))
+    one = Engine(docker_local(stub(version=VERSION, json=answer("[]"))[1]))
     how = {} if network == "none" else {"network": network}
     assert refusal(lambda: one.run_once("x", ("git",), **how)).code == "DISK_FULL"
     assert wanted["HostConfig"] == {

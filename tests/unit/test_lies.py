@@ -58,7 +58,7 @@ QUESTIONS: dict[str, tuple[str, Callable[[Engine], object]]] = {
     "published": ("/json", lambda engine: engine.published(IMAGE, LOGIN)),
     "login": ("/auth", lambda engine: engine.login(LOGIN)),
     "build": ("/build", lambda engine: engine.build({"Dockerfile": b"FROM x"}, "t", {}, quiet)),
-    "run_once": ("/create", lambda engine: engine.run_once("i", ("x",))),
+    "run_once": ("/json", lambda engine: engine.run_once("i", ("x",))),
 }
 
 
