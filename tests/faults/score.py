@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -13,8 +14,9 @@ from typing import Any
 
 import docker
 
+from deploy.plans.image import ROOT_IMAGE
 from tests.faults.judge import RECORDS, commit
-from tests.hosts.observer import Sandbox
+from tests.hosts.observer import PracticeHost, Sandbox
 
 GAMES = RECORDS / "games"
 
@@ -79,9 +81,16 @@ def with_record(parser: argparse.ArgumentParser) -> None:
 
 
 def sandbox(part: int | None) -> Sandbox:
-    """Give the practice hosts, all or three of them."""
-    found = Sandbox.of(docker.from_env(version="auto"))
-    return found.part(part) if part else found
+    """Give the practice hosts, all or three of them, the head of which has the image that benches are made of."""
+    hosts = Sandbox.of(docker.from_env(version="auto"))
+    found = hosts.part(part) if part else hosts
+    if not hosts.hosts or not has_root(hosts.head):
+        workers = " --workers 5" if part else ""
+        sys.exit(f"first: invoke sandbox.up{workers} && ENVIRONMENT=sandbox invoke cluster.install build.base build")
+    if not has_root(found.head):
+        send, load = (f"docker exec -i {host.box.name} docker" for host in (hosts.head, found.head))
+        subprocess.run(("bash", "-o", "pipefail", "-c", f"{send} save {ROOT_IMAGE} | {load} load"), check=True)
+    return found
 
 
 def games(folder: Path = GAMES) -> list[Mapping[str, Any]]:
@@ -141,3 +150,8 @@ def replay(record: Mapping[str, Any], seed: int) -> str:
 def at(record: Mapping[str, Any]) -> str:
     """Name the commit that was played; one that the history does not have is marked in its record."""
     return str(record["commit"]) + (" (not in this history)" if record.get("in_history") is False else "")
+
+
+def has_root(host: PracticeHost) -> bool:
+    """Tell whether a host has the image of which benches make theirs."""
+    return host.look("docker", "image", "inspect", ROOT_IMAGE).code == 0
