@@ -199,7 +199,7 @@ class NodeValues:
 
     image: Late[str]
     version: Late[str]
-    address: Word
+    address: Late[str]
     head: Word
     run: Word
     sizes: Mapping[str, Word]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from deploy import lates
@@ -58,7 +59,8 @@ def have_image(scope: Scope) -> tuple[Step, ...]:
 
 def pull(scope: Scope) -> Plan:
     """Have the wanted image on every node, by its digest."""
-    return on_all(scope, lambda _: have_image(scope)).alone()
+    steps = have_image(scope)
+    return on_all(scope, lambda _: steps).alone()
 
 
 def setup(scope: Scope) -> Plan:
@@ -71,23 +73,28 @@ def history(scope: Scope, lines: int) -> Plan:
     return on_head(scope, ShowHistory(MakeStateFolder(scope.settings.cluster_name).path, lines))
 
 
-def node_values(scope: Scope, node: Node) -> NodeValues:
-    """Give the late values of a node's container."""
+def heads_values(scope: Scope) -> NodeValues:
+    """Give the late values of the head's container; but for the address they are those of every node."""
     settings = scope.settings
     head = lates.head_address(settings, alone=scope.alone)
     return NodeValues(
         image=wanted_image(scope),
         version=ray_version(scope),
-        address=head if node.role == "head" else lates.node_address(node, head),
+        address=head,
         head=phrase(head, f":{settings.redis_port}"),
         run=lates.run_id(lates.token(settings)),
         sizes={"shm_size": lates.shm_size(settings), "num_workers": lates.NUM_WORKERS, "gpus": lates.GPUS},
     )
 
 
-def run_container(scope: Scope, node: Node) -> tuple[Step, ...]:
+def values_of(node: Node, heads: NodeValues) -> NodeValues:
+    """Give the late values of a node's container; what it has in common with others is made once."""
+    return heads if node.role == "head" else replace(heads, address=lates.node_address(node, heads.address))
+
+
+def run_container(scope: Scope, node: Node, values: NodeValues) -> tuple[Step, ...]:
     """Give the steps of the document's `docker run`."""
-    container = ray_container(scope.settings, node, node_values(scope, node))
+    container = ray_container(scope.settings, node, values)
     # With the head all that Ray knew is gone.
     former = lates.former(scope.container("head")) if node.role == "worker" else None
     # Without authentication too: by its fingerprint the workers of a former head are known.
@@ -101,13 +108,13 @@ def start_head(scope: Scope) -> Plan:
     head, name = scope.inventory.head, scope.container("head")
     if not scope.head:
         return on_head(scope, HeadRuns(name))
-    address = lates.head_address(scope.settings, alone=scope.alone)
+    values = heads_values(scope)
     steps = (
         *have_image(scope),
-        FindRay(ray_version(scope), scope.settings.allow_unauthenticated),
-        *run_container(scope, head),
+        FindRay(values.version, scope.settings.allow_unauthenticated),
+        *run_container(scope, head, values),
     )
-    return on_head(scope, *steps, AwaitGcs(name, address, scope.settings.redis_port)).alone()
+    return on_head(scope, *steps, AwaitGcs(name, values.address, scope.settings.redis_port)).alone()
 
 
 def fits_head(scope: Scope) -> tuple[Step, ...]:
@@ -119,28 +126,22 @@ def fits_head(scope: Scope) -> tuple[Step, ...]:
 
 def start_on_workers(scope: Scope, fits: tuple[Step, ...] = ()) -> Plan:
     """Start Ray on the workers, and watch until every node is there and ran a task."""
-    settings = scope.settings
-    head = lates.head_address(settings, alone=scope.alone)
-    chains = tuple(
-        Chain(
-            node,
-            (
-                *have_image(scope),
-                *fits,
-                ReachGcs(head, settings.redis_port),
-                FindAddress(lates.node_address(node, head)),
-                *run_container(scope, node),
-            ),
-        )
-        for node in scope.workers
-    )
+    heads = heads_values(scope)
+    first = (*have_image(scope), *fits, ReachGcs(heads.address, scope.settings.redis_port))
+
+    def steps(node: Node) -> tuple[Step, ...]:
+        values = values_of(node, heads)
+        return (*first, FindAddress(values.address), *run_container(scope, node, values))
+
+    chains = tuple(Chain(node, steps(node)) for node in scope.workers)
     looked = Stage((Chain(scope.inventory.head, watch(scope)),), after_head=True)
     return Plan((Stage(chains, after_head=True), looked), locked=True)
 
 
 def addresses(scope: Scope, nodes: tuple[Node, ...]) -> tuple[tuple[Node, Word], ...]:
     """Give each node with its address for Ray."""
-    return tuple((node, node_values(scope, node).address) for node in nodes)
+    heads = heads_values(scope)
+    return tuple((node, values_of(node, heads).address) for node in nodes)
 
 
 def watch(scope: Scope) -> tuple[Step, ...]:
@@ -168,9 +169,10 @@ def start(scope: Scope) -> Plan:
 
 def compare(scope: Scope) -> Plan:
     """See on each node which containers of ours run otherwise than wanted."""
+    heads = heads_values(scope)
 
     def steps(node: Node) -> tuple[Step, ...]:
-        return (Compare(ray_container(scope.settings, node, node_values(scope, node))),)
+        return (Compare(ray_container(scope.settings, node, values_of(node, heads))),)
 
     return on_all(scope, steps)
 
