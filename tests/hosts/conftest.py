@@ -38,10 +38,11 @@ def shortfall(config: pytest.Config) -> str:
     whole = any(Path(word).resolve() in (HERE, *HERE.parents) for word in config.args) and not stats.get("deselected")
     if not (os.environ.get("CI") and whole) or config.option.collectonly:
         return ""
-    passed, skipped = (
-        [report.nodeid for report in stats.get(outcome, ()) if report.nodeid.startswith("tests/hosts/")]
-        for outcome in ("passed", "skipped")
-    )
+
+    def names(outcome: str, *folders: str) -> list[str]:
+        return [report.nodeid for report in stats.get(outcome, ()) if report.nodeid.startswith(folders)]
+
+    passed, skipped = names("passed", "tests/hosts/"), names("skipped", "tests/hosts/", "tests/faults/")
     if skipped:
         return f"skipped, as in CI no test on real hosts may be: {', '.join(skipped)}"
     if len(passed) < HOST_TESTS:
