@@ -18,6 +18,7 @@ from deploy.secret import Secret
 from deploy.site import Credentials
 
 HELPER_DEADLINE = 60.0  # seconds: a helper may ask somebody to unlock it
+LONGEST = 200  # characters of a helper's reason
 NOT_FOUND = "credentials not found in native keychain"  # a helper's words, by Docker's protocol
 
 
@@ -71,8 +72,15 @@ def asked(helper: str, registry: str) -> Credentials | None:
     if done.returncode and NOT_FOUND in said:
         return None
     if done.returncode:
-        raise unusable(registry, f"{program} ended with {done.returncode}: {said[:200] or 'it says nothing'}")
+        raise unusable(registry, f"{program} ended with {done.returncode}: {complaint(said)}")
     return answered(said, program, registry)
+
+
+def complaint(said: str) -> str:
+    """Give a failed helper's reason, which by Docker's protocol is a plain line; an answer may have the login in it."""
+    if "{" in said:
+        return "what it says may be a login, and is not repeated"
+    return said.partition("\n")[0][:LONGEST] or "it says nothing"
 
 
 def answered(said: str, program: str, registry: str) -> Credentials | None:

@@ -131,6 +131,18 @@ REFUSALS: dict[str, tuple[Case, str]] = {
         Case(HELPERS, f"echo {PASSWORD} >&2; exit 3"),
         "docker-credential-test ended with 3: it says nothing",
     ),
+    "a helper that fails after its answer": (
+        Case(HELPERS, f"{prints('me', PASSWORD)}; exit 1"),
+        "docker-credential-test ended with 1: what it says may be a login, and is not repeated",
+    ),
+    "a helper that fails after a line and its answer": (
+        Case(HELPERS, f"echo it is old; {prints('me', PASSWORD)}; exit 1"),
+        "docker-credential-test ended with 1: what it says may be a login, and is not repeated",
+    ),
+    "a helper that fails with more than a line": (
+        Case(HELPERS, f"printf 'it is locked\\n{PASSWORD}\\n'; exit 3"),
+        "docker-credential-test ended with 3: it is locked",
+    ),
     "a helper that does not end": (
         Case(HELPERS, "exec sleep 60"),
         "docker-credential-test did not answer within 0.3 s",
