@@ -45,14 +45,23 @@ _ENGINES = (
 _SOCKETS = frozenset({"docker.sock", "containerd.sock", "podman.sock", "crio.sock"})
 # Where an engine of a user's own has its socket and files, in whoever's home.
 _USERS_ENGINES = re.compile(r".*/\.docker(/.*)?|.*/\.local(/share(/(docker|containers)(/.*)?)?)?")
+# What programs read of the node's own configuration. Else /etc says who is root, and what root runs.
+_OF_ETC = ("hostname", "hosts", "localtime", "machine-id", "resolv.conf", "timezone")
+_CERTIFICATES = ("ssl/certs", "pki/ca-trust", "pki/tls/certs")
+_OPEN_ETC = re.compile(f"/etc/({'|'.join(map(re.escape, _OF_ETC))}|({'|'.join(_CERTIFICATES)})(/.*)?)")
 # What says who may log in and what root runs: who writes there is soon root, and a container's user may be root. Of
-# homes and of /usr it is the whole that has it; what else stands in them is mounted.
+# homes, /usr, /usr/share and /var/spool it is the whole that has it; what else stands in them is mounted.
 _HOSTS_OWN = re.compile(
-    r".*/\.ssh(/.*)?|/root|/((export|usr|var)/)?(home|Users)(/[^/]+)?|/boot(/.*)?|/(usr/(local/)?)?(s?bin|lib(32|64)?)|/usr(/local)?"
-    r"|/var/spool(/cron(/.*)?)?|/etc"
-    r"|/etc/(apt|cron[^/]*|containerd|doas\.conf|docker|environment|g?shadow-?|group|init\.d|ld\.so[^/]*|logrotate\.d"
-    r"|nsswitch\.conf|pam\.d|passwd|polkit-1|profile(\.d)?|rc[^/]*|security|ssh|sub[gu]id|sudoers(\.d)?|systemd|udev)(/.*)?"
+    r".*/\.ssh(/.*)?|.*/\.((bash|zsh)[^/]*|profile|zlogin|zprofile)|.*/\.config(/systemd(/.*)?)?"
+    r"|/root|/((export|usr|var)/)?(home|Users)(/[^/]+)?|/boot(/.*)?"
+    r"|/usr(/local|/share)?|/usr/share/(dbus-1|polkit-1)(/.*)?|/usr/src(/.*)?"
+    r"|/(usr/(local/)?)?(s?bin|lib(32|64|x32|exec)?)(/.*)?"
+    r"|/var/backups|/var/spool(/(at|atjobs|cron)(/.*)?)?"
+    r"|/var/lib/(amazon|apt|buildkit|cloud|cni|dbus|dkms|dpkg|incus|kubelet|lxc|lxd|nerdctl|polkit-1|rancher|raydock"
+    r"|rpm|snapd|sss|systemd|waagent)(/.*)?"
 )
+_SOON_ROOT = "whoever may write there is soon root on the node"
+_WHAT_OF_ETC = f"Of /etc only {', '.join(_OF_ETC + _CERTIFICATES)} can be; copy what else is needed elsewhere"
 # Where Ray's token is laid: what is mounted there would keep it.
 _TOKENS = ("/run", "/var/run")
 
@@ -148,7 +157,9 @@ def _check_source(source: str) -> None:
     if _leads_to_the_engine(path):
         raise ValueError(f"has {grammar.shown(source)}: whoever has the engine's socket is root on the node")
     if _HOSTS_OWN.fullmatch(path):
-        raise ValueError(f"has {grammar.shown(source)}: whoever may write there is soon root on the node")
+        raise ValueError(f"has {grammar.shown(source)}: {_SOON_ROOT}")
+    if _meet(path, "/etc") and not _OPEN_ETC.fullmatch(path):
+        raise ValueError(f"has {grammar.shown(source)}: {_SOON_ROOT}. {_WHAT_OF_ETC}")
 
 
 def _whole(path: str) -> str:

@@ -205,22 +205,27 @@ ENGINES = (
         "/var/snap/docker",
     ),
 )
+OF_ETC = (
+    *("/etc", "/etc/", "//etc", "/x/../etc", "/etc/.", "/etc/../etc/pam.conf", "/etc/ssh", "/etc/cron.d/x"),
+    *("/etc/sudoers", "/etc/sudoers.d", "/etc/sudo.conf", "/etc/shadow", "/etc/passwd", "/etc/pam.d", "/etc/pam.conf"),
+    *("/etc/sssd", "/etc/nslcd.conf", "/etc/krb5.conf", "/etc/krb5.keytab", "/etc/nsswitch.conf", "/etc/hosts.equiv"),
+    *("/etc/systemd/system", "/etc/docker", "/etc/containers", "/etc/cni", "/etc/kubernetes", "/etc/dbus-1"),
+    *("/etc/ld.so.preload", "/etc/profile.d", "/etc/bash.bashrc", "/etc/zsh", "/etc/default", "/etc/fstab"),
+    *("/etc/update-motd.d", "/etc/network", "/etc/NetworkManager", "/etc/dhcp", "/etc/cloud", "/etc/kernel"),
+    *("/etc/modprobe.d", "/etc/anacrontab", "/etc/ca-certificates", "/etc/ssl", "/etc/ssl/private", "/etc/pki"),
+    *("/etc/ssl/openssl.cnf", "/etc/ssl/certs/../private", "/etc/ssl/certs-of-mine", "/etc/app/passwd"),
+)
 HOSTS_OWN = (
-    *(
-        "/etc",
-        "/etc/",
-        "//etc",
-        "/x/../etc",
-        "/etc/ssh",
-        "/etc/cron.d/x",
-        "/etc/sudoers",
-        "/etc/sudoers.d",
-        "/etc/shadow",
-    ),
-    *("/etc/systemd/system", "/etc/passwd", "/etc/docker", "/etc/ld.so.preload", "/etc/pam.d", "/etc/profile.d"),
+    *OF_ETC,
     *("/root", "/root/", "/home", "/home/u", "/home/u/", "/Users/u", "/root/.ssh", "/home/u/.ssh/authorized_keys"),
-    *("/srv/u/.ssh", "/boot", "/boot/grub", "/usr", "/usr/bin", "/usr/local/bin", "/bin", "/sbin", "/lib", "/lib64"),
-    *("/var/spool", "/var/spool/cron", "/var/spool/cron/crontabs"),
+    *("/srv/u/.ssh", "/home/u/.bashrc", "/root/.profile", "/home/u/.zshrc", "/home/u/.config/systemd/user"),
+    *("/boot", "/boot/grub", "/bin", "/sbin", "/lib", "/lib64", "/lib/systemd/system", "/lib/modules", "/lib64/x.so"),
+    *("/usr", "/usr/bin", "/usr/bin/sudo", "/usr/sbin/sshd", "/usr/lib/systemd", "/usr/lib/x86_64-linux-gnu"),
+    *("/usr/libexec", "/usr/src", "/usr/share", "/usr/share/polkit-1", "/usr/share/dbus-1/system-services"),
+    *("/usr/local", "/usr/local/bin", "/usr/local/sbin/x", "/usr/local/lib/python3"),
+    *("/var/backups", "/var/spool", "/var/spool/cron", "/var/spool/cron/crontabs", "/var/spool/at"),
+    *("/var/lib/cloud", "/var/lib/cloud/scripts", "/var/lib/dpkg/info", "/var/lib/kubelet", "/var/lib/buildkit"),
+    *("/var/lib/raydock", "/var/lib/raydock/default", "/data/../var/lib//raydock/"),
 )
 
 
@@ -238,11 +243,31 @@ def test_what_makes_root_on_the_node_is_not_mounted(source: str, mode: str, tmp_
     assert "whoever may write there is soon root on the node" in told
 
 
+def test_of_etc_it_is_told_what_can_be_mounted_and_what_to_do_else(tmp_path: Path) -> None:
+    (told,) = mistakes(tmp_path, {"VOLUMES": "/etc/app:/x"})
+    assert told.endswith(
+        "has '/etc/app': whoever may write there is soon root on the node. Of /etc only hostname, hosts, localtime, "
+        "machine-id, resolv.conf, timezone, ssl/certs, pki/ca-trust, pki/tls/certs can be; copy what else is needed "
+        "elsewhere"
+    )
+
+
 BESIDE = (
+    *("/etc/hosts", "/etc/hostname", "/etc/resolv.conf", "/etc/timezone", "/etc//localtime", "/etc/machine-id"),
+    *("/etc/ssl/certs/", "/etc/ssl/certs/ca-certificates.crt", "/etc/pki/ca-trust/extracted", "/etc/pki/tls/certs"),
     *("/var/data", "/runs", "/var/lib/dockers", "/srv/run", "/process", "run"),
-    *("/devel", "/etcetera", "/etc/ssl/certs", "/etc/app/passwd", "/etc/localtime", "/etc/sshd-of-mine", "/root/data"),
+    *("/devel", "/etcetera", "/srv/etc/passwd", "/root/data", "/home/u/.config/app", "/home/u/.basil", "/binaries"),
     *("/home/u/data", "/home/u/.aws", "/home/u/.docker-data", "/home/u/.cache", "/usr/local/cuda", "/usr/share/fonts"),
-    *("/var/spool/app", "/library", "/data/usr", "/srv/home/u"),
+    *("/usr/share/zoneinfo", "/usr/local/share", "/usr/local/cuda/lib64", "/opt/app/bin", "/mnt/x", "/srv/lib"),
+    *(
+        "/var/spool/attached",
+        "/var/lib/app",
+        "/var/lib/cloudy",
+        "/var/backups/app",
+        "/library",
+        "/data/usr",
+        "/srv/home/u",
+    ),
 )
 
 
