@@ -88,7 +88,7 @@ class Course:
     def tell(self, *, as_json: bool) -> None:
         """Say how it ended, to people and, if they want it, to programs."""
         for problem in self.problems:
-            say(f"{' '.join(filter(None, (problem.place, problem.code)))}: {problem.error}")
+            say(f"{' '.join(filter(None, (problem.place, problem.code)))}: {problem.told}")
             if problem.cure:
                 say(f"  → {problem.cure}")
         for line in self.standing():

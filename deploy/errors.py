@@ -9,6 +9,7 @@ from itertools import islice
 from types import MappingProxyType
 
 INTERRUPTED = 130  # the exit code of what was interrupted
+LONGEST = 3000  # characters that are told of an error: a node or a registry may have written any number
 MOST_TOLD = 1000  # mistakes of one file; whoever has more gave another file than was meant
 
 
@@ -146,10 +147,21 @@ class Problem:
         """The sort of trouble, and so the exit code."""
         return CODES[self.code]
 
+    @property
+    def told(self) -> str:
+        """What is wrong, as it is told."""
+        # Only here: what takes passwords out of an error has seen the whole of it.
+        return shortened(self.error, LONGEST)
+
     def __str__(self) -> str:
         """`place: what is wrong. The next move`, for one line of a report."""
-        said = f"{self.place}: {self.error}" if self.place else self.error
+        said = f"{self.place}: {self.told}" if self.place else self.told
         return f"{said}. {self.cure}" if self.cure else said
+
+
+def shortened(text: str, most: int) -> str:
+    """Give a text; of one that has more than so many characters the beginning and, above all, the end."""
+    return text if len(text) <= most else f"{text[: most // 3]} … {text[-most * 2 // 3 :]}"
 
 
 def bounded(problems: Iterable[Problem]) -> list[Problem]:

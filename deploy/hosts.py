@@ -18,7 +18,7 @@ from deploy.at_once import at_once
 from deploy.channel import docker_local, docker_over, http_local, http_over
 from deploy.commands import Result, run_here, sudo_refused
 from deploy.engine import Engine
-from deploy.errors import Failure
+from deploy.errors import Failure, shortened
 from deploy.plan import Late, Place, Word, parts_of
 from deploy.ray import TOKEN_PATH, container_name
 from deploy.ray_api import RayApi
@@ -45,6 +45,7 @@ TOKEN = re.compile(r"[!-~]{1,512}")  # what a header can bear
 SUDO_DEADLINE = 30  # seconds
 SESSION_PAUSES = (0.1, 0.4, 1.5)  # seconds
 LAST_LINES = 10  # of a failed command's output
+LONGEST_LINE = 300  # characters of each of them
 
 
 class Host(ABC):
@@ -132,7 +133,7 @@ class Host(ABC):
         result = self.command(self._as(argv, root), timeout, live=live, outlives=outlives)
         if result.code:
             lines = (result.errors.strip() or result.output.strip()).splitlines()[-LAST_LINES:]
-            said = "\n".join(lines) or "it wrote nothing"
+            said = "\n".join(shortened(line, LONGEST_LINE) for line in lines) or "it wrote nothing"
             error = f"`{argv[0]}` ended with {result.code}: {said}"
             raise Failure("COMMAND_FAILED", error, "Mend what it says on that node, and run the task again")
         return result.output

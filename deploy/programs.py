@@ -7,6 +7,7 @@ import shlex
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
+from deploy import errors
 from deploy.errors import Failure, Mistake
 
 if TYPE_CHECKING:
@@ -97,8 +98,7 @@ def reason(job: Job) -> str:
 
 def shortened(message: str, limit: int = 300) -> str:
     """Give a message in one line; of a long one, a traceback, the beginning and, above all, the end."""
-    line = " ".join(message.split())
-    return line if len(line) <= limit else f"{line[: limit // 3]} … {line[-limit * 2 // 3 :]}"
+    return errors.shortened(" ".join(message.split()), limit)
 
 
 def follow_line(job_id: str) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from deploy.errors import INTERRUPTED, Failure, Kind, Problem
+from deploy.errors import INTERRUPTED, Failure, Kind, Problem, shortened
 from deploy.timings import Span, flat
 
 if TYPE_CHECKING:
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from deploy.settings import Settings
 
 SCHEMA = 1
+LONGEST_LINE = 1000  # characters of a container's output
 # Facts about a container and Ray; a task that did not look leaves them unknown.
 UNKNOWN = {
     "container": "unknown",
@@ -76,9 +77,9 @@ class Outcome:
             "outcome": self.word,
             "changed": self.changed,
             **facts,
-            "log_tail": list(facts["log_tail"]),
+            "log_tail": [shortened(line, LONGEST_LINE) for line in facts["log_tail"]],
             "code": self.problem.code if self.problem else None,
-            "error": self.problem.error if self.problem else None,
+            "error": self.problem.told if self.problem else None,
             **({"timings": [span.json() for span in flat(self.spans)]} if timings else {}),
         }
 
@@ -148,9 +149,9 @@ class Report:
 
     def json(self) -> dict[str, Any]:
         """Give the one document that a program reads."""
-        errors = [{"code": one.code, "place": one.place, "error": one.error} for one in self.problems]
+        errors = [{"code": one.code, "place": one.place, "error": one.told} for one in self.problems]
         errors += [
-            {"code": problem.code, "place": problem.place or outcomes[0].node.name, "error": problem.error}
+            {"code": problem.code, "place": problem.place or outcomes[0].node.name, "error": problem.told}
             for problem, outcomes in self.alike().items()
         ]
         return {

@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, TextIO, cast
 from rich.console import Console
 from rich.text import Text
 
-from deploy.errors import Kind
+from deploy.errors import Kind, shortened
 from deploy.hints import typed
 from deploy.outlet import Outlet
+from deploy.report import LONGEST_LINE
 from deploy.show.bars import chart
 from deploy.show.lines import Lines
 from deploy.show.rows import Rows
@@ -85,8 +86,8 @@ class Screen:
         """Write a problem: who has it, its code, its cause, the next move."""
         words = [who, problem.place if not outcome else "", problem.code]
         words += [f"({outcome.step})"] if outcome and outcome.step else []
-        self.line(f"{' '.join(filter(None, words))}: {problem.error}", "red")
+        self.line(f"{' '.join(filter(None, words))}: {problem.told}", "red")
         for line in (outcome.facts["log_tail"] if outcome else ())[-10:]:
-            self.line(f"{BAR}{line}", "dim")
+            self.line(f"{BAR}{shortened(line, LONGEST_LINE)}", "dim")
         if problem.cure:
             self.line(f"  → {typed(problem.cure, self._environment)}")

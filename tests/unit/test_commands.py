@@ -8,13 +8,18 @@ import sys
 import threading
 import time
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 
 from deploy import commands
 from deploy.commands import end_children, run_here
 from deploy.errors import Failure
+from deploy.hosts import LocalHost
 from deploy.progress import News, Output
+from deploy.run import Run
+
+from .fakes import scope
 
 
 def test_output_and_errors_are_apart_and_the_code_is_the_commands() -> None:
@@ -32,6 +37,18 @@ def test_a_command_that_asks_gets_no_answer() -> None:
 
 def test_an_absent_command_is_127() -> None:
     assert run_here(("raydock-no-such-command",), 10, None).code == 127
+
+
+def test_of_a_failed_command_the_last_lines_are_told_and_no_line_without_measure() -> None:
+    given = scope()
+    host = LocalHost(given.inventory.head, Run(given, cast("Any", None)))
+    with pytest.raises(Failure) as caught:
+        host.run("sh", "-c", "seq 20; head -c 1000000 /dev/zero | tr '\\0' A; echo; echo why; exit 3")
+    lines = caught.value.error.split("\n")
+    assert lines[:2] == ["`sh` ended with 3: 13", "14"]
+    assert lines[-1] == "why"
+    assert len(lines) == 10
+    assert len(lines[-2]) < 310
 
 
 def test_lines_are_told_while_they_come() -> None:

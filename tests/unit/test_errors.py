@@ -50,6 +50,19 @@ def test_a_problem_is_one_line(problem: Problem, line: str) -> None:
     assert str(problem) == line
 
 
+def test_of_an_error_without_measure_the_beginning_and_the_end_are_told() -> None:
+    problem = Problem("COMMAND_FAILED", f"`sh` ended with 1: {'A' * 3_000_000} the reason")
+    assert len(problem.told) < 3100
+    assert problem.told.startswith("`sh` ended with 1: AAA")
+    assert problem.told.endswith("AAA the reason")
+    assert str(problem) == problem.told
+
+
+def test_what_is_wrong_with_a_whole_file_is_told_uncut() -> None:
+    mistake = Mistake(*(Problem("CONFIG", f"mistake {number}", place=f".env:{number}") for number in range(1000)))
+    assert str(mistake) == "\n".join(f".env:{number}: mistake {number}" for number in range(1000))
+
+
 def test_a_mistake_tells_all_that_is_wrong_a_line_each() -> None:
     mistake = Mistake(Problem("CONFIG", "a", place=".env:1"), Problem("INVENTORY", "b"))
     assert str(mistake) == ".env:1: a\nb"

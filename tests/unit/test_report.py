@@ -197,6 +197,14 @@ def test_alike_problems_are_told_once_with_all_their_nodes() -> None:
     ]
 
 
+def test_what_a_node_writes_without_measure_does_not_fill_the_document() -> None:
+    made = report("ok", problems=("COMMAND_FAILED",))
+    made.problems = (Problem("COMMAND_FAILED", "A" * 3_000_000),)
+    made.outcomes[0].fail(Failure("COMMAND_FAILED", "B" * 3_000_000))
+    made.outcomes[0].facts["log_tail"] = ["C" * 3_000_000]
+    assert len(json.dumps(made.json())) < 15_000
+
+
 def test_problems_with_another_cause_are_not_alike() -> None:
     made = report(OK, OK)
     made.outcomes[0].fail(Failure("PULL_FAILED", "no space"))

@@ -148,6 +148,13 @@ def test_the_last_lines_of_a_container_that_ended_are_shown(capsys: pytest.Captu
     assert lines[at + 1 : at + 11] == [f"    │ line {number}" for number in range(10, 20)]
 
 
+def test_what_a_node_writes_without_measure_does_not_fill_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    made = report("w1", w1=Failure("COMMAND_FAILED", "A" * 3_000_000))
+    made.problems = (Problem("COMMAND_FAILED", "B" * 3_000_000),)
+    made.outcomes[1].facts["log_tail"] = ["C" * 3_000_000]
+    assert len("\n".join(shown(made, capsys))) < 10_000
+
+
 def test_what_looks_like_markup_is_shown_as_it_is(capsys: pytest.CaptureFixture[str]) -> None:
     failure = Failure("PULL_FAILED", "[red]no[/red] [/nope]", "Mend [it]")
     of = report("[fe80::1]:2222")
