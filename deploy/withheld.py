@@ -7,7 +7,8 @@ from collections.abc import Iterator, Sequence
 
 BY_NAME = "a file of secrets, by its name"
 BY_CONTENT = "a private key"
-BEGINNING = 256  # bytes of a file that are looked at
+FIRST = 256  # bytes in which a key begins, or what may have one further on
+BEGINNING = 64 << 10  # bytes of a file that are looked at
 TOLD = 10  # files by name; of more, their number
 
 # Patterns as Python and `grep -E` read them alike, of a whole path with `/`, in either case.
@@ -21,13 +22,16 @@ NAMES = (
 OPEN_NAMES = r"(.*/)?(\.env\.(example|sample|template)|(example|sample|template)\.env|id_[^/]*\.(pub|py))"
 # and where what looks open is secret as well: Raydock's environments, and folders in which programs keep their logins.
 PLACES = r"(.*/)?(conf/[^/]*\.env(~|\.(bak|old|orig|save))*|\.(aws|azure|docker|gnupg|kube|ssh)/.*)"
-# How a private key begins, but for blanks and a byte order mark.
-KEY = r"-----BEGIN [A-Z0-9 ]*PRIVATE KEY|PuTTY-User-Key-File-"
+# How a private key begins, but for blanks and a byte order mark; RFC 4716's has four dashes and a blank.
+KEY = r"----+ ?BEGIN [A-Z0-9 ]*PRIVATE KEY|PuTTY-User-Key-File-"
+# How a file begins that may have a key on a line further on: OpenSSL's, with certificates. Others only quote one.
+BUNDLE = r"----+ ?BEGIN |Bag Attributes"
 
 _NAMES, _OPEN_NAMES, _PLACES = (
     re.compile(pattern, re.IGNORECASE | re.ASCII | re.DOTALL) for pattern in (NAMES, OPEN_NAMES, PLACES)
 )
-_KEY = re.compile(rb"(\xef\xbb\xbf)?\s*(" + KEY.encode() + rb")")
+_KEY, _BUNDLE = (re.compile(rb"(\xef\xbb\xbf)?\s*(" + one.encode() + rb")") for one in (KEY, BUNDLE))
+_LINE = re.compile(rb"^(" + KEY.encode() + rb")", re.MULTILINE)
 
 
 def is_secret_name(name: str) -> bool:
@@ -36,8 +40,9 @@ def is_secret_name(name: str) -> bool:
 
 
 def is_private_key(beginning: bytes) -> bool:
-    """Tell by a file's first bytes."""
-    return bool(_KEY.match(beginning[:BEGINNING]))
+    """Tell by a file's first `BEGINNING` bytes."""
+    first = beginning[:FIRST]
+    return bool(_KEY.match(first) or (_BUNDLE.match(first) and _LINE.search(beginning[:BEGINNING])))
 
 
 def told(withheld: Sequence[str], verb: str) -> Iterator[str]:

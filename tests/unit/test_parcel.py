@@ -15,6 +15,7 @@ from deploy.errors import Mistake
 from deploy.parcel import entrypoint, pack
 
 KEY = "-----BEGIN OPENSSH PRIVATE KEY-----\nplanted\n"
+CERTIFICATE = "-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----\n"
 
 
 def lay(root: Path, *names: str, content: str = "content") -> None:
@@ -119,6 +120,14 @@ def test_the_folders_of_logins_stay_where_git_knows_them_too(name: str, tmp_path
         ("PuTTY-User-Key-File-3: ssh-ed25519\n", False),
         ("\n" + KEY, False),
         ("\ufeff" + KEY, False),
+        ("---- BEGIN SSH2 ENCRYPTED PRIVATE KEY ----\n", False),
+        ("Bag Attributes\n    localKeyID: 01\n" + KEY, False),
+        (CERTIFICATE + KEY, False),
+        (1000 * CERTIFICATE + KEY, False),
+        (CERTIFICATE, True),
+        (CERTIFICATE + "not -----BEGIN PRIVATE KEY-----\n", True),
+        ("---- BEGIN SSH2 PUBLIC KEY ----\n", True),
+        ("a line\n" + KEY, True),
         ("-----BEGIN PUBLIC KEY-----\n", True),
         ("HEADER = '-----BEGIN PRIVATE KEY-----'\n", True),
         ("", True),

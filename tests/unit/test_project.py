@@ -341,9 +341,26 @@ SECRETS = {
     **dict.fromkeys((".npmrc", "home/.AWS/config", "x/.ssh/id_a.pub", "d/'$(touch x)'.key", ":(glob)*.pem"), BY_NAME),
     **dict.fromkeys(("é.env", "two\nlines.env", "id_rsa.old"), BY_NAME),
     **dict.fromkeys(("deploy_access", "x/*", "@", "with: colon"), BY_CONTENT),
+    **dict.fromkeys(("ssh2", "bag", "bundle", "far", "bag late"), BY_CONTENT),
 }
 OPEN = ("keyboard.py", "x/id_a.pub", "id_map.py", ".env.example", "docs/sample.env", "environment.yml", "x/.env.d/a")
-KEYS = (KEY, "\ufeff" + KEY, "\n \t" + KEY, "PuTTY-User-Key-File-3: ssh-ed25519\n")
+CERTIFICATE = "-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----\n"
+BAG = "Bag Attributes\n    localKeyID: 01\n"
+KEYS = (
+    *(KEY, "\ufeff" + KEY, "\n \t" + KEY, "PuTTY-User-Key-File-3: ssh-ed25519\n"),
+    *("---- BEGIN SSH2 ENCRYPTED PRIVATE KEY ----\n", BAG + KEY, CERTIFICATE + KEY, 1000 * CERTIFICATE + KEY),
+    BAG + CERTIFICATE + BAG + KEY,
+)
+# What only looks like a key, and goes.
+NO_KEYS = {
+    "quotes": "HEADER = '-----BEGIN PRIVATE KEY-----'\n",
+    "below": "a line\n" + KEY,
+    "public": "-----BEGIN PUBLIC",
+    "public2": "---- BEGIN SSH2 PUBLIC KEY ----\n",
+    "chain": CERTIFICATE + "not -----BEGIN PRIVATE KEY-----\n",
+    "too far": 2000 * CERTIFICATE + KEY,
+    "three": "--- BEGIN PRIVATE KEY\n",
+}
 
 
 @pytest.fixture
@@ -359,9 +376,7 @@ def careless(project: Project) -> Project:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text("open", encoding="utf-8")
     (project.folder / "link").symlink_to("keyboard.py")
-    project.commit(
-        quotes="HEADER = '-----BEGIN PRIVATE KEY-----'\n", below="a line\n" + KEY, public="-----BEGIN PUBLIC"
-    )
+    project.commit(**NO_KEYS)
     return project
 
 
@@ -371,7 +386,7 @@ def test_secrets_that_are_committed_are_not_copied_and_told_in_both_faces(carele
     assert done.returncode == 0, done.stderr
     with tarfile.open(fileobj=io.BytesIO(head.docker.trees[0])) as archive:
         archive.extractall(engine / "run", filter="tar")
-    goes = {*OPEN, "file", "link", "quotes", "below", "public"}
+    goes = {*OPEN, *NO_KEYS, "file", "link"}
     for context in (engine / "run", engine / "context"):
         assert {name for name, (kind, *_) in tree_of(context / "project").items() if kind != "folder"} == goes
     told = [str(line) for line in head.said if str(line).startswith("not copied: ")]
