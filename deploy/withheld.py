@@ -14,14 +14,15 @@ TOLD = 10  # files by name; of more, their number
 # Patterns as Python and `grep -E` read them alike, of a whole path with `/`, in either case.
 # A name that is secret:
 NAMES = (
-    r"(.*/)?([^/]*\.env|\.env\.[^/]*|\.envrc|id_[^/]*|[^/]*\.(pem|key|p12|pfx|jks|keystore|kdbx|ppk)"
+    r"(.*/)?([^/]*\.env|\.env[._][^/]*|\.envrc|id_[^/]*|[^/]*\.(pem|key|p12|pfx|jks|keystore|kdbx|ppk)"
+    r"|(application_default_)?credentials\.json|[^/]*\.tfstate|kubeconfig|secrets\.ya?ml|\.s3cfg"
     r"|[._]netrc|\.git-credentials|\.npmrc|\.pypirc|\.pgpass|\.my\.cnf|\.htpasswd|\.dockercfg|\.vault-token)"
-    r"(~|\.(bak|old|orig|save))*"
+    r"(~|\.(bak|backup|old|orig|save))*"
 )
 # one that only looks so:
-OPEN_NAMES = r"(.*/)?(\.env\.(example|sample|template)|(example|sample|template)\.env|id_[^/]*\.(pub|py))"
+OPEN_NAMES = r"(.*/)?(\.env[._](example|sample|template)|(example|sample|template)\.env|id_[^/]*\.(pub|py))"
 # and where what looks open is secret as well: Raydock's environments, and folders in which programs keep their logins.
-PLACES = r"(.*/)?(conf/[^/]*\.env(~|\.(bak|old|orig|save))*|\.(aws|azure|docker|gnupg|kube|ssh)/.*)"
+PLACES = r"(.*/)?(conf/[^/]*\.env(~|\.(bak|backup|old|orig|save))*|\.(aws|azure|docker|gnupg|kube|ssh)/.*)"
 # How a private key begins, but for blanks and a byte order mark; RFC 4716's has four dashes and a blank.
 KEY = r"----+ ?BEGIN [A-Z0-9 ]*PRIVATE KEY|PuTTY-User-Key-File-"
 # How a file begins that may have a key on a line further on: OpenSSL's, with certificates. Others only quote one.

@@ -340,10 +340,15 @@ SECRETS = {
     **dict.fromkeys((".env", "conf/prod.env", "conf/sample.env", "a b/.ENV", "x/id_rsa", "x/client.pem"), BY_NAME),
     **dict.fromkeys((".npmrc", "home/.AWS/config", "x/.ssh/id_a.pub", "d/'$(touch x)'.key", ":(glob)*.pem"), BY_NAME),
     **dict.fromkeys(("é.env", "two\nlines.env", "id_rsa.old"), BY_NAME),
+    **dict.fromkeys((".env_prod", ".s3cfg", "x/kubeconfig", "credentials.json", "x/secrets.yml"), BY_NAME),
+    **dict.fromkeys(("terraform.tfstate", "x/terraform.tfstate.backup"), BY_NAME),
     **dict.fromkeys(("deploy_access", "x/*", "@", "with: colon"), BY_CONTENT),
     **dict.fromkeys(("ssh2", "bag", "bundle", "far", "bag late"), BY_CONTENT),
 }
-OPEN = ("keyboard.py", "x/id_a.pub", "id_map.py", ".env.example", "docs/sample.env", "environment.yml", "x/.env.d/a")
+OPEN = (
+    *("keyboard.py", "x/id_a.pub", "id_map.py", ".env.example", "docs/sample.env", "environment.yml", "x/.env.d/a"),
+    *(".env_sample", "credentials.json.py", "secrets.yaml.j2", "x/kubeconfig.py"),
+)
 CERTIFICATE = "-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----\n"
 BAG = "Bag Attributes\n    localKeyID: 01\n"
 KEYS = (
