@@ -12,6 +12,12 @@ from pathlib import Path
 
 ROOT = 0
 KB, MB = 2**10, 2**20
+# By a file's mode: who else can change it, and what ends that.
+WRITERS = {
+    stat.S_IWGRP: ("its group", "g-w"),
+    stat.S_IWOTH: ("everybody", "o-w"),
+    stat.S_IWGRP | stat.S_IWOTH: ("everybody", "go-w"),
+}
 
 
 def write_whole(path: Path, text: str) -> None:
@@ -108,8 +114,8 @@ def openings(path: Path, name: str, secrets: str = "") -> Iterator[str]:
         return
     if found.st_uid not in (os.getuid(), ROOT):
         yield f"{name} belongs to {_user(found.st_uid)}, who can change it: sudo chown {os.getuid()} {file}"
-    if found.st_mode & stat.S_IWOTH:
-        yield f"everybody can change {name}: chmod o-w {file}"
+    if whom := WRITERS.get(found.st_mode & (stat.S_IWGRP | stat.S_IWOTH)):
+        yield f"{whom[0]} can change {name}: chmod {whom[1]} {file}"
     if secrets and found.st_mode & (stat.S_IRGRP | stat.S_IROTH):
         yield f"others can read {name}, which has {secrets}: chmod 600 {file}"
 

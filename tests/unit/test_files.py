@@ -28,6 +28,9 @@ OPEN = {
         "others can read .env, which has AWS_SECRET_ACCESS_KEY and AWS_SESSION_TOKEN: chmod 600",
     ),
     "settings that everybody can change": ("GPUS=all\n", 0o646, "everybody can change .env: chmod o-w"),
+    "settings that the group can change": ("GPUS=all\n", 0o664, "its group can change .env: chmod g-w"),
+    "settings that the group can change and not read": ("GPUS=all\n", 0o620, "its group can change .env: chmod g-w"),
+    "settings that all of them can change": ("GPUS=all\n", 0o666, "everybody can change .env: chmod go-w"),
 }
 
 
@@ -49,7 +52,7 @@ def test_what_is_open_is_told_and_its_line_ends_it(case: str, tmp_path: Path) ->
 
 
 @pytest.mark.parametrize(
-    ("text", "mode"), [(SECRET, 0o600), ("GPUS=all\n", 0o644), ("GPUS=all\nAWS_PROFILE=a\n", 0o664)]
+    ("text", "mode"), [(SECRET, 0o600), ("GPUS=all\n", 0o644), ("GPUS=all\nAWS_PROFILE=a\n", 0o644)]
 )
 def test_what_is_as_usual_is_not_told(text: str, mode: int, tmp_path: Path) -> None:
     laid(tmp_path, text, mode)
@@ -72,7 +75,7 @@ def test_a_link_is_judged_by_what_it_leads_to(tmp_path: Path) -> None:
 def test_a_list_of_workers_that_everybody_can_change_is_told(tmp_path: Path) -> None:
     (tmp_path / "workers.txt").write_text("a\n")
     (tmp_path / "workers.txt").chmod(0o666)
-    assert list(load(tmp_path, {}).openings()) == ["everybody can change workers.txt: chmod o-w workers.txt"]
+    assert list(load(tmp_path, {}).openings()) == ["everybody can change workers.txt: chmod go-w workers.txt"]
 
 
 @pytest.mark.parametrize(("uid", "name"), [(1, "daemon"), (4_000_000, "user 4000000")])
