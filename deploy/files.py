@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import grp
 import os
 import pwd
 import shlex
@@ -103,6 +104,24 @@ def open_keys() -> Iterator[str]:
             yield f"{file} {wrong}"
 
 
+def writable_by(found: os.stat_result) -> int:
+    """Give the bits of a file's mode by which others than its owner can change it.
+
+    A group in which nobody else is is no other: many systems give each user one, and files that it can change.
+    """
+    bits = found.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
+    return bits & ~stat.S_IWGRP if bits & stat.S_IWGRP and is_own_group(found.st_gid) else bits
+
+
+def is_own_group(gid: int) -> bool:
+    """Tell whether a group has nobody but us."""
+    try:
+        members, me = set(grp.getgrgid(gid).gr_mem), pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:
+        return False
+    return members <= {me} and all(one.pw_uid == os.getuid() for one in pwd.getpwall() if one.pw_gid == gid)
+
+
 def openings(path: Path, name: str, secrets: str = "") -> Iterator[str]:
     """Say who else can change a file, or read the secrets that are in it, each with the line that ends it.
 
@@ -114,7 +133,7 @@ def openings(path: Path, name: str, secrets: str = "") -> Iterator[str]:
         return
     if found.st_uid not in (os.getuid(), ROOT):
         yield f"{name} belongs to {_user(found.st_uid)}, who can change it: sudo chown {os.getuid()} {file}"
-    if whom := WRITERS.get(found.st_mode & (stat.S_IWGRP | stat.S_IWOTH)):
+    if whom := WRITERS.get(writable_by(found)):
         yield f"{whom[0]} can change {name}: chmod {whom[1]} {file}"
     if secrets and found.st_mode & (stat.S_IRGRP | stat.S_IROTH):
         yield f"others can read {name}, which has {secrets}: chmod 600 {file}"

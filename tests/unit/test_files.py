@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import pwd
 import shlex
 import shutil
 import subprocess
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -42,13 +44,37 @@ def laid(folder: Path, text: str, mode: int) -> Path:
 
 
 @pytest.mark.parametrize("case", OPEN)
-def test_what_is_open_is_told_and_its_line_ends_it(case: str, tmp_path: Path) -> None:
+def test_what_is_open_is_told_and_its_line_ends_it(case: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(files, "is_own_group", lambda _gid: False)
     text, mode, told = OPEN[case]
     laid(tmp_path, text, mode)
     (line,) = load(tmp_path, {}).openings()
     assert line == f"{told} .env"
     subprocess.run(shlex.split(line.rpartition(": ")[2]), cwd=tmp_path, check=True)
     assert list(load(tmp_path, {}).openings()) == []
+
+
+MINE = pwd.getpwuid(os.getuid()).pw_name
+GROUPS = {
+    "of nobody else": ([], [], True),
+    "of which we are told as a member": ([MINE], [], True),
+    "with another member": ([MINE, "other"], [], False),
+    "that is another's own": ([], ["other"], False),
+}
+
+
+@pytest.mark.parametrize(("members", "others", "own"), GROUPS.values(), ids=GROUPS)
+def test_a_file_that_a_group_of_nobody_else_can_change_is_not_told(
+    members: list[str], others: list[str], own: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    group = SimpleNamespace(gr_mem=members)
+    listed = [SimpleNamespace(pw_uid=1 + os.getuid(), pw_gid=os.getgid(), pw_name=name) for name in others]
+    monkeypatch.setattr("grp.getgrgid", lambda _gid: group)
+    monkeypatch.setattr("pwd.getpwall", lambda: [pwd.getpwuid(os.getuid()), *listed])
+    laid(tmp_path, "GPUS=all\n", 0o664)
+    assert [line.partition(":")[0] for line in load(tmp_path, {}).openings()] == (
+        [] if own else ["its group can change .env"]
+    )
 
 
 @pytest.mark.parametrize(
@@ -74,8 +100,8 @@ def test_a_link_is_judged_by_what_it_leads_to(tmp_path: Path) -> None:
 
 def test_a_list_of_workers_that_everybody_can_change_is_told(tmp_path: Path) -> None:
     (tmp_path / "workers.txt").write_text("a\n")
-    (tmp_path / "workers.txt").chmod(0o666)
-    assert list(load(tmp_path, {}).openings()) == ["everybody can change workers.txt: chmod go-w workers.txt"]
+    (tmp_path / "workers.txt").chmod(0o646)
+    assert list(load(tmp_path, {}).openings()) == ["everybody can change workers.txt: chmod o-w workers.txt"]
 
 
 @pytest.mark.parametrize(("uid", "name"), [(1, "daemon"), (4_000_000, "user 4000000")])
