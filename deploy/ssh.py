@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import paramiko
 from fabric import Config, Connection
@@ -22,7 +22,8 @@ from deploy.dial import DIAL_TIMEOUT, dial
 from deploy.errors import Failure
 from deploy.hostkeys import check_host_keys, hops
 from deploy.identities import Identities
-from deploy.known_hosts import KnownHosts
+from deploy.jumps import jumps
+from deploy.known_hosts import SSH_PORT, KnownHosts
 from deploy.pulse import Pulse
 from deploy.ssh_config import read_ssh_config
 from deploy.stalls import AUTH, BANNER, Stall, no_banner, watched
@@ -38,6 +39,7 @@ AT_ONCE = 8
 FRESH = 5.0  # seconds that a TCP connection waits for its login
 RETRIES = 3  # after a connection that was dropped before sshd said a word
 PAUSE = 0.5  # seconds before the first of them, about; twice that before the next
+LOOP_CURE = "Write above it there: `Host {host}`, and below that `ProxyJump none`"
 
 # It prints tracebacks of what we turn into errors.
 logging.getLogger("paramiko").setLevel(logging.CRITICAL)
@@ -54,13 +56,39 @@ class OwnConnection(Connection):  # type: ignore[misc]  # Fabric has no types
 
     __setattr__ = object.__setattr__
 
+    def __init__(self, host: str, *, met: tuple[str, ...] = (), **how: Any) -> None:
+        """Make a connection that is not yet open.
 
-class OwnConfig(Config):  # type: ignore[misc]  # Fabric has no types
-    """Fabric's configuration; it is cloned for each jump host, and would give a clone what paramiko reads by itself."""
+        Args:
+            host: its name in ssh_config.
+            met: the hosts whose own ProxyJump led here.
+            how: what Fabric is given; the lists of keys are this connection's, or Fabric has one for all.
+        """
+        if host in met:
+            raise loop(host)
+        self.met = (*met, host)
+        super().__init__(host, connect_kwargs={"key_filename": (), "compress": False}, forward_agent=False, **how)
 
-    def _clone_init_kwargs(self, *args: object, **kwargs: object) -> dict[str, object]:
-        """Give what a clone is made with."""
-        return {**super()._clone_init_kwargs(*args, **kwargs), "ssh_config": self.base_ssh_config}
+    def get_gateway(self) -> Connection | str | None:
+        """Give what is before this host, as ssh goes: the jump hosts from left to right, each through the former.
+
+        The first of them is reached as ssh_config says for it; the others are not.
+        """
+        if "proxyjump" not in self.ssh_config:
+            command: str | None = self.ssh_config.get("proxycommand")
+            return command
+        gateway = None
+        for jump in jumps(self.ssh_config["proxyjump"]):
+            if (jump.host, jump.port or SSH_PORT, jump.user or self.user) == (self.host, self.port, self.user):
+                raise loop(jump.host)
+            how = {"gateway": gateway} if gateway else {"met": self.met}
+            gateway = OwnConnection(jump.host, user=jump.user, port=jump.port, config=self.config, **how)
+        return gateway
+
+
+def loop(host: str) -> Failure:
+    """Give the failure of a jump host that is to be reached through itself, as ssh has it."""
+    return Failure("CONFIG", f"ProxyJump of ssh_config: {host} is reached through itself", LOOP_CURE.format(host=host))
 
 
 @cache
@@ -70,7 +98,7 @@ def configuration() -> Config:
     Raises:
         Mistake: `CONFIG` where one of them cannot be read.
     """
-    return OwnConfig(ssh_config=read_ssh_config())
+    return Config(ssh_config=read_ssh_config())
 
 
 NOTHING = KnownHosts()
@@ -87,15 +115,7 @@ def connection_to(node: Node, settings: Settings, known: KnownHosts, *, shown: K
     """
     shared = configuration()
     try:
-        connection = OwnConnection(
-            node.address,
-            user=node.user,
-            port=node.port,
-            config=shared,
-            # Into these it writes which keys ~/.ssh/config names; where they are empty, into the configuration's.
-            connect_kwargs={**shared.connect_kwargs, "key_filename": (), "compress": False},
-            forward_agent=False,
-        )
+        connection = OwnConnection(node.address, user=node.user, port=node.port, config=shared)
     except (ValueError, KeyError, paramiko.SSHException) as error:
         said = f"ssh_config has for {node.address} what is not understood here: {type(error).__name__} {error}"
         raise Failure("CONFIG", said, f"Correct it there: `ssh -G {node.address}`") from error

@@ -40,6 +40,7 @@ SINGLE = frozenset(
     {"canonicalizehostname", "checkhostip", "hostkeyalias", "hostname", "identitiesonly", "identityagent"}
     | {"identityfile", "port", "proxyjump", "user"}
 )
+WAYS = frozenset({"proxyjump", "proxycommand"})
 OURS = frozenset({"connecttimeout", "forwardagent"})
 SWITCHES = {"true": "yes", "false": "no"}
 NONE = "none"
@@ -71,6 +72,13 @@ class OpenSshConfig(Base):  # type: ignore[misc]  # as above
             del found["proxyjump"]
         read: Mapping[str, Any] = found
         return read
+
+    def _lookup(self, *args: Any, **how: Any) -> dict[str, Any]:
+        """Collect what holds; of the two ways to a host only the one that stands first, though that be `none`."""
+        found: dict[str, Any] = super()._lookup(*args, **how)
+        for later in [key for key in found if key in WAYS][1:]:
+            del found[later]
+        return found
 
     def _does_match(
         self, asked: list[dict[str, Any]], host: str, canonical: bool, final: bool, options: Mapping[str, Any]

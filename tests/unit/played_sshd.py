@@ -13,6 +13,7 @@ import paramiko
 from paramiko.common import AUTH_FAILED, AUTH_SUCCESSFUL, OPEN_SUCCEEDED
 
 KEY = paramiko.ECDSAKey.generate()
+ENDED = (OSError, EOFError, paramiko.SSHException)  # what a connection's end raises, by where it is met
 
 
 @contextmanager
@@ -74,3 +75,33 @@ class Server(paramiko.ServerInterface):
 
     def check_channel_request(self, _kind: str, _number: int) -> int:
         return OPEN_SUCCEEDED
+
+
+class JumpServer(Server):
+    """Connects to where it is asked, and remembers it."""
+
+    def __init__(self, *taken: bytes) -> None:
+        super().__init__(*taken)
+        self.asked: list[int] = []
+
+    def check_channel_direct_tcpip_request(self, _number: int, _from: object, to: tuple[str, int]) -> int:
+        self.asked.append(to[1])
+        threading.Thread(target=self._pass_on, args=(socket.create_connection(to),), daemon=True).start()
+        return OPEN_SUCCEEDED
+
+    def _pass_on(self, end: socket.socket) -> None:
+        with end, contextlib.suppress(*ENDED):
+            channel = self.transport and self.transport.accept(10)
+            if not channel:  # who asked has gone
+                return
+            threading.Thread(target=_pump, args=(end.recv, channel.sendall, channel.close), daemon=True).start()
+            _pump(channel.recv, end.sendall, channel.close)
+            end.shutdown(socket.SHUT_RDWR)
+
+
+def _pump(recv: Callable[[int], bytes], send: Callable[[bytes], object], close: Callable[[], object]) -> None:
+    with contextlib.suppress(*ENDED):
+        while came := recv(1 << 15):
+            send(came)
+    with contextlib.suppress(*ENDED):
+        close()

@@ -65,6 +65,7 @@ FLOORS = (
         "dial",
         "output",
         "identities",
+        "jumps",
         "pulse",
         "stalls",
         "git",
