@@ -25,7 +25,7 @@ from deploy.identities import Identities
 from deploy.jumps import jumps
 from deploy.known_hosts import SSH_PORT, KnownHosts
 from deploy.pulse import Pulse
-from deploy.ssh_config import read_ssh_config
+from deploy.ssh_config import login_name, read_ssh_config
 from deploy.stalls import AUTH, BANNER, Stall, no_banner, watched
 
 if TYPE_CHECKING:
@@ -98,7 +98,7 @@ def configuration() -> Config:
     Raises:
         Mistake: `CONFIG` where one of them cannot be read.
     """
-    return Config(ssh_config=read_ssh_config())
+    return Config(ssh_config=read_ssh_config(), overrides={"user": login_name()})
 
 
 NOTHING = KnownHosts()

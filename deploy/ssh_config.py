@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import getpass
 import glob
 import os
+import pwd
 import re
 import shlex
 import stat
@@ -29,7 +31,7 @@ CURE = "Correct it there: `ssh -G HOST` says what ssh makes of it"
 # asked, and does not look at a canonical name as ssh does.
 ASKED = frozenset({"all", "exec", "final", "host", "localuser", "originalhost"})
 ALONE = frozenset({"all", "final"})
-NAMES = frozenset({"host", "originalhost"})
+NAMES = frozenset({"host", "localuser", "originalhost"})
 BRACKET = "["  # begins a set of characters in paramiko's patterns, and is itself in ssh's
 
 # What names files that say whom to trust: several, or one.
@@ -44,8 +46,9 @@ WAYS = frozenset({"proxyjump", "proxycommand"})
 OURS = frozenset({"connecttimeout", "forwardagent"})
 SWITCHES = {"true": "yes", "false": "no"}
 NONE = "none"
-EXEC = 30.0  # seconds for what `Match exec` runs
-ANY = {"type": "originalhost", "param": "*", "negate": False}
+EXEC = "exec"
+EXEC_TIMEOUT = 30.0  # seconds for what `Match exec` runs
+HOST_LINE = "hostline"  # what a line of `Host` within a file that a block includes asks; no word of ssh's
 # Of what words are made: to ssh no other backslash than these is an escape.
 CHARACTER = re.compile(r"""\\['"\\ ]|.""", re.DOTALL)
 
@@ -81,25 +84,50 @@ class OpenSshConfig(Base):  # type: ignore[misc]  # as above
         return found
 
     def _does_match(
-        self, asked: list[dict[str, Any]], host: str, canonical: bool, final: bool, options: Mapping[str, Any]
+        self, asked: list[dict[str, Any]], host: str, _canonical: bool, final: bool, options: Mapping[str, Any]
     ) -> object:
-        """Tell whether a block of `Match` holds, by the name that `HostName` makes of the host's."""
+        """Tell whether a block of `Match` holds, by the name that `HostName` makes of the host's.
+
+        What is run is run last: it takes time, and most hosts are ruled out without it.
+        """
         known = {**options, "hostname": str(options.get("hostname", host)).replace("%h", host)}
-        # By ourselves: paramiko leaves the pipes of each open, and waits for it as long as it takes.
-        runs = [one for one in asked if one["type"] == "exec"]
-        found = super()._does_match([ANY if one in runs else one for one in asked], host, canonical, final, known)
-        return found and all(
-            succeeds(self._tokenize(known, host, "match-exec", one["param"])) is not one["negate"] for one in runs
-        )
+        in_turn = sorted(asked, key=lambda one: one["type"] == EXEC)
+        return bool(asked) and all(self._holds(one, host, final, known) is not one["negate"] for one in in_turn)
+
+    def _holds(self, one: dict[str, Any], host: str, final: bool, known: Mapping[str, Any]) -> bool:
+        """Tell whether one criterion is met, without its `!`."""
+        kind, asked = one["type"], str(one["param"])
+        if kind in ALONE:
+            return final or kind == "all"
+        if kind == EXEC:
+            return succeeds(self._tokenize(known, host, "match-exec", asked))
+        # ssh compares the names of Match in small letters, and those of Host as they are.
+        name, patterns = {
+            "host": (known["hostname"].lower(), asked.lower()),
+            "originalhost": (host.lower(), asked.lower()),
+            HOST_LINE: (host, asked),
+            "localuser": (login_name(), asked),
+        }[kind]
+        return bool(self._pattern_matches(patterns, name))
 
 
 def succeeds(line: str) -> bool:
-    """Run what `Match exec` asks, by a shell; `CONFIG`, of the node alone, where it does not end."""
-    how: dict[str, Any] = {"stdin": subprocess.DEVNULL, "capture_output": True, "timeout": EXEC, "check": False}
+    """Run what `Match exec` asks, by the operator's shell; `CONFIG`, of the node alone, where it does not end."""
+    # No pipes: what it leaves running would keep them open, and all that it says would be kept.
+    how: dict[str, Any] = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.DEVNULL)
+    shell = os.environ.get("SHELL", "/bin/sh")
     try:
-        return subprocess.run(("/bin/sh", "-c", line), **how).returncode == 0  # noqa: S603 - the operator's own line
+        return subprocess.run((shell, "-c", line), **how, timeout=EXEC_TIMEOUT, check=False).returncode == 0
     except (OSError, subprocess.TimeoutExpired) as error:
         raise Failure("CONFIG", f"Match exec {plain(line)} of ssh_config: {error}", CURE) from error
+
+
+def login_name() -> str:
+    """Give the operator's name, by the number as ssh does; LOGNAME and USER may be another's."""
+    try:
+        return pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:
+        return getpass.getuser()
 
 
 def read_ssh_config() -> OpenSshConfig:
@@ -185,7 +213,7 @@ def criteria(key: str, given: list[str], place: str) -> Criteria:
     """Give what a line of `Host` or `Match` demands; `CONFIG` where it asks what is not known here."""
     if key == "host":
         check_patterns(given, place)
-        return ("originalhost", ",".join(given))
+        return (HOST_LINE, ",".join(given))
     found: list[str] = []
     rest = iter(given)
     for word in rest:

@@ -98,8 +98,9 @@ DOORS = {
     "invoke": {"tasks", "desk", "flags", "commands", "inside", "manual", "dashboard", *FLOORS[4]},
 }
 
-# Who may read the environment: the desk, once a run; the practice hosts are no part of a run.
-READERS = {"desk", "practice"}
+# Who may read the environment: the desk, once a run; what reads ssh_config, the SHELL by which ssh runs what is asked
+# there; the practice hosts are no part of a run.
+READERS = {"desk", "practice", "ssh_config"}
 
 # What `invoke --list` and `--help` have no use for.
 HEAVY = {"pydantic", "dotenv", "docker", "boto3", "fabric", "rich"}

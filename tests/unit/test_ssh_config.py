@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import pwd
 import shlex
 import subprocess
 from collections.abc import Mapping
@@ -13,11 +15,11 @@ from hypothesis import strategies as st
 from paramiko.config import SSHConfig
 from paramiko.ssh_exception import ConfigParseError
 
-from deploy import ssh_config
+from deploy import ssh, ssh_config
 from deploy.errors import Failure, Mistake
 from deploy.ssh_config import OpenSshConfig, expanded, read_ssh_config
 
-HOSTS = ("alpha", "beta", "10.0.0.7")
+HOSTS = ("alpha", "beta", "10.0.0.7", "Alpha")
 
 
 def make(folder: Path, files: Mapping[str, str]) -> None:
@@ -34,7 +36,8 @@ def ours(file: Path, host: str) -> dict[str, str]:
     config = OpenSshConfig()
     config.parse(expanded(file))
     found = config.lookup(host)
-    return {key: str(found.get(key, usual)) for key, usual in COMPARED.items()}
+    values = {key: str(found.get(key, usual)) for key, usual in COMPARED.items()}
+    return values | {"hostname": values["hostname"].lower()}  # so ssh shows it
 
 
 def theirs(file: Path, host: str) -> dict[str, str]:
@@ -48,6 +51,8 @@ HEADS = st.sampled_from(
         *("Host *", "Host alpha", "Host 10.*", "Host !beta *", "Host beta # alpha"),
         *("Match originalhost beta,alpha", "Match all", "Match originalhost alpha # beta"),
         *("Match host beta", "Match Host alpha.x", "Match !Host alpha", "Match host 10.0.0.9 all"),
+        *("Match host BETA,Alpha.X", "Match originalhost ALPHA", "Host Alpha", "Match originalhost !Alpha,*"),
+        *("Match localuser nobody", "Match !localuser No*", 'Match exec "[ %n = Alpha ]"'),
         *("Match Exec false", "Match exec true host alpha.x,beta", "Match final host alpha.x"),
     ]
 )
@@ -62,6 +67,7 @@ FILES = st.lists(LINES, max_size=8).map("\n".join)
 
 
 @given(top=FILES, inner=FILES, innermost=st.lists(LINES.filter(lambda line: "nclude" not in line)).map("\n".join))
+@example(top="Host Alpha\nInclude {}/b", inner="Host *\nPort 1001", innermost="")
 def test_every_host_has_what_ssh_gives_it(
     tmp_path_factory: pytest.TempPathFactory, top: str, inner: str, innermost: str
 ) -> None:
@@ -138,6 +144,7 @@ def test_names_without_a_folder_are_looked_for_beside_the_first_file(home: Path)
         ("ann", "1", "web"),
         ("bob", "2", "web"),
         ("bob", "3", "web"),
+        ("bob", "3", "web"),
     ]
 
 
@@ -192,15 +199,43 @@ def test_a_lone_cr_ends_no_remark(home: Path) -> None:
 def test_no_jump_host_is_none(home: Path) -> None:
     make(home, {".ssh/config": "Host alpha\n  ProxyJump none # x\nHost *\n  ProxyJump far\n"})
     found = {host: read_ssh_config().lookup(host).get("proxyjump") for host in HOSTS}
-    assert found == {"alpha": None, "beta": "far", "10.0.0.7": "far"}
+    assert found == {"alpha": None, "beta": "far", "10.0.0.7": "far", "Alpha": "far"}
 
 
 def test_a_command_that_does_not_end_is_the_nodes_failure_and_runs_where_it_is_asked(
     home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ssh_config, "EXEC", 0.2)
+    monkeypatch.setattr(ssh_config, "EXEC_TIMEOUT", 0.2)
     make(home, {".ssh/config": 'Match host alpha exec "sleep 5"\n  Port 7\n'})
     config = read_ssh_config()
     assert "port" not in config.lookup("beta")
     with pytest.raises(Failure, match="Match exec sleep 5"):
         config.lookup("alpha")
+
+
+@pytest.mark.parametrize("shell", ["/bin/bash", None])
+def test_what_match_exec_asks_is_run_by_the_operators_shell(
+    shell: str | None, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if shell:
+        monkeypatch.setenv("SHELL", shell)
+    else:
+        monkeypatch.delenv("SHELL", raising=False)
+    make(home, {".ssh/config": f'Match exec "echo $0 > {home}/ran"\n  Port 7\n'})
+    assert read_ssh_config().lookup("alpha")["port"] == "7"
+    assert (home / "ran").read_text() == f"{shell or '/bin/sh'}\n"
+
+
+def test_what_match_exec_leaves_running_is_not_waited_for(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ssh_config, "EXEC_TIMEOUT", 2)
+    make(home, {".ssh/config": 'Match exec "sleep 4 & exit 0"\n  Port 7\n'})
+    assert read_ssh_config().lookup("alpha")["port"] == "7"
+
+
+def test_the_operator_is_who_runs_it_whatever_logname_says(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("LOGNAME", "USER", "LNAME", "USERNAME"):
+        monkeypatch.setenv(name, "somebody-else")
+    make(home, {".ssh/config": "Match localuser somebody-else\n  Port 7\n"})
+    assert "port" not in read_ssh_config().lookup("alpha")
+    ssh.configuration.cache_clear()
+    assert ssh.configuration().user == pwd.getpwuid(os.getuid()).pw_name
