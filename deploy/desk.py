@@ -211,8 +211,8 @@ def write(text: str) -> None:
     Outlet(sys.stdout).write(text)
 
 
-def agree(question: str, cure: str, *, yes: bool) -> None:
-    """Ask once; without a terminal and without `--yes`, or where the answer is no, nothing is done."""
+def agree(question: str, cure: str, *, yes: bool, no: str = "nothing was done") -> None:
+    """Ask once; without a terminal and `--yes`, or where the answer is no, nothing is done, or what `no` says."""
     if yes:
         return
     if not sys.stdin.isatty():
@@ -226,7 +226,7 @@ def agree(question: str, cure: str, *, yes: bool) -> None:
         if not said.endswith("\n"):
             sys.stderr.write("\n")
     if said.strip().lower() not in ("y", "yes"):
-        raise Mistake.of("USAGE", "the answer was no: nothing was done", "Answer y to go on")
+        raise Mistake.of("USAGE", f"the answer was no: {no}", "Answer y to go on")
 
 
 @contextmanager

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import paramiko
@@ -20,11 +19,16 @@ if TYPE_CHECKING:
 
 
 class HostKeyRefused(Failure):
-    """A host key that known_hosts does not vouch for, with the key itself, for who is asked to trust it."""
+    """A host key that known_hosts does not vouch for, with the key itself, for who is asked to trust it.
 
-    def __init__(self, code: str, error: str, cure: str, *, trust: Trust, key: paramiko.PKey) -> None:
+    The client is the hop's whose key it is.
+    """
+
+    def __init__(
+        self, code: str, error: str, cure: str, *, trust: Trust, key: paramiko.PKey, client: paramiko.SSHClient
+    ) -> None:
         super().__init__(code, error, cure)
-        self.trust, self.key = trust, key
+        self.trust, self.key, self.client = trust, key, client
 
 
 class CheckedPolicy(paramiko.MissingHostKeyPolicy):
@@ -62,7 +66,7 @@ class CheckedPolicy(paramiko.MissingHostKeyPolicy):
                 f"Record its key: {trust}",
             ),
         }[verdict.kind]
-        raise HostKeyRefused(code, error, cure, trust=self._trust, key=key)
+        raise HostKeyRefused(code, error, cure, trust=self._trust, key=key, client=client)
 
 
 def hops(connection: Connection) -> Iterator[Connection]:
@@ -73,9 +77,7 @@ def hops(connection: Connection) -> Iterator[Connection]:
         hop = hop.gateway
 
 
-def check_host_keys(
-    connection: Connection, settings: Settings, usual: KnownHosts, name: str, *, shown: KnownHosts
-) -> None:
+def check_host_keys(connection: Connection, settings: Settings, usual: KnownHosts, name: str) -> None:
     """Have every hop of a connection judged by what is known for it, and asked for the keys that are known first.
 
     Args:
@@ -83,11 +85,9 @@ def check_host_keys(
         settings: say which file is the user's.
         usual: what is known where ssh_config names no other files.
         name: the node's.
-        shown: what holds before all of it.
     """
     for hop in hops(connection):
-        found = trust_of(hop, settings, usual)
-        trust = replace(found, known=shown + found.known) if shown.lines else found
+        trust = trust_of(hop, settings, usual)
         hop.client.set_missing_host_key_policy(CheckedPolicy(trust, name))
         hop.connect_kwargs["transport_factory"] = _transport_factory(trust.algorithms)
 

@@ -101,17 +101,13 @@ def configuration() -> Config:
     return Config(ssh_config=read_ssh_config(), overrides={"user": login_name()})
 
 
-NOTHING = KnownHosts()
-
-
-def connection_to(node: Node, settings: Settings, known: KnownHosts, *, shown: KnownHosts = NOTHING) -> Connection:
+def connection_to(node: Node, settings: Settings, known: KnownHosts) -> Connection:
     """Give a connection to a node, not yet open.
 
     Args:
         node: the node.
         settings: say how a login is made.
         known: what is known of host keys where ssh_config names no files of its own.
-        shown: keys that hold before all that is known.
     """
     shared = configuration()
     try:
@@ -131,7 +127,7 @@ def connection_to(node: Node, settings: Settings, known: KnownHosts, *, shown: K
             "channel_timeout": CHANNEL_TIMEOUT if hop is connection else DIAL_TIMEOUT,
             "auth_strategy": Identities(hop, settings.ssh_key),
         }
-    check_host_keys(connection, settings, known, node.name, shown=shown)
+    check_host_keys(connection, settings, known, node.name)
     return connection
 
 

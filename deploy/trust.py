@@ -1,9 +1,12 @@
-"""`cluster.trust`: the keys that hosts show, judged by a person once, recorded for everybody's checks after it."""
+"""`cluster.trust`: the keys that hosts show, judged by a person once, recorded for everybody's checks after it.
+
+Nobody is logged in to whose key is not known: behind a jump host it is asked again, when the jump host's is recorded.
+"""
 
 from __future__ import annotations
 
 import errno
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -38,6 +41,7 @@ class Shown:
     key: paramiko.PKey
     code: str
     why: str
+    jump: bool  # whether there are hosts behind it, which were not met yet
 
     @property
     def host(self) -> str:
@@ -57,7 +61,7 @@ class Shown:
 
 def trust_hosts(c: Context, flags: Flags) -> None:
     """Show the keys in one table, ask once, record them."""
-    from deploy.desk import agree, dry, first_lines, scope_of, signals_told, tell
+    from deploy.desk import dry, first_lines, scope_of, signals_told, tell
     from deploy.show import Screen
 
     report = Report("cluster.trust")
@@ -72,57 +76,76 @@ def trust_hosts(c: Context, flags: Flags) -> None:
             first_lines(scope)
             nodes = [node for node in scope.inventory.nodes if node.name in scope.selected and not node.local]
             report.outcomes = [Outcome(node, asked=True) for node in nodes]
-            shown = list(_all_shown(report.outcomes, scope.settings))
-            if shown:
-                _show(shown, screen.line)
-                agree("Are these the hosts' own keys? Record them?", CURE, yes=flags.yes)
-                _record_all(shown)
-                for outcome in report.outcomes:
-                    outcome.done = [f"recorded {one.host}" for one in shown if one.node == outcome.node]
+            _judge(report.outcomes, scope.settings, flags, screen.line)
         except RaydockError as error:
             report.problems = error.problems
         except KeyboardInterrupt:
             report.interrupted = True
             for outcome in report.outcomes:
-                outcome.fail(Failure("INTERRUPTED", "interrupted before any key was recorded"))
+                if not outcome.done:
+                    outcome.fail(Failure("INTERRUPTED", "interrupted before its key was recorded"))
         tell(report, flags)
 
 
-def _all_shown(outcomes: Iterable[Outcome], settings: Settings) -> Iterable[Shown]:
-    trusted: list[str] = []
+def _judge(outcomes: Sequence[Outcome], settings: Settings, flags: Flags, write: Callable[[str], None]) -> None:
+    """Ask about what is shown and record it; then again about those behind the jump hosts among it."""
+    from deploy.desk import agree
+
+    for hop in range(HOPS):
+        shown = list(_all_shown(outcomes, settings))
+        once: dict[tuple[Path, str], Shown] = {}
+        for one in shown:
+            once.setdefault((one.file, one.line), one)
+        if not once:
+            return
+        _show(once.values(), write)
+        no = "no more was recorded" if hop else "nothing was done"
+        agree("Are these the hosts' own keys? Record them?", CURE, yes=flags.yes, no=no)
+        _record_all(once.values())
+        for outcome in outcomes:
+            outcome.done += [f"recorded {one.host}" for one in once.values() if one.node == outcome.node]
+        behind = {one.node for one in shown if one.jump}
+        outcomes = [outcome for outcome in outcomes if outcome.node in behind]
+
+
+def _all_shown(outcomes: Iterable[Outcome], settings: Settings) -> Iterator[Shown]:
+    known = load_known_hosts(settings)
     for outcome in outcomes:
         try:
-            for one in _shown(outcome.node, settings, trusted):
-                trusted.append(one.line)
+            if one := _shown(outcome.node, settings, known):
                 yield one
         except Failure as failure:
             outcome.fail(failure)
 
 
-def _shown(node: Node, settings: Settings, trusted: list[str]) -> Iterable[Shown]:
-    """Give the keys on the way to a node: a jump host's is met before those behind it."""
-    mine: list[str] = []
-    for _ in range(HOPS):
-        # What was just shown counts first, so that the next hop is reached and an old key does not stand before it.
-        shown = KnownHosts.parse("\n".join([*trusted, *mine]), "")
-        connection = connection_to(node, settings, load_known_hosts(settings), shown=shown)
-        try:
-            open_connection(connection)
-        except HostKeyRefused as refused:
-            if refused.code == "HOST_KEY_REVOKED":
-                raise
-            file = recording_file(refused.trust)
-            one = Shown(node, refused.trust, file, refused.key, refused.code, refused.error)
-            mine.append(one.line)
-            yield one
-        except Failure as failure:
-            if failure.code in ("SSH_AUTH_REFUSED", "KEY_ENCRYPTED"):
-                return  # the key was judged; the login is another matter
+class Judged(Exception):
+    """What ends a connection whose keys are known, before the login."""
+
+
+class NoLogin:
+    """Is in the place of a login: a key is judged before it, and no more is wanted of the last host."""
+
+    def authenticate(self, transport: paramiko.Transport) -> None:  # noqa: ARG002
+        """End the connection."""
+        raise Judged
+
+
+def _shown(node: Node, settings: Settings, known: KnownHosts) -> Shown | None:
+    """Give the first key on the way to a node that is not known; jump hosts are logged in to where theirs is."""
+    connection = connection_to(node, settings, known)
+    connection.connect_kwargs["auth_strategy"] = NoLogin()
+    try:
+        open_connection(connection)
+    except Judged:
+        return None
+    except HostKeyRefused as refused:
+        if refused.code == "HOST_KEY_REVOKED":
             raise
-        else:
-            return
-        finally:
-            close_connection(connection)
+        file, jump = recording_file(refused.trust), refused.client is not connection.client
+        return Shown(node, refused.trust, file, refused.key, refused.code, refused.error, jump=jump)
+    finally:
+        close_connection(connection)
+    return None
 
 
 def recording_file(trust: Trust) -> Path:
@@ -140,8 +163,7 @@ def recording_file(trust: Trust) -> Path:
     return trust.file
 
 
-def _show(shown: Sequence[Shown], line: object) -> None:
-    write = line if callable(line) else print
+def _show(shown: Iterable[Shown], write: Callable[[str], None]) -> None:
     for one in shown:
         key = f"{one.key.get_name()} {fingerprint(one.key.asbytes())}"
         write(f"{one.node.name}  {one.host}:{one.port}  {key}")
@@ -149,7 +171,7 @@ def _show(shown: Sequence[Shown], line: object) -> None:
             write(f"    {one.code}: {one.why}")
 
 
-def _record_all(shown: Sequence[Shown]) -> None:
+def _record_all(shown: Collection[Shown]) -> None:
     """Record each key in the file that holds for its host."""
     for path in dict.fromkeys(one.file for one in shown):
         _record(path, [one for one in shown if one.file == path])

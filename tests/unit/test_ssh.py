@@ -21,6 +21,17 @@ from deploy.ssh import close_connection, connection_to, open_connection, way_to
 from .played_sshd import KEY, JumpServer, Server, listening
 
 
+@pytest.fixture(autouse=True)
+def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Give the ssh_config of an operator who has nothing else."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.delenv("SSH_AUTH_SOCK", raising=False)
+    monkeypatch.setattr(ssh_config, "SYSTEM", tmp_path / "none")
+    (tmp_path / ".ssh").mkdir()
+    ssh.configuration.cache_clear()
+    return tmp_path / ".ssh/config"
+
+
 @pytest.fixture
 def hasty() -> Iterator[None]:
     """Threads that take turns at almost every instruction."""
@@ -48,17 +59,6 @@ def test_connections_are_made_by_several_threads_at_once() -> None:
     for thread in threads:
         thread.join(60)
     assert broken == []
-
-
-@pytest.fixture
-def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Give the ssh_config of an operator who has nothing else."""
-    monkeypatch.setenv("HOME", str(tmp_path))
-    monkeypatch.delenv("SSH_AUTH_SOCK", raising=False)
-    monkeypatch.setattr(ssh_config, "SYSTEM", tmp_path / "none")
-    (tmp_path / ".ssh").mkdir()
-    ssh.configuration.cache_clear()
-    return tmp_path / ".ssh/config"
 
 
 # What ssh_config says, and the ways to `t` that ssh goes: `j1 > t`, or a command before the first.

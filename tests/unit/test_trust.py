@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import json
-from collections.abc import Callable
+import socket
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import paramiko
 import pytest
 from invoke.program import Program
 
 import tasks
 from deploy import desk, known_files, ssh, trust
 
-from .played_sshd import KEY, Server, listening
+from .played_sshd import KEY, JumpServer, Server, listening
 
 LINE = f"{KEY.get_name()} {KEY.get_base64()}"
 Trust = Callable[[], tuple[dict[str, Any], dict[str, Any]]]
@@ -103,3 +106,97 @@ def test_every_other_byte_of_the_file_stays(home: Path, trusted: Trust) -> None:
     assert told["changed"]
     assert file.read_bytes().startswith(before)
     assert file.read_bytes().count(b"\n") == before.count(b"\n") + 1
+
+
+class Counted(JumpServer):
+    """Counts who connects, and who asks to be logged in."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.connected, self.logins = 0, 0
+
+    def serve(self, end: socket.socket) -> None:
+        self.connected += 1
+        super().serve(end)
+
+    def get_allowed_auths(self, username: str) -> str:
+        self.logins += 1
+        return super().get_allowed_auths(username)
+
+    def check_auth_publickey(self, username: str, key: paramiko.PKey) -> int:
+        self.logins += 1
+        self.taken = (key.asbytes(),)
+        return super().check_auth_publickey(username, key)
+
+
+def trust_typed(*words: str) -> None:
+    with contextlib.suppress(SystemExit):
+        Program(namespace=tasks.namespace).run(["invoke", "cluster.trust", "--json", *words])
+
+
+Hosts = tuple[Counted, Counted, Counted, list[int]]
+
+
+@pytest.fixture
+def hosts(home: Path) -> Iterator[Hosts]:
+    """Have a host, and one behind a jump host, by whom any key is taken; and their ports."""
+    paramiko.ECDSAKey.generate().write_private_key_file(str(home / ".ssh/id_ecdsa"))
+    plain, jump, behind = Counted(), Counted(), Counted()
+    with contextlib.ExitStack() as stack:
+        ports = [stack.enter_context(listening(server.serve)) for server in (plain, jump, behind)]
+        (home / "workers.txt").write_text(f"u@127.0.0.1:{ports[0]}\nu@behind\n")
+        config = f"Host behind\n HostName 127.0.0.1\n Port {ports[2]}\n ProxyJump j@127.0.0.1:{ports[1]}\n"
+        (home / ".ssh/config").write_text(config)
+        yield plain, jump, behind, ports
+
+
+def test_nobody_is_logged_in_to_before_a_person_has_decided(
+    hosts: Hosts, home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sys.stdin", io.StringIO())
+    trust_typed()
+    *servers, ports = hosts
+    assert [(server.connected, server.logins) for server in servers] == [(1, 0), (1, 0), (0, 0)]
+    told = capsys.readouterr()
+    assert json.loads(told.out)["exit"] == 2
+    assert all((f":{port}  {KEY.get_name()}" in told.err) == (port != ports[2]) for port in ports)
+    assert not (home / ".ssh/known_hosts").exists()
+
+
+def test_behind_a_jump_host_it_is_asked_again_and_its_host_is_not_logged_in_to(
+    hosts: Hosts, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[list[bool]] = []
+    *servers, ports = hosts
+    file = home / ".ssh/known_hosts"
+
+    def agree(*_: object, **__: object) -> None:
+        text = file.read_text() if file.exists() else ""
+        asked.append([f"[127.0.0.1]:{port} {LINE}" in text for port in ports])
+
+    monkeypatch.setattr(desk, "agree", agree)
+    trust_typed()
+    assert asked == [[False, False, False], [True, True, False]]
+    assert [server.logins > 0 for server in servers] == [False, True, False]
+    assert file.read_text() == "".join(f"[127.0.0.1]:{port} {LINE}\n" for port in ports)
+
+
+def test_where_all_keys_are_known_nobody_is_asked_and_no_host_logged_in_to(
+    hosts: Hosts, home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    *servers, ports = hosts
+    (home / ".ssh/known_hosts").write_text("".join(f"[127.0.0.1]:{port} {LINE}\n" for port in ports))
+    monkeypatch.setattr(desk, "agree", lambda *_, **__: pytest.fail("asked"))
+    trust_typed()
+    assert json.loads(capsys.readouterr().out)["exit"] == 0
+    assert [(server.connected, server.logins > 0) for server in servers] == [(1, False), (1, True), (1, False)]
+
+
+@pytest.mark.usefixtures("hosts")
+def test_a_jump_host_that_lets_nobody_in_is_told_of_who_is_behind_it(
+    home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (home / ".ssh/id_ecdsa").unlink()
+    trust_typed("--yes")
+    nodes = json.loads(capsys.readouterr().out)["nodes"]
+    assert [(node["code"], node["changed"]) for node in nodes] == [(None, True), ("SSH_AUTH_REFUSED", True)]
