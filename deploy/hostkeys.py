@@ -40,6 +40,11 @@ class CheckedPolicy(paramiko.MissingHostKeyPolicy):
     def missing_host_key(self, client: paramiko.SSHClient, hostname: str, key: paramiko.PKey) -> None:  # noqa: ARG002
         """Accept a trusted key; refuse any other before a byte of authentication is sent."""
         of = f"{self._trust.host}:{self._trust.port}"
+        size = key.get_bits()
+        if key.get_name() == "ssh-rsa" and size < self._trust.rsa_size:
+            cure = "Give the host a longer key, or one of another kind: ssh-keygen -A"
+            said = f"{of} shows an RSA key of {size} bits, and RequiredRSASize of ssh_config is {self._trust.rsa_size}"
+            raise Failure("CONFIG", said, cure)
         verdict = self._trust.verdict(key.asbytes())
         if verdict.kind is Kind.TRUSTED:
             return
@@ -89,15 +94,18 @@ def check_host_keys(connection: Connection, settings: Settings, usual: KnownHost
     for hop in hops(connection):
         trust = trust_of(hop, settings, usual)
         hop.client.set_missing_host_key_policy(CheckedPolicy(trust, name))
-        hop.connect_kwargs["transport_factory"] = _transport_factory(trust.algorithms)
+        hop.connect_kwargs["transport_factory"] = _transport_factory(trust)
 
 
-def _transport_factory(preferred: tuple[str, ...]) -> Any:
+def _transport_factory(trust: Trust) -> Any:
     def factory(sock: Any, **options: Any) -> paramiko.Transport:
         transport = paramiko.Transport(sock, packetizer_class=HeardPacketizer, **options)
         security = transport.get_security_options()
-        offered = tuple(security.key_types)
-        first = tuple(name for name in preferred if name in offered)
+        offered = tuple(name for name in security.key_types if trust.accepts(name))
+        if not offered:
+            said = f"HostKeyAlgorithms of ssh_config for {trust.host} has none that is known here: {trust.accepted}"
+            raise Failure("CONFIG", said, f"Add one there: {', '.join(security.key_types)}")
+        first = tuple(name for name in trust.algorithms if name in offered)
         security.key_types = first + tuple(name for name in offered if name not in first)
         return transport
 

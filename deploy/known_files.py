@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from deploy.errors import Failure
-from deploy.known_hosts import REVOKED, SSH_PORT, Kind, KnownHosts, Verdict, fingerprint
+from deploy.known_hosts import REVOKED, SSH_PORT, Kind, KnownHosts, Verdict, fingerprint, matches
 
 if TYPE_CHECKING:
     from fabric import Connection
@@ -24,6 +24,8 @@ SYSTEM_FILES: tuple[Path, ...] = (Path("/etc/ssh/ssh_known_hosts"), Path("/etc/s
 NAMED = ("userknownhostsfile", "globalknownhostsfile", "revokedhostkeys", "knownhostscommand")
 NONE = "none"
 KRL = "SSHKRL\n\0"  # how a list of ssh-keygen's own form begins
+ANY = "*"
+RSA_SIZE = 1024  # bits, which ssh wants where RequiredRSASize says nothing
 KEPT = 16  # sets of files that are kept as they were read
 
 
@@ -38,6 +40,15 @@ class Trust:
     # The keys of RevokedHostKeys, each with its place. ssh looks there only when a key is shown: which kind it asks for
     # is by the others.
     revoked: Mapping[bytes, str] = field(default_factory=dict)
+    accepted: str = ANY  # HostKeyAlgorithms
+    rsa_size: int = RSA_SIZE  # the fewest bits of an RSA key
+
+    def accepts(self, algorithm: str) -> bool:
+        """Tell whether the hop may be asked for a key of this kind."""
+        if self.accepted.startswith("-"):
+            return not matches(self.accepted[1:], algorithm)
+        # What is added or put first takes nothing away; what is not known here anyway is not added.
+        return self.accepted.startswith(("+", "^")) or matches(self.accepted, algorithm)
 
     def verdict(self, key: bytes) -> Verdict:
         """Judge the key that the hop shows."""
@@ -74,16 +85,25 @@ def trust_of(hop: Connection, settings: Settings, usual: KnownHosts) -> Trust:
     alias = config.get("hostkeyalias")
     host, port = (str(alias), SSH_PORT) if alias else (hop.host, hop.port)
     users = users_files(settings)
+    limits: dict[str, Any] = {"accepted": config.get("hostkeyalgorithms", ANY), "rsa_size": rsa_size(config, hop)}
     if not any(key in config for key in NAMED):
-        return Trust(host, port, users[0], usual)
+        return Trust(host, port, users[0], usual, **limits)
     if config.get("knownhostscommand", NONE).lower() != NONE:
         raise unread("KnownHostsCommand", "it is not run here", hop)
     # What is typed at ssh holds before what is configured.
     if not settings.ssh_known_hosts:
         users = files(config, "UserKnownHostsFile", hop, users)
     known = read_all((*users, *files(config, "GlobalKnownHostsFile", hop, SYSTEM_FILES)))
-    revoked = [revoked_in(file, hop) for file in files(config, "RevokedHostKeys", hop, ())]
-    return Trust(host, port, users[0] if users else None, known, *revoked)  # at most one
+    (revoked,) = [revoked_in(file, hop) for file in files(config, "RevokedHostKeys", hop, ())] or [{}]  # at most one
+    return Trust(host, port, users[0] if users else None, known, revoked, **limits)
+
+
+def rsa_size(config: Mapping[str, Any], hop: Connection) -> int:
+    """Give the fewest bits that an RSA key may have."""
+    try:
+        return int(config.get("requiredrsasize", RSA_SIZE))
+    except ValueError as error:
+        raise unread("RequiredRSASize", "it is no number", hop) from error
 
 
 def files(config: Mapping[str, Any], option: str, hop: Connection, usual: tuple[Path, ...]) -> tuple[Path, ...]:

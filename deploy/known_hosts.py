@@ -75,7 +75,7 @@ class Line:
         """Tell whether the line is about this host: a name, or `[name]:port`, in lower case."""
         if self.hosts.startswith("|"):
             return _is_hash_of(self.hosts, host)
-        return _matches(self.hosts, host)
+        return matches(self.hosts, host)
 
 
 @dataclass(frozen=True)
@@ -230,7 +230,7 @@ def _is_hash_of(hashed: str, host: str) -> bool:
     return hashed == f"{HASHED}{_encoded(salt)}|{_encoded(digest)}"
 
 
-def _matches(patterns: str, host: str) -> bool:
+def matches(patterns: str, host: str) -> bool:
     """Match a list of patterns as OpenSSH does: any of them, and none with `!`."""
     found = False
     for pattern in patterns.lower().split(","):

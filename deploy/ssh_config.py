@@ -39,8 +39,8 @@ SEVERAL = frozenset({"userknownhostsfile", "globalknownhostsfile"})
 ONE = frozenset({"revokedhostkeys"})
 # What has one value that is used here, and what is decided here whatever it says: it is left out.
 SINGLE = frozenset(
-    {"canonicalizehostname", "checkhostip", "hostkeyalias", "hostname", "identitiesonly", "identityagent"}
-    | {"identityfile", "port", "proxyjump", "user"}
+    {"canonicalizehostname", "checkhostip", "hostkeyalgorithms", "hostkeyalias", "hostname", "identitiesonly"}
+    | {"identityagent", "identityfile", "port", "proxyjump", "requiredrsasize", "user"}
 )
 WAYS = frozenset({"proxyjump", "proxycommand"})
 OURS = frozenset({"connecttimeout", "forwardagent"})

@@ -11,10 +11,11 @@ from deploy import known_files, ssh
 from deploy.errors import Failure
 from deploy.inventory import Node
 from deploy.known_files import load_known_hosts
-from deploy.known_hosts import Kind, KnownHosts
+from deploy.known_hosts import Kind, KnownHosts, entry
 from deploy.settings import Settings
 from deploy.ssh import close_connection, connection_to, open_connection
 
+from . import played_sshd
 from .played_sshd import KEY, Server, listening
 
 OTHER = paramiko.ECDSAKey.generate()
@@ -142,6 +143,46 @@ VERDICTS: dict[str, tuple[dict[str, str], dict[str, str], str]] = {
     "a remark with a lone CR in it": ({".ssh/known_hosts": f"# old\r{GOOD}"}, {}, "UNKNOWN"),
     "HostKeyAlias": ({CONFIG: "HostKeyAlias web\n", ".ssh/known_hosts": written(KEY, "web")}, {}, "TRUSTED"),
     "HostKeyAlias, and another name": ({CONFIG: "HostKeyAlias web\n", ".ssh/known_hosts": GOOD}, {}, "UNKNOWN"),
+    "HostKeyAlgorithms with its kind": (
+        {CONFIG: "HostKeyAlgorithms ec*,rsa* # x\n", ".ssh/known_hosts": GOOD},
+        {},
+        "TRUSTED",
+    ),
+    "HostKeyAlgorithms without its kind": (
+        {CONFIG: "HostKeyAlgorithms ssh-ed25519\n", ".ssh/known_hosts": GOOD},
+        {},
+        "SSH_STALLED",
+    ),
+    "HostKeyAlgorithms less its kind": (
+        {CONFIG: "HostKeyAlgorithms -ecdsa-sha2-nistp*\n", ".ssh/known_hosts": GOOD},
+        {},
+        "SSH_STALLED",
+    ),
+    "HostKeyAlgorithms and another kind": (
+        {CONFIG: "HostKeyAlgorithms +ssh-rsa\n", ".ssh/known_hosts": GOOD},
+        {},
+        "TRUSTED",
+    ),
+    "HostKeyAlgorithms, another kind first": (
+        {CONFIG: "HostKeyAlgorithms ^ssh-ed25519\n", ".ssh/known_hosts": GOOD},
+        {},
+        "TRUSTED",
+    ),
+    "HostKeyAlgorithms of none that is known": (
+        {CONFIG: "HostKeyAlgorithms ssh-ed25519-cert-v01@openssh.com\n", ".ssh/known_hosts": GOOD},
+        {},
+        "CONFIG",
+    ),
+    "RequiredRSASize for a key that is none": (
+        {CONFIG: "RequiredRSASize 4096\n", ".ssh/known_hosts": GOOD},
+        {},
+        "TRUSTED",
+    ),
+    "RequiredRSASize that is no number": (
+        {CONFIG: "RequiredRSASize x\n"},
+        {},
+        "CONFIG RequiredRSASize of ssh_config for 127.0.0.1: it is no number",
+    ),
     "CheckHostIP": (
         {CONFIG: "CheckHostIP true\n", ".ssh/known_hosts": GOOD},
         {},
@@ -241,3 +282,25 @@ def test_many_revoked_keys_are_read_once_for_all_hops_until_their_file_changes(
     assert read == [str(file)]
     file.write_text(line)
     assert known_files.trust_of(connection, Settings(), KnownHosts()).verdict(KEY.asbytes()).kind is Kind.UNKNOWN
+
+
+@pytest.mark.parametrize(
+    ("bits", "config", "code"),
+    [
+        (1024, "", "SSH_AUTH_REFUSED"),
+        (1024, "RequiredRSASize 2048", "CONFIG"),
+        (2048, "RequiredRSASize 2048", "SSH_AUTH_REFUSED"),
+    ],
+)
+def test_an_rsa_key_is_as_long_as_ssh_config_wants_it(
+    bits: int, config: str, code: str, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    key = paramiko.RSAKey.generate(bits)
+    monkeypatch.setattr(played_sshd, "KEY", key)
+    (home / CONFIG).write_text(config)
+    with listening(Server().serve) as port:
+        known = KnownHosts.parse(entry("127.0.0.1", port, key.get_name(), key.asbytes()), "")
+        connection = connection_to(Node("one", "127.0.0.1", role="worker", user="u", port=port), Settings(), known)
+        with pytest.raises(Failure) as told:
+            open_connection(connection)
+    assert told.value.code == code
