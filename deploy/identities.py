@@ -52,17 +52,23 @@ class OpenKeyError(Exception):
 
 
 class Identities:
-    """Logs in by key. With `only` that key and no other is offered, as OpenSSH does with IdentitiesOnly."""
+    """Logs in by key.
 
-    def __init__(self, hop: Connection, only: Path | None) -> None:
+    A node is offered `key` and no other where it is set, as OpenSSH does with IdentitiesOnly. To a jump host it is one
+    more, behind its own IdentityFile: ssh offers it none that is meant for a node, so what suffices there does here.
+    """
+
+    def __init__(self, hop: Connection, key: Path | None, *, jump: bool) -> None:
         self._user, self._where = hop.user, f"{hop.host}:{hop.port}"
-        named = hop.connect_kwargs.get("key_filename", ())  # those of IdentityFile
-        self._named = [only] if only else [Path(name).expanduser() for name in named]
+        only = key is not None and not jump
+        own = [] if only else [Path(name).expanduser() for name in hop.connect_kwargs.get("key_filename", ())]
+        self._named = [*own, *([key] if key else ())]
+        self._usual = not own and not only
         self._agent = str(hop.ssh_config.get("identityagent", USUAL_AGENT))
         if re.search(r"[%$]", self._agent):
             cure = "Write the path of its socket there, SSH_AUTH_SOCK, or none"
             raise Failure("CONFIG", f"IdentityAgent of ssh_config for {hop.host}: variables are not read here", cure)
-        self._only = only is not None or hop.ssh_config.get("identitiesonly", "no").lower() == "yes"
+        self._only = only or hop.ssh_config.get("identitiesonly", "no").lower() == "yes"
         self.tried = Tried()
 
     def authenticate(self, transport: paramiko.Transport) -> None:
@@ -83,7 +89,7 @@ class Identities:
         yield from (_of_file(path, held) for path in self._named)
         if not self._only:
             yield from (_of_agent(key) for key in held.keys)
-        if not self._named:
+        if self._usual:
             yield from (_of_file(path, held) for path in usual_keys())
 
     def _loaded(self, identity: Identity) -> paramiko.PKey | None:

@@ -125,7 +125,7 @@ def connection_to(node: Node, settings: Settings, known: KnownHosts) -> Connecti
             "auth_timeout": 2 * AUTH.seconds,
             # What a jump host opens is the connection to the next.
             "channel_timeout": CHANNEL_TIMEOUT if hop is connection else DIAL_TIMEOUT,
-            "auth_strategy": Identities(hop, settings.ssh_key),
+            "auth_strategy": Identities(hop, settings.ssh_key, jump=hop is not connection),
         }
     check_host_keys(connection, settings, known, node.name)
     return connection

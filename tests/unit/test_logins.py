@@ -21,6 +21,7 @@ from deploy.channel import docker_over
 from deploy.errors import Failure
 from deploy.hosts import Host
 from deploy.inventory import Node
+from deploy.known_files import load_known_hosts
 from deploy.known_hosts import KnownHosts, entry
 from deploy.run import Run
 from deploy.settings import Settings
@@ -257,6 +258,38 @@ def test_ssh_config_says_which_keys_are_offered(config: str, there: tuple[str, .
     with listening(server.serve) as port:
         assert refusal(port).code == "SSH_AUTH_REFUSED"
     assert server.offered == [public(files[name]) for name in offered]
+
+
+# What ssh_config says of a jump host, and the keys that it is offered where SSH_KEY is `mine`.
+AT_A_JUMP_HOST = {
+    "nothing": ("", ("mine", "id_ed25519")),
+    "a key of its own": ("IdentityFile ~/.ssh/jumps", ("jumps", "mine")),
+    "its own alone": ("IdentityFile ~/.ssh/jumps\n IdentitiesOnly yes", ("jumps", "mine")),
+}
+
+
+@pytest.mark.parametrize(("config", "offered"), AT_A_JUMP_HOST.values(), ids=AT_A_JUMP_HOST)
+def test_a_jump_host_is_offered_its_own_keys_before_ssh_key(config: str, offered: tuple[str, ...]) -> None:
+    files = {name: key_file(name) for name in ("id_ed25519", "jumps", "mine")}
+    refusing = Server()
+    with listening(refusing.serve) as jump:
+        text = f"Host 127.0.0.1\n ProxyJump j\nHost j\n HostName 127.0.0.1\n Port {jump}\n HostKeyAlias j\n {config}\n"
+        (Path.home() / ".ssh/config").write_text(text)
+        (Path.home() / ".ssh/known_hosts").write_text(entry("j", 22, KEY.get_name(), KEY.asbytes()))
+        known = load_known_hosts(Settings())
+        node = Node("one", "127.0.0.1", role="worker", user="ubuntu", port=9)
+        with pytest.raises(Failure, match=f"127.0.0.1:{jump} refuses"):
+            open_connection(connection_to(node, Settings(ssh_key=files["mine"]), known))
+    assert refusing.offered == [public(files[name]) for name in offered]
+
+
+def test_a_node_is_offered_ssh_key_and_no_other() -> None:
+    files = {name: key_file(name) for name in ("id_ed25519", "own", "mine")}
+    (Path.home() / ".ssh/config").write_text("IdentityFile ~/.ssh/own\n")
+    server = Server()
+    with listening(server.serve) as port:
+        assert refusal(port, ssh_key=files["mine"]).code == "SSH_AUTH_REFUSED"
+    assert server.offered == [public(files["mine"])]
 
 
 @pytest.fixture
