@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 USUAL_AGENT = "SSH_AUTH_SOCK"
 AGENT_TIMEOUT = 5.0  # seconds for an agent to say what it has; one that is forwarded may be gone
+OPENSSH_BEGIN = "-----BEGIN OPENSSH PRIVATE KEY-----"
+OPENSSH_MARK = b"openssh-key-v1\0"
 ADD = "Load it: ssh-add {file}"
 
 
@@ -219,7 +221,7 @@ def _of_file(path: Path, held: Held) -> Identity:
             return _private(path)
         except (OpenKeyError, paramiko.SSHException, UnknownKeyType, OSError, ValueError):
             # As OpenSSH: the agent is asked for the very key, of which the public half is there, or is what is named.
-            mine = {_public(path), _public(path.with_name(f"{path.name}.pub"))} - {None}
+            mine = {_public(path), _public(path.with_name(f"{path.name}.pub")), _public_half(path)} - {None}
             for key in held.keys if mine else ():
                 if key.asbytes() in mine:
                     return key
@@ -248,6 +250,24 @@ def _public(path: Path) -> bytes | None:
         return paramiko.PKey.from_type_string(kind, base64.b64decode(blob)).asbytes()
     except (OSError, ValueError, UnknownKeyType, paramiko.SSHException):
         return None
+
+
+def _public_half(path: Path) -> bytes | None:
+    """Give the public half of OpenSSH's own form of a private key, where it stands open; None of what is none.
+
+    The form: a mark, the cipher, the way from a passphrase to its key and that way's values, how many keys, the first.
+    """
+    try:
+        begin, *body, _ = path.read_text(encoding="ascii").strip().splitlines()
+        content = base64.b64decode("".join(body))
+    except (OSError, ValueError):
+        return None
+    if begin != OPENSSH_BEGIN or not content.startswith(OPENSSH_MARK):
+        return None
+    parts = paramiko.Message(content.removeprefix(OPENSSH_MARK))
+    for _ in range(3):
+        parts.get_string()
+    return parts.get_string() if parts.get_int() == 1 else None
 
 
 def _shown(path: Path) -> str:

@@ -56,9 +56,9 @@ def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pulse, "SILENCE", SOON)
 
 
-def key_file(name: str, *, passphrase: str = "") -> Path:
+def key_file(name: str, *, passphrase: str = "", kind: str = "ed25519") -> Path:
     path = Path.home() / ".ssh" / name
-    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", passphrase, "-f", path], check=True)
+    subprocess.run(["ssh-keygen", "-q", "-t", kind, "-N", passphrase, "-f", path], check=True)
     return path
 
 
@@ -356,15 +356,42 @@ def test_a_key_with_a_passphrase_is_told_and_nobody_is_asked_for_it() -> None:
     assert "ssh-add ~/.ssh/deploy" in told.cure
 
 
-def test_a_key_with_a_passphrase_that_the_agent_holds_is_the_agents(agent: Callable[[Path], None]) -> None:
-    file = key_file("deploy")
+@pytest.mark.parametrize("half", ["beside it", "in it"])
+@pytest.mark.parametrize("kind", ["ed25519", "rsa"])
+def test_a_key_with_a_passphrase_that_the_agent_holds_is_the_agents(
+    half: str, kind: str, agent: Callable[[Path], None]
+) -> None:
+    file = key_file("deploy", kind=kind)
     agent(key_file("another"))
     agent(file)
     subprocess.run(["ssh-keygen", "-q", "-p", "-P", "", "-N", "secret", "-f", file], check=True)
-    server = Server(public(file))
+    server = Server(mine := public(file))
+    if half == "in it":
+        file.with_name("deploy.pub").unlink()
     with listening(server.serve) as port:
         assert connect(port, ssh_key=str(file)).is_authenticated()
-    assert server.offered == [public(file)] * len(server.offered)
+    assert server.offered == [mine] * len(server.offered)
+
+
+BROKEN = {
+    "another form": "-----BEGIN RSA PRIVATE KEY-----\n{}\n-----END RSA PRIVATE KEY-----\n",
+    "cut": "-----BEGIN OPENSSH PRIVATE KEY-----\n{}\n",
+    "nothing": "",
+    "no base64": "-----BEGIN OPENSSH PRIVATE KEY-----\n***\n-----END OPENSSH PRIVATE KEY-----\n",
+    "its mark alone": "-----BEGIN OPENSSH PRIVATE KEY-----\n{:.20}\n-----END OPENSSH PRIVATE KEY-----\n",
+}
+
+
+@pytest.mark.parametrize("form", BROKEN.values(), ids=BROKEN)
+def test_a_broken_key_is_told_though_there_is_an_agent(form: str, agent: Callable[[Path], None]) -> None:
+    agent(file := key_file("deploy"))
+    body = "".join(file.read_text().splitlines()[1:-1])
+    file.with_name("deploy.pub").unlink()
+    file.write_text(form.format(body))
+    server = Server()
+    with listening(server.serve) as port:
+        assert "~/.ssh/deploy cannot be read" in refusal(port, ssh_key=str(file)).error
+    assert server.offered == []
 
 
 @pytest.mark.parametrize("named", ["mine", "mine.pub"])
