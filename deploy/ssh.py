@@ -98,7 +98,8 @@ def configuration() -> Config:
     Raises:
         Mistake: `CONFIG` where one of them cannot be read.
     """
-    return Config(ssh_config=read_ssh_config(), overrides={"user": login_name()})
+    # Lazy: without the files of Fabric's own, by which ssh does not go.
+    return Config(ssh_config=read_ssh_config(), overrides={"user": login_name()}, lazy=True)
 
 
 def connection_to(node: Node, settings: Settings, known: KnownHosts) -> Connection:

@@ -125,6 +125,12 @@ def test_a_host_is_reached_by_the_way_that_ssh_goes(text: str, way: str, config:
     assert way_of(Node("t", "t", role="worker")) == way
 
 
+def test_fabrics_own_files_have_no_say(config: Path) -> None:
+    config.write_text("User me\n")
+    (Path.home() / ".fabric.yml").write_text("gateway: elsewhere\nport: 7\nuser: nobody\n")
+    assert way_of(Node("t", "t", role="worker")) == "me@t:22"
+
+
 @pytest.mark.parametrize("unknown", [1, 2, 3, None])
 def test_two_jump_hosts_are_passed_in_their_order_and_each_has_to_show_its_key(
     unknown: int | None, config: Path
