@@ -19,6 +19,7 @@ from paramiko.pkey import UnknownKeyType
 from deploy.dial import within
 from deploy.errors import Failure
 from deploy.files import check_private, usual_keys
+from deploy.known_files import named
 
 if TYPE_CHECKING:
     from fabric import Connection
@@ -63,7 +64,7 @@ class Identities:
     def __init__(self, hop: Connection, key: Path | None, *, jump: bool) -> None:
         self._user, self._where = hop.user, f"{hop.host}:{hop.port}"
         only = key is not None and not jump
-        own = [] if only else [Path(name).expanduser() for name in hop.connect_kwargs.get("key_filename", ())]
+        own = [] if only else [named(name, "IdentityFile", hop) for name in hop.ssh_config.get("identityfile", ())]
         self._named = [*own, *([key] if key else ())]
         self._usual = not own and not only
         self._agent = str(hop.ssh_config.get("identityagent", USUAL_AGENT))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from deploy.errors import Failure
 from deploy.known_hosts import REVOKED, SSH_PORT, Kind, KnownHosts, Verdict, fingerprint, matches
+from deploy.ssh_config import filled, tokens
 
 if TYPE_CHECKING:
     from fabric import Connection
@@ -124,22 +124,18 @@ def named(word: str, option: str, hop: Connection) -> Path:
 
 def expanded(word: str, option: str, hop: Connection) -> str:
     """Give a file's name with OpenSSH's tokens filled in, as far as they are known here."""
-    tokens: dict[str, str] = {
-        "%": "%",
-        "d": str(Path.home()),
-        "h": hop.host,
-        "p": str(hop.port),
-        "r": hop.user,
-    }
-
-    def token(found: re.Match[str]) -> str:
-        if found[1] not in tokens:
-            raise unread(option, f"{found[0]} in it is not known here", hop)
-        return tokens[found[1]]
-
     if "${" in word:
         raise unread(option, "variables in it are not read here", hop)
-    return re.sub(r"%(.?)", token, word)
+    try:
+        return filled(word, tokens_of(hop))
+    except ValueError as unknown:
+        raise unread(option, str(unknown), hop) from unknown
+
+
+def tokens_of(hop: Connection) -> dict[str, str]:
+    """Give what tokens stand for on a hop."""
+    alias = hop.ssh_config.get("hostkeyalias")
+    return tokens(hop.original_host, host=hop.host, port=hop.port, user=hop.user, alias=alias)
 
 
 def read_all(paths: tuple[Path, ...]) -> KnownHosts:
@@ -216,5 +212,5 @@ def _revoking(file: Path, _stamp: tuple[int, ...]) -> Mapping[bytes, str]:
 
 def unread(option: str, why: str, hop: Connection) -> Failure:
     """Give the failure of a hop for which ssh_config says more than is read here."""
-    cure = "Name files of plain lines there, or leave it out for this host"
+    cure = "Name files of plain lines there, by their whole names, or leave it out for this host"
     return Failure("CONFIG", f"{option} of ssh_config for {hop.host}: {why}", cure)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import random
+import shlex
 import socket
 import threading
 import time
@@ -23,9 +24,10 @@ from deploy.errors import Failure
 from deploy.hostkeys import check_host_keys, hops
 from deploy.identities import Identities
 from deploy.jumps import jumps
+from deploy.known_files import tokens_of
 from deploy.known_hosts import SSH_PORT, KnownHosts
 from deploy.pulse import Pulse
-from deploy.ssh_config import login_name, read_ssh_config
+from deploy.ssh_config import filled, login_name, read_ssh_config, shell
 from deploy.stalls import AUTH, BANNER, Stall, no_banner, watched
 
 if TYPE_CHECKING:
@@ -75,15 +77,24 @@ class OwnConnection(Connection):  # type: ignore[misc]  # Fabric has no types
         The first of them is reached as ssh_config says for it; the others are not.
         """
         if "proxyjump" not in self.ssh_config:
-            command: str | None = self.ssh_config.get("proxycommand")
-            return command
+            command = self.ssh_config.get("proxycommand")
+            return filled(command, tokens_of(self)) if command else None
         gateway = None
         for jump in jumps(self.ssh_config["proxyjump"]):
-            if (jump.host, jump.port or SSH_PORT, jump.user or self.user) == (self.host, self.port, self.user):
-                raise loop(jump.host)
+            host = filled(jump.host, tokens_of(self))
+            user = filled(jump.user, tokens_of(self)) if jump.user else None
+            if (host, jump.port or SSH_PORT, user or self.user) == (self.host, self.port, self.user):
+                raise loop(host)
             how = {"gateway": gateway} if gateway else {"met": self.met}
-            gateway = OwnConnection(jump.host, user=jump.user, port=jump.port, config=self.config, **how)
+            gateway = OwnConnection(host, user=user, port=jump.port, config=self.config, **how)
         return gateway
+
+    def open_gateway(self) -> paramiko.Channel | paramiko.ProxyCommand:
+        """Open what is before this host; a command is run by a shell, as ssh does, and without one by Fabric."""
+        if isinstance(self.gateway, str):
+            return paramiko.ProxyCommand(shlex.join((shell(), "-c", f"exec {self.gateway}")))
+        opened: paramiko.Channel = super().open_gateway()
+        return opened
 
 
 def loop(host: str) -> Failure:

@@ -8,6 +8,7 @@ import os
 import pwd
 import re
 import shlex
+import socket
 import stat
 import subprocess
 from collections.abc import Iterable, Iterator, Mapping
@@ -20,6 +21,7 @@ from paramiko.ssh_exception import ConfigParseError
 
 from deploy.errors import Failure, Mistake
 from deploy.grammar import plain
+from deploy.known_hosts import SSH_PORT
 
 USERS = Path("~/.ssh/config")
 SYSTEM = Path("/etc/ssh/ssh_config")
@@ -69,8 +71,7 @@ class OpenSshConfig(Base):  # type: ignore[misc]  # as above
         if "final" in asked or found.get("canonicalizehostname", "no") != "no":
             found = super().lookup(hostname)
         else:
-            found.setdefault("hostname", hostname)
-            found = self._expand_variables(found, hostname)
+            self._expand_variables(found, hostname)
         if str(found.get("proxyjump", "")).lower() == NONE:
             del found["proxyjump"]
         read: Mapping[str, Any] = found
@@ -83,6 +84,11 @@ class OpenSshConfig(Base):  # type: ignore[misc]  # as above
             del found[later]
         return found
 
+    def _expand_variables(self, found: dict[str, Any], host: str) -> dict[str, Any]:
+        """Fill in the name; all else that has tokens is filled in where it is used, by who knows user and port."""
+        found["hostname"] = name_of(found, host)
+        return found
+
     def _does_match(
         self, asked: list[dict[str, Any]], host: str, _canonical: bool, final: bool, options: Mapping[str, Any]
     ) -> object:
@@ -90,7 +96,7 @@ class OpenSshConfig(Base):  # type: ignore[misc]  # as above
 
         What is run is run last: it takes time, and most hosts are ruled out without it.
         """
-        known = {**options, "hostname": str(options.get("hostname", host)).replace("%h", host)}
+        known = {**options, "hostname": name_of(options, host)}
         in_turn = sorted(asked, key=lambda one: one["type"] == EXEC)
         return bool(asked) and all(self._holds(one, host, final, known) is not one["negate"] for one in in_turn)
 
@@ -100,7 +106,9 @@ class OpenSshConfig(Base):  # type: ignore[misc]  # as above
         if kind in ALONE:
             return final or kind == "all"
         if kind == EXEC:
-            return succeeds(self._tokenize(known, host, "match-exec", asked))
+            user, alias = str(known.get("user", login_name())), known.get("hostkeyalias")
+            given = tokens(host, host=known["hostname"], port=known.get("port", SSH_PORT), user=user, alias=alias)
+            return succeeds(filled(asked, given))
         # ssh compares the names of Match in small letters, and those of Host as they are.
         name, patterns = {
             "host": (known["hostname"].lower(), asked.lower()),
@@ -111,13 +119,42 @@ class OpenSshConfig(Base):  # type: ignore[misc]  # as above
         return bool(self._pattern_matches(patterns, name))
 
 
+def name_of(options: Mapping[str, Any], host: str) -> str:
+    """Give the name that `HostName` makes of a host's; the host's own is as it is."""
+    given = str(options.get("hostname", host))
+    return host if given == host else filled(given, {"h": host})
+
+
+def tokens(name: str, *, host: str, port: int | str, user: str, alias: str | None) -> dict[str, str]:
+    """Give what ssh's tokens stand for, of a host that goes by this name in ssh_config."""
+    here = socket.gethostname()
+    of_host = {"n": name, "h": host, "p": str(port), "r": user, "k": alias or name}
+    ours = {"d": str(Path.home()), "i": str(os.getuid()), "l": here, "L": here.partition(".")[0], "u": login_name()}
+    return of_host | ours
+
+
+def filled(word: str, given: Mapping[str, str]) -> str:
+    """Fill in what tokens stand for, and `%` for `%%`; a `ValueError` names one that is not known here."""
+
+    def token(found: re.Match[str]) -> str:
+        if found[1] not in {"%", *given}:
+            raise ValueError(f"{found[0]} in it is not known here")
+        return given.get(found[1], "%")
+
+    return re.sub(r"%(.?)", token, word, flags=re.DOTALL)
+
+
+def shell() -> str:
+    """Give the shell by which ssh runs what ssh_config has."""
+    return os.environ.get("SHELL", "/bin/sh")
+
+
 def succeeds(line: str) -> bool:
     """Run what `Match exec` asks, by the operator's shell; `CONFIG`, of the node alone, where it does not end."""
     # No pipes: what it leaves running would keep them open, and all that it says would be kept.
     how: dict[str, Any] = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.DEVNULL)
-    shell = os.environ.get("SHELL", "/bin/sh")
     try:
-        return subprocess.run((shell, "-c", line), **how, timeout=EXEC_TIMEOUT, check=False).returncode == 0
+        return subprocess.run((shell(), "-c", line), **how, timeout=EXEC_TIMEOUT, check=False).returncode == 0
     except (OSError, subprocess.TimeoutExpired) as error:
         raise Failure("CONFIG", f"Match exec {plain(line)} of ssh_config: {error}", CURE) from error
 

@@ -245,6 +245,11 @@ OFFERED: dict[str, tuple[str, tuple[str, ...], tuple[str, ...]]] = {
     "nothing": ("", ("id_rsa", "id_ed25519", "mine"), ("id_rsa", "id_ed25519")),
     "IdentitiesOnly alone": ("IdentitiesOnly yes\n", ("id_rsa", "id_ed25519"), ("id_rsa", "id_ed25519")),
     "IdentityFile": ("IdentityFile ~/.ssh/mine\n", ("id_rsa", "mine"), ("mine",)),
+    "IdentityFile with tokens": (
+        "IdentityFile ~/.ssh/%r-%n-%h-%k-%%~\nIdentityFile %d/.ssh/mine\n",
+        ("ubuntu-127.0.0.1-127.0.0.1-127.0.0.1-%~", "mine"),
+        ("ubuntu-127.0.0.1-127.0.0.1-127.0.0.1-%~", "mine"),
+    ),
     "both": ("IdentitiesOnly yes\nIdentityFile ~/.ssh/mine\n", ("id_rsa", "mine"), ("mine",)),
     "IdentityFile that is not there": ("IdentityFile ~/.ssh/mine\n", ("id_rsa",), ()),
 }
@@ -290,6 +295,15 @@ def test_a_node_is_offered_ssh_key_and_no_other() -> None:
     with listening(server.serve) as port:
         assert refusal(port, ssh_key=files["mine"]).code == "SSH_AUTH_REFUSED"
     assert server.offered == [public(files["mine"])]
+
+
+def test_a_file_that_is_named_by_the_port_is_offered() -> None:
+    (Path.home() / ".ssh/config").write_text("IdentityFile ~/.ssh/%p\n")
+    server = Server()
+    with listening(server.serve) as port:
+        file = key_file(str(port))
+        assert refusal(port).code == "SSH_AUTH_REFUSED"
+    assert server.offered == [public(file)]
 
 
 @pytest.fixture

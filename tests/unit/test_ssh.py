@@ -74,6 +74,7 @@ WAYS = {
     "a URL": ("Host t\n ProxyJump ssh://b%6Fb;x=1@j1:2222/", "bob@j1:2222 > me@t:22"),
     "an address of IPv6": ("Host t\n ProxyJump bob@[fe80::1]:2222", "bob@fe80::1:2222 > me@t:22"),
     "the target's name in it": ("Host t\n ProxyJump %h-jump", "me@t-jump:22 > me@t:22"),
+    "a name with %": ("Host t\n HostName fe80::1%%eth0", "me@fe80::1%eth0:22"),
     "a jump host's own": ("Host t\n ProxyJump j1\nHost j1\n ProxyJump j0", "me@j0:22 > me@j1:22 > me@t:22"),
     "of the later ones no own": ("Host t\n ProxyJump j1,j2\nHost j2\n ProxyJump j0", "me@j1:22 > me@j2:22 > me@t:22"),
     "a jump host's own values": (
@@ -129,6 +130,20 @@ def test_fabrics_own_files_have_no_say(config: Path) -> None:
     config.write_text("User me\n")
     (Path.home() / ".fabric.yml").write_text("gateway: elsewhere\nport: 7\nuser: nobody\n")
     assert way_of(Node("t", "t", role="worker")) == "me@t:22"
+
+
+def test_a_command_is_run_by_a_shell_with_what_its_tokens_stand_for(config: Path) -> None:
+    config.write_text("Host t\n HostName x\n Port 3\n ProxyCommand echo '%n %h %p %r %%h' > ~/said\n")
+    connection = connection_to(Node("t", "t", role="worker", user="ann", port=7), Settings(), KnownHosts())
+    with pytest.raises(Failure):
+        open_connection(connection)
+    assert (Path.home() / "said").read_text() == "t x 7 ann %h\n"
+
+
+def test_a_token_that_is_not_known_is_told(config: Path) -> None:
+    config.write_text("Host t\n HostName x%y\n")
+    with pytest.raises(Failure, match="ssh_config has for t what is not understood here: ValueError %y in it"):
+        connection_to(Node("t", "t", role="worker"), Settings(), KnownHosts())
 
 
 @pytest.mark.parametrize("unknown", [1, 2, 3, None])
