@@ -186,7 +186,7 @@ def _parse_line(text: str, place: str) -> Line | None:
     key, key_type = _decoded(found["key"]), SAME_TYPE.get(found["type"], found["type"])
     if key is None or not _is_key(key_type, key):
         return None
-    return Line(found["hosts"], key_type, key, found["marker"] or "", place)
+    return Line(found["hosts"], key_type, _shortest(key), found["marker"] or "", place)
 
 
 def _encoded(content: bytes) -> str:
@@ -206,6 +206,21 @@ def _decoded(text: str) -> bytes | None:
 def _is_key(key_type: str, key: bytes) -> bool:
     parts = _strings(key)
     return key_type in KEY_PARTS and len(parts) == KEY_PARTS[key_type] + 1 and parts[0] == key_type.encode()
+
+
+def _shortest(key: bytes) -> bytes:
+    """Give an RSA key with no zeros before its numbers but those that they need: to ssh it is the same key."""
+    kind, *numbers = _strings(key)
+    if kind != b"ssh-rsa":
+        return key
+    parts = (kind, *(_number(number) for number in numbers))
+    return b"".join(struct.pack(">I", len(part)) + part for part in parts)
+
+
+def _number(part: bytes) -> bytes:
+    short = part.lstrip(b"\0")
+    # Without its zero, one whose first bit is set would be another: below zero.
+    return b"\0" + short if part != short and short >= b"\x80" else short
 
 
 def _strings(key: bytes) -> list[bytes]:

@@ -213,3 +213,20 @@ def test_a_thousand_hosts_are_judged_in_no_time() -> None:
         for host in hosts[:100]:
             assert known.algorithms(host, 2222) == USUAL
             assert known.verdict(host, 2222, ED).kind is Kind.TRUSTED
+
+
+@pytest.mark.parametrize("first", [b"\x7f", b"\x80"])
+@pytest.mark.parametrize("zeros", [0, 1, 2])
+def test_an_rsa_key_with_more_zeros_before_its_numbers_is_the_same_key(first: bytes, zeros: int) -> None:
+    number = first + b"n" * 255
+    needed = b"\0" if first >= b"\x80" else b""
+    shown = key("ssh-rsa", b"\1\0\1", needed + number)
+    written = key("ssh-rsa", bytes(zeros) + b"\1\0\1", bytes(zeros) + needed + number)
+    known = KnownHosts.parse(line("web", shown, "ssh-rsa") + line("@revoked *", written, "ssh-rsa"), "")
+    assert known.verdict("web", 22, shown).kind is REVOKED
+
+
+def test_an_rsa_key_below_zero_is_another() -> None:
+    number = b"\x80" + b"n" * 255
+    known = KnownHosts.parse(line("web", key("ssh-rsa", b"\1\0\1", number), "ssh-rsa"), "")
+    assert known.verdict("web", 22, key("ssh-rsa", b"\1\0\1", b"\0" + number)).kind is not TRUSTED
