@@ -12,11 +12,11 @@ import socket
 import stat
 import subprocess
 from collections.abc import Iterable, Iterator, Mapping
-from itertools import islice
+from itertools import count, islice
 from pathlib import Path
 from typing import Any
 
-from paramiko.config import SSHConfig
+from paramiko.config import SSHConfig, SSHConfigDict
 from paramiko.ssh_exception import ConfigParseError
 
 from deploy.errors import Failure, Mistake
@@ -50,6 +50,8 @@ SWITCHES = {"true": "yes", "false": "no"}
 NONE = "none"
 EXEC = "exec"
 EXEC_TIMEOUT = 30.0  # seconds for what `Match exec` runs
+BLOCK = "block"  # begins what one line of `Host` or `Match` asks, with its number; no word of ssh's
+numbers = count()
 HOST_LINE = "hostline"  # what a line of `Host` within a file that a block includes asks; no word of ssh's
 # Of what words are made: to ssh no other backslash than these is an escape.
 CHARACTER = re.compile(r"""\\['"\\ ]|.""", re.DOTALL)
@@ -77,9 +79,12 @@ class OpenSshConfig(Base):  # type: ignore[misc]  # as above
         read: Mapping[str, Any] = found
         return read
 
-    def _lookup(self, *args: Any, **how: Any) -> dict[str, Any]:
+    def _lookup(self, hostname: str, options: Any = None, **how: Any) -> dict[str, Any]:
         """Collect what holds; of the two ways to a host only the one that stands first, though that be `none`."""
-        found: dict[str, Any] = super()._lookup(*args, **how)
+        given: Any = SSHConfigDict() if options is None else options
+        given[BLOCK] = {}
+        found: dict[str, Any] = super()._lookup(hostname, given, **how)
+        del found[BLOCK]
         for later in [key for key in found if key in WAYS][1:]:
             del found[later]
         return found
@@ -96,9 +101,21 @@ class OpenSshConfig(Base):  # type: ignore[misc]  # as above
 
         What is run is run last: it takes time, and most hosts are ruled out without it.
         """
+        if not asked:
+            return False
         known = {**options, "hostname": name_of(options, host)}
-        in_turn = sorted(asked, key=lambda one: one["type"] == EXEC)
-        return bool(asked) and all(self._holds(one, host, final, known) is not one["negate"] for one in in_turn)
+        starts = [number for number, one in enumerate(asked) if one["type"] == BLOCK]
+        # Each is judged where it begins, as ssh does: behind what it includes, HostName may be another.
+        judged: dict[str, bool] = options[BLOCK]
+        for start, end in zip(starts, [*starts[1:], len(asked)], strict=True):
+            number, *block = asked[start:end]
+            if number["param"] not in judged:
+                in_turn = sorted(block, key=lambda one: one["type"] == EXEC)
+                holds = all(self._holds(one, host, final, known) is not one["negate"] for one in in_turn)
+                judged[number["param"]] = holds
+            if not judged[number["param"]]:
+                return False
+        return True
 
     def _holds(self, one: dict[str, Any], host: str, final: bool, known: Mapping[str, Any]) -> bool:
         """Tell whether one criterion is met, without its `!`."""
@@ -250,8 +267,8 @@ def criteria(key: str, given: list[str], place: str) -> Criteria:
     """Give what a line of `Host` or `Match` demands; `CONFIG` where it asks what is not known here."""
     if key == "host":
         check_patterns(given, place)
-        return (HOST_LINE, ",".join(given))
-    found: list[str] = []
+        return (BLOCK, str(next(numbers)), HOST_LINE, ",".join(given))
+    found: list[str] = [BLOCK, str(next(numbers))]
     rest = iter(given)
     for word in rest:
         asked = word.lower()

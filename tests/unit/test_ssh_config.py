@@ -76,6 +76,7 @@ FILES = st.lists(LINES, max_size=8).map("\n".join)
 
 @given(top=FILES, inner=FILES, innermost=st.lists(LINES.filter(lambda line: "nclude" not in line)).map("\n".join))
 @example(top="Host Alpha\nInclude {}/b", inner="Host *\nPort 1001", innermost="")
+@example(top="Match host beta\nInclude {}/b\nPort 1000", inner="HostName x\nHost *\nUser ann", innermost="")
 def test_every_host_has_what_ssh_gives_it(
     tmp_path_factory: pytest.TempPathFactory, top: str, inner: str, innermost: str
 ) -> None:
