@@ -9,7 +9,6 @@ import pwd
 import re
 import shlex
 import socket
-import stat
 import subprocess
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import count, islice
@@ -20,6 +19,7 @@ from paramiko.config import SSHConfig, SSHConfigDict
 from paramiko.ssh_exception import ConfigParseError
 
 from deploy.errors import Failure, Mistake
+from deploy.files import writable_by
 from deploy.grammar import plain
 from deploy.known_hosts import SSH_PORT
 
@@ -50,6 +50,7 @@ SWITCHES = {"true": "yes", "false": "no"}
 NONE = "none"
 EXEC = "exec"
 EXEC_TIMEOUT = 30.0  # seconds for what `Match exec` runs
+ORIGINAL = "original"  # the name by which a host is looked up; no word of ssh's
 BLOCK = "block"  # begins what one line of `Host` or `Match` asks, with its number; no word of ssh's
 numbers = count()
 HOST_LINE = "hostline"  # what a line of `Host` within a file that a block includes asks; no word of ssh's
@@ -82,16 +83,18 @@ class OpenSshConfig(Base):  # type: ignore[misc]  # as above
     def _lookup(self, hostname: str, options: Any = None, **how: Any) -> dict[str, Any]:
         """Collect what holds; of the two ways to a host only the one that stands first, though that be `none`."""
         given: Any = SSHConfigDict() if options is None else options
-        given[BLOCK] = {}
-        found: dict[str, Any] = super()._lookup(hostname, given, **how)
-        del found[BLOCK]
+        given[BLOCK], given[ORIGINAL] = {}, hostname
+        # When it looks through a second time, ssh compares Host with the name that HostName has made by then.
+        name = name_of(given, hostname) if how.get("final") else hostname
+        found: dict[str, Any] = super()._lookup(name, given, **how)
+        del found[BLOCK], found[ORIGINAL]
         for later in [key for key in found if key in WAYS][1:]:
             del found[later]
         return found
 
     def _expand_variables(self, found: dict[str, Any], host: str) -> dict[str, Any]:
         """Fill in the name; all else that has tokens is filled in where it is used, by who knows user and port."""
-        found["hostname"] = name_of(found, host)
+        found["hostname"] = name_of(found, found.get(ORIGINAL, host))
         return found
 
     def _does_match(
@@ -103,7 +106,7 @@ class OpenSshConfig(Base):  # type: ignore[misc]  # as above
         """
         if not asked:
             return False
-        known = {**options, "hostname": name_of(options, host)}
+        known = {**options, "hostname": name_of(options, options[ORIGINAL])}
         starts = [number for number, one in enumerate(asked) if one["type"] == BLOCK]
         # Each is judged where it begins, as ssh does: behind what it includes, HostName may be another.
         judged: dict[str, bool] = options[BLOCK]
@@ -124,12 +127,14 @@ class OpenSshConfig(Base):  # type: ignore[misc]  # as above
             return final or kind == "all"
         if kind == EXEC:
             user, alias = str(known.get("user", login_name())), known.get("hostkeyalias")
-            given = tokens(host, host=known["hostname"], port=known.get("port", SSH_PORT), user=user, alias=alias)
+            given = tokens(
+                known[ORIGINAL], host=known["hostname"], port=known.get("port", SSH_PORT), user=user, alias=alias
+            )
             return succeeds(filled(asked, given))
         # ssh compares the names of Match in small letters, and those of Host as they are.
         name, patterns = {
             "host": (known["hostname"].lower(), asked.lower()),
-            "originalhost": (host.lower(), asked.lower()),
+            "originalhost": (known[ORIGINAL].lower(), asked.lower()),
             HOST_LINE: (host, asked),
             "localuser": (login_name(), asked),
         }[kind]
@@ -340,6 +345,6 @@ def check_owner(file: Path) -> None:
         found = file.stat()
     except OSError:
         return
-    if found.st_uid not in (0, os.getuid()) or found.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+    if found.st_uid not in (0, os.getuid()) or writable_by(found):
         cure = f"chmod go-w {shlex.quote(str(file))}"
         raise Mistake.of("CONFIG", "others may change it, and ssh takes no such file", cure, place=str(file))

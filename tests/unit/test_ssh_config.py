@@ -75,6 +75,12 @@ FILES = st.lists(LINES, max_size=8).map("\n".join)
 
 
 @given(top=FILES, inner=FILES, innermost=st.lists(LINES.filter(lambda line: "nclude" not in line)).map("\n".join))
+@example(top="Host alpha\nHostName 10.0.0.9\nHost 10.*\nUser ann\nMatch final all\nPort 1001", inner="", innermost="")
+@example(
+    top="Host alpha\nHostName 10.0.0.9\nMatch final originalhost alpha\nInclude {}/b",
+    inner="Host 10.*\nPort 1001",
+    innermost="",
+)
 @example(top="Host Alpha\nInclude {}/b", inner="Host *\nPort 1001", innermost="")
 @example(top="Match host beta\nInclude {}/b\nPort 1000", inner="HostName x\nHost *\nUser ann", innermost="")
 def test_every_host_has_what_ssh_gives_it(
@@ -192,10 +198,12 @@ def test_what_ssh_would_understand_otherwise_is_told_with_its_place(
 
 
 @pytest.mark.parametrize("name", [".ssh/config", ".ssh/inner"])
-def test_a_file_that_others_may_change_is_not_taken(home: Path, name: str) -> None:
+def test_a_file_that_others_may_change_is_not_taken(home: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     make(home, {".ssh/config": "Include inner\n", ".ssh/inner": "User ann\n"})
-    assert read_ssh_config().lookup("alpha")["user"] == "ann"
     (home / name).chmod(0o664)
+    monkeypatch.setattr("deploy.files.is_own_group", lambda _gid: True)
+    assert read_ssh_config().lookup("alpha")["user"] == "ann"
+    monkeypatch.setattr("deploy.files.is_own_group", lambda _gid: False)
     with pytest.raises(Mistake, match=rf"chmod go-w {home}/{name}"):
         read_ssh_config()
 
