@@ -6,11 +6,12 @@ Nobody is logged in to whose key is not known: behind a jump host it is asked ag
 from __future__ import annotations
 
 import errno
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from deploy.at_once import at_once
 from deploy.errors import Failure, RaydockError
 from deploy.files import write_whole
 from deploy.hostkeys import HostKeyRefused
@@ -18,6 +19,7 @@ from deploy.known_files import Trust, load_known_hosts
 from deploy.known_hosts import KnownHosts, entry, fingerprint
 from deploy.report import Outcome, Report
 from deploy.ssh import close_connection, connection_to, open_connection
+from deploy.windows import windows
 
 if TYPE_CHECKING:
     import paramiko
@@ -25,7 +27,9 @@ if TYPE_CHECKING:
 
     from deploy.flags import Flags
     from deploy.inventory import Node
+    from deploy.progress import Watch
     from deploy.settings import Settings
+    from deploy.show import Screen
 
 CURE = "Compare the fingerprints, and say --yes"
 HOPS = 8  # jump hosts before one node, each with a key of its own
@@ -76,7 +80,7 @@ def trust_hosts(c: Context, flags: Flags) -> None:
             first_lines(scope)
             nodes = [node for node in scope.inventory.nodes if node.name in scope.selected and not node.local]
             report.outcomes = [Outcome(node, asked=True) for node in nodes]
-            _judge(report.outcomes, scope.settings, flags, screen.line)
+            _judge(report.outcomes, scope.settings, flags, screen)
         except RaydockError as error:
             report.problems = error.problems
         except KeyboardInterrupt:
@@ -87,18 +91,19 @@ def trust_hosts(c: Context, flags: Flags) -> None:
         tell(report, flags)
 
 
-def _judge(outcomes: Sequence[Outcome], settings: Settings, flags: Flags, write: Callable[[str], None]) -> None:
+def _judge(outcomes: Sequence[Outcome], settings: Settings, flags: Flags, screen: Screen) -> None:
     """Ask about what is shown and record it; then again about those behind the jump hosts among it."""
     from deploy.desk import agree
 
     for hop in range(HOPS):
-        shown = list(_all_shown(outcomes, settings))
+        with screen.watch() as watch:
+            shown = _all_shown(outcomes, settings, watch)
         once: dict[tuple[Path, str], Shown] = {}
         for one in shown:
             once.setdefault((one.file, one.line), one)
         if not once:
             return
-        _show(once.values(), write)
+        _show(once.values(), screen.line)
         no = "no more was recorded" if hop else "nothing was done"
         agree("Are these the hosts' own keys? Record them?", CURE, yes=flags.yes, no=no)
         _record_all(once.values())
@@ -108,14 +113,24 @@ def _judge(outcomes: Sequence[Outcome], settings: Settings, flags: Flags, write:
         outcomes = [outcome for outcome in outcomes if outcome.node in behind]
 
 
-def _all_shown(outcomes: Iterable[Outcome], settings: Settings) -> Iterator[Shown]:
+def _all_shown(outcomes: Sequence[Outcome], settings: Settings, watch: Watch) -> list[Shown]:
+    """Give what hosts show that is not known, in the order of the list; as many are asked at once as in any task."""
     known = load_known_hosts(settings)
-    for outcome in outcomes:
+    found: dict[Node, Shown] = {}
+
+    def look(outcome: Outcome) -> None:
+        watch.begins(outcome.node)
         try:
             if one := _shown(outcome.node, settings, known):
-                yield one
+                found[outcome.node] = one
         except Failure as failure:
             outcome.fail(failure)
+        finally:
+            watch.ends(outcome.node)
+
+    watch.stage(len(outcomes))
+    at_once(look, outcomes, windows(settings.concurrency).chains)
+    return [found[outcome.node] for outcome in outcomes if outcome.node in found]
 
 
 class Judged(Exception):

@@ -6,7 +6,9 @@ import contextlib
 import io
 import json
 import socket
+import threading
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -200,3 +202,26 @@ def test_a_jump_host_that_lets_nobody_in_is_told_of_who_is_behind_it(
     trust_typed("--yes")
     nodes = json.loads(capsys.readouterr().out)["nodes"]
     assert [(node["code"], node["changed"]) for node in nodes] == [(None, True), ("SSH_AUTH_REFUSED", True)]
+
+
+def test_hosts_show_their_keys_at_once_and_in_the_order_of_the_list(
+    home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    all_met = threading.Barrier(3)
+
+    class Waits(Server):
+        """Begins once all three were connected to."""
+
+        def serve(self, end: socket.socket) -> None:
+            all_met.wait(5)
+            super().serve(end)
+
+    with ExitStack() as stack:
+        ports = [stack.enter_context(listening(Waits().serve)) for _ in range(3)]
+        (home / "workers.txt").write_text("".join(f"u@127.0.0.1:{port}\n" for port in ports))
+        trust_typed("--yes")
+    told = capsys.readouterr()
+    assert [node["code"] for node in json.loads(told.out)["nodes"]] == [None] * 3
+    assert [line.split()[1] for line in told.err.splitlines() if "SHA256" in line] == [
+        f"127.0.0.1:{port}" for port in ports
+    ]
