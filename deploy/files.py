@@ -114,12 +114,13 @@ def writable_by(found: os.stat_result) -> int:
 
 
 def is_own_group(gid: int) -> bool:
-    """Tell whether a group has nobody but us."""
+    """Tell whether a group has us and nobody else; one of which no member is known may have any."""
     try:
-        members, me = set(grp.getgrgid(gid).gr_mem), pwd.getpwuid(os.getuid()).pw_name
+        me = pwd.getpwuid(os.getuid())
+        members = set(grp.getgrgid(gid).gr_mem) | {one.pw_name for one in [me, *pwd.getpwall()] if one.pw_gid == gid}
     except KeyError:
         return False
-    return members <= {me} and all(one.pw_uid == os.getuid() for one in pwd.getpwall() if one.pw_gid == gid)
+    return members == {me.pw_name}
 
 
 def openings(path: Path, name: str, secrets: str = "") -> Iterator[str]:

@@ -7,6 +7,7 @@ import logging
 import random
 import shlex
 import socket
+import struct
 import threading
 import time
 from collections import defaultdict
@@ -38,6 +39,7 @@ CHANNEL_TIMEOUT = 10  # seconds to a channel, instead of paramiko's hour
 USER_TIMEOUT = 15_000  # milliseconds that sent bytes may stay without an acknowledgement
 # Logins on their way at one sshd: from ten on it drops some (MaxStartups 10:30:100), and a jump host has all of ours.
 AT_ONCE = 8
+NO_SSH = (UnicodeDecodeError, struct.error)  # what paramiko raises for packets that no SSH server sends
 FRESH = 5.0  # seconds that a TCP connection waits for its login
 RETRIES = 3  # after a connection that was dropped before sshd said a word
 PAUSE = 0.5  # seconds before the first of them, about; twice that before the next
@@ -214,7 +216,7 @@ def _login(hop: Connection, sock: socket.socket | None) -> None:
         with watched(hop.client) as stall:
             try:
                 hop.open()
-            except (paramiko.SSHException, OSError, EOFError) as error:
+            except (paramiko.SSHException, OSError, EOFError, *NO_SSH) as error:
                 raise login_failure(hop, stall, error) from error
     transport = hop.client.get_transport()
     if transport is None:

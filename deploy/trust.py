@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from deploy.show import Screen
 
 CURE = "Compare the fingerprints, and say --yes"
+BEHIND = ", which also takes the keys of those behind jump hosts, not shown until these are recorded"
 HOPS = 8  # jump hosts before one node, each with a key of its own
 
 
@@ -95,7 +96,7 @@ def _judge(outcomes: Sequence[Outcome], settings: Settings, flags: Flags, screen
     """Ask about what is shown and record it; then again about those behind the jump hosts among it."""
     from deploy.desk import agree
 
-    for hop in range(HOPS):
+    for hop in range(HOPS + 1):
         with screen.watch() as watch:
             shown = _all_shown(outcomes, settings, watch)
         once: dict[tuple[Path, str], Shown] = {}
@@ -105,12 +106,17 @@ def _judge(outcomes: Sequence[Outcome], settings: Settings, flags: Flags, screen
             return
         _show(once.values(), screen.line)
         no = "no more was recorded" if hop else "nothing was done"
-        agree("Are these the hosts' own keys? Record them?", CURE, yes=flags.yes, no=no)
+        cure = f"{CURE}{BEHIND if any(one.jump for one in shown) else ''}"
+        agree("Are these the hosts' own keys? Record them?", cure, yes=flags.yes, no=no)
         _record_all(once.values())
         for outcome in outcomes:
             outcome.done += [f"recorded {one.host}" for one in once.values() if one.node == outcome.node]
         behind = {one.node for one in shown if one.jump}
         outcomes = [outcome for outcome in outcomes if outcome.node in behind]
+    for outcome in outcomes:
+        outcome.fail(
+            Failure("HOST_KEY_UNKNOWN", f"it is behind more than {HOPS} jump hosts", "Run it again: it goes on")
+        )
 
 
 def _all_shown(outcomes: Sequence[Outcome], settings: Settings, watch: Watch) -> list[Shown]:

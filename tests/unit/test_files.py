@@ -9,6 +9,7 @@ import shutil
 import subprocess
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -54,27 +55,29 @@ def test_what_is_open_is_told_and_its_line_ends_it(case: str, tmp_path: Path, mo
     assert list(load(tmp_path, {}).openings()) == []
 
 
-MINE = pwd.getpwuid(os.getuid()).pw_name
+ME = pwd.getpwuid(os.getuid())
+ALSO_US = SimpleNamespace(pw_name=ME.pw_name, pw_uid=ME.pw_uid, pw_gid=ME.pw_gid + 1)
+OTHER = SimpleNamespace(pw_name="other", pw_uid=ME.pw_uid + 1, pw_gid=ME.pw_gid)
 GROUPS = {
-    "of nobody else": ([], [], True),
-    "of which we are told as a member": ([MINE], [], True),
-    "with another member": ([MINE, "other"], [], False),
-    "that is another's own": ([], ["other"], False),
+    "our own": (ME, [], [], True),
+    "our own, of which we are told as a member too": (ME, [ME.pw_name], [], True),
+    "of which we alone are a member": (ALSO_US, [ME.pw_name], [], True),
+    "with another member": (ME, [ME.pw_name, "other"], [], False),
+    "that is another's own, too": (ME, [], [OTHER], False),
+    "of nobody who is known": (ALSO_US, [], [], False),
 }
 
 
-@pytest.mark.parametrize(("members", "others", "own"), GROUPS.values(), ids=GROUPS)
+@pytest.mark.parametrize(("us", "members", "others", "own"), GROUPS.values(), ids=GROUPS)
 def test_a_file_that_a_group_of_nobody_else_can_change_is_not_told(
-    members: list[str], others: list[str], own: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    us: Any, members: list[str], others: list[Any], own: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    group = SimpleNamespace(gr_mem=members)
-    listed = [SimpleNamespace(pw_uid=1 + os.getuid(), pw_gid=os.getgid(), pw_name=name) for name in others]
-    monkeypatch.setattr("grp.getgrgid", lambda _gid: group)
-    monkeypatch.setattr("pwd.getpwall", lambda: [pwd.getpwuid(os.getuid()), *listed])
     laid(tmp_path, "GPUS=all\n", 0o664)
-    assert [line.partition(":")[0] for line in load(tmp_path, {}).openings()] == (
-        [] if own else ["its group can change .env"]
-    )
+    monkeypatch.setattr("grp.getgrgid", lambda _gid: SimpleNamespace(gr_mem=members))
+    monkeypatch.setattr("pwd.getpwuid", lambda _uid: us)
+    monkeypatch.setattr("pwd.getpwall", lambda: [us, *others])
+    told = [line.partition(":")[0] for line in load(tmp_path, {}).openings()]
+    assert told == ([] if own else ["its group can change .env"])
 
 
 @pytest.mark.parametrize(

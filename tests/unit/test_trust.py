@@ -6,7 +6,9 @@ import contextlib
 import io
 import json
 import socket
+import struct
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -161,6 +163,7 @@ def test_nobody_is_logged_in_to_before_a_person_has_decided(
     assert [(server.connected, server.logins) for server in servers] == [(1, 0), (1, 0), (0, 0)]
     told = capsys.readouterr()
     assert json.loads(told.out)["exit"] == 2
+    assert "also takes the keys of those behind jump hosts" in told.err
     assert all((f":{port}  {KEY.get_name()}" in told.err) == (port != ports[2]) for port in ports)
     assert not (home / ".ssh/known_hosts").exists()
 
@@ -225,3 +228,38 @@ def test_hosts_show_their_keys_at_once_and_in_the_order_of_the_list(
     assert [line.split()[1] for line in told.err.splitlines() if "SHA256" in line] == [
         f"127.0.0.1:{port}" for port in ports
     ]
+
+
+class NoSsh(Server):
+    """Sends what no SSH server sends, in the place of its key exchange."""
+
+    def serve(self, end: socket.socket) -> None:
+        end.sendall(b"SSH-2.0-odd\r\n")
+        names = struct.pack(">I", 4) + b"\xff\xfe\xff\xfe"
+        payload = b"\x14" + 16 * b"x" + 10 * names + 5 * b"\0"
+        pad = 8 - (len(payload) + 5) % 8 + 8
+        end.sendall(struct.pack(">IB", len(payload) + 1 + pad, pad) + payload + pad * b"\0")
+        time.sleep(1)
+        end.close()
+
+
+def test_a_host_that_speaks_no_ssh_keeps_no_other_from_being_recorded(
+    home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with listening(NoSsh().serve) as odd, listening(Server().serve) as good:
+        (home / "workers.txt").write_text(f"u@127.0.0.1:{odd}\nu@127.0.0.1:{good}\n")
+        trust_typed("--yes")
+    told = capsys.readouterr()
+    assert [node["code"] for node in json.loads(told.out)["nodes"]] == ["SSH_STALLED", None]
+    assert f"[127.0.0.1]:{good} {LINE}" in (home / ".ssh/known_hosts").read_text()
+    assert "Traceback" not in told.err
+
+
+def test_who_is_behind_too_many_jump_hosts_is_told(
+    hosts: Hosts, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert hosts
+    monkeypatch.setattr(trust, "HOPS", 0)
+    trust_typed("--yes")
+    nodes = json.loads(capsys.readouterr().out)["nodes"]
+    assert [node["code"] for node in nodes] == [None, "HOST_KEY_UNKNOWN"]
