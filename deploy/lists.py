@@ -40,28 +40,35 @@ _MODES = frozenset({"ro", "rw", "z", "Z", "nocopy", "shared", "slave", "private"
 # Where engines have their sockets, their containers' files and the kernel its own: what is root on the node.
 _ENGINES = (
     *("/run", "/var/run", "/proc", "/sys", "/dev"),
-    *("/var/lib/docker", "/var/lib/containerd", "/var/lib/containers", "/var/snap/docker"),
+    *("/var/lib/docker", "/var/lib/containerd", "/var/lib/containers", "/var/lib/crio", "/var/lib/k0s", "/var/snap"),
 )
 _SOCKETS = frozenset({"docker.sock", "containerd.sock", "podman.sock", "crio.sock"})
 # Where an engine of a user's own has its socket and files, in whoever's home.
-_USERS_ENGINES = re.compile(r".*/\.docker(/.*)?|.*/\.local(/share(/(docker|containers)(/.*)?)?)?")
+_USERS_ENGINES = re.compile(
+    r".*/\.(colima|docker|lima|orbstack)(/.*)?|.*/\.local(/share(/(containerd|containers|docker|nerdctl)(/.*)?)?)?"
+)
 # What programs read of the node's own configuration. Else /etc says who is root, and what root runs.
 _OF_ETC = ("hostname", "hosts", "localtime", "machine-id", "resolv.conf", "timezone")
 _CERTIFICATES = ("ssl/certs", "pki/ca-trust", "pki/tls/certs")
 _OPEN_ETC = re.compile(f"/etc/({'|'.join(map(re.escape, _OF_ETC))}|({'|'.join(_CERTIFICATES)})(/.*)?)")
+# And of what the system shares: there, too, are programs that root runs.
+_OF_SHARE = ("ca-certificates", "dict", "fonts", "pki", "zoneinfo")
+_OPEN_SHARE = re.compile(f"/usr/share/({'|'.join(_OF_SHARE)})(/.*)?")
 # What says who may log in and what root runs: who writes there is soon root, and a container's user may be root. Of
-# homes, /usr, /usr/share and /var/spool it is the whole that has it; what else stands in them is mounted.
+# homes, /opt, /usr, /usr/local/share and /var/spool it is the whole that has it; what else stands in them is mounted.
 _HOSTS_OWN = re.compile(
-    r".*/\.ssh(/.*)?|.*/\.((bash|zsh)[^/]*|profile|zlogin|zprofile)|.*/\.config(/systemd(/.*)?)?"
-    r"|/root|/((export|usr|var)/)?(home|Users)(/[^/]+)?|/boot(/.*)?"
-    r"|/usr(/local|/share)?|/usr/share/(dbus-1|polkit-1)(/.*)?|/usr/src(/.*)?"
-    r"|/(usr/(local/)?)?(s?bin|lib(32|64|x32|exec)?)(/.*)?"
+    r".*/\.ssh(/.*)?|.*/\.((bash|zsh)[^/]*|(csh|ksh|mksh|tcsh)rc|login|profile|zlog(in|out)|zprofile)(/.*)?"
+    r"|.*/\.config(/(autostart|environment\.d|fish|systemd)(/.*)?)?|.*/\.local/share/(fish|systemd)(/.*)?"
+    r"|/root|/var/roothome|/((export|usr|var)/)?(home|Users)(/[^/]+)?|/(boot|efi|ostree|sysroot)(/.*)?"
+    r"|/usr(/local(/share)?)?|/usr/local/(aws-cli|share/(dbus-1|polkit-1))(/.*)?|/usr/src(/.*)?"
+    r"|/(usr/(local/)?)?(s?bin|lib(32|64|x32|exec)?)(/.*)?|/opt(/(cni|containerd)(/.*)?)?"
     r"|/var/backups|/var/spool(/(at|atjobs|cron)(/.*)?)?"
-    r"|/var/lib/(amazon|apt|buildkit|cloud|cni|dbus|dkms|dpkg|incus|kubelet|lxc|lxd|nerdctl|polkit-1|rancher|raydock"
-    r"|rpm|snapd|sss|systemd|waagent)(/.*)?"
+    r"|/var/lib/(amazon|apt|buildkit|cloud|cni|confexts|dbus|dkms|dpkg|extensions|incus|kubelet|lxc|lxd|machines|nerdctl"
+    r"|polkit-1|portables|rancher|raydock|rpm|snapd|sss|systemd|waagent)(/.*)?"
 )
 _SOON_ROOT = "whoever may write there is soon root on the node"
 _WHAT_OF_ETC = f"Of /etc only {', '.join(_OF_ETC + _CERTIFICATES)} can be; copy what else is needed elsewhere"
+_WHAT_OF_SHARE = f"Of /usr/share only {', '.join(_OF_SHARE)} can be; copy what else is needed elsewhere"
 # Where Ray's token is laid: what is mounted there would keep it.
 _TOKENS = ("/run", "/var/run")
 
@@ -160,6 +167,8 @@ def _check_source(source: str) -> None:
         raise ValueError(f"has {grammar.shown(source)}: {_SOON_ROOT}")
     if _meet(path, "/etc") and not _OPEN_ETC.fullmatch(path):
         raise ValueError(f"has {grammar.shown(source)}: {_SOON_ROOT}. {_WHAT_OF_ETC}")
+    if _meet(path, "/usr/share") and not _OPEN_SHARE.fullmatch(path):
+        raise ValueError(f"has {grammar.shown(source)}: {_SOON_ROOT}. {_WHAT_OF_SHARE}")
 
 
 def _whole(path: str) -> str:

@@ -204,6 +204,9 @@ ENGINES = (
         "/srv/u/.local/share",
         "/var/snap/docker",
     ),
+    *("/var/snap", "/var/snap/lxd/common/lxd", "/var/snap/microk8s", "/var/lib/k0s/run", "/var/lib/crio"),
+    *("/home/u/.colima/default", "/Users/u/.lima", "/Users/u/.orbstack/run", "/home/u/.local/share/nerdctl"),
+    *("/srv/u/.local/share/nerdctl/x", "/home/u/.local/share/containerd"),
 )
 OF_ETC = (
     *("/etc", "/etc/", "//etc", "/x/../etc", "/etc/.", "/etc/../etc/pam.conf", "/etc/ssh", "/etc/cron.d/x"),
@@ -226,6 +229,16 @@ HOSTS_OWN = (
     *("/var/backups", "/var/spool", "/var/spool/cron", "/var/spool/cron/crontabs", "/var/spool/at"),
     *("/var/lib/cloud", "/var/lib/cloud/scripts", "/var/lib/dpkg/info", "/var/lib/kubelet", "/var/lib/buildkit"),
     *("/var/lib/raydock", "/var/lib/raydock/default", "/data/../var/lib//raydock/"),
+    *("/usr/share/unattended-upgrades", "/usr/share/apport/x", "/usr/share/initramfs-tools", "/usr/share/python3"),
+    *("/usr/share/app", "/usr/share/fonts/../perl5", "/usr/share/fonts-of-mine", "/usr/local/share/"),
+    *("/usr/local/share/dbus-1/system-services", "/usr/local/share/polkit-1", "/usr/local/aws-cli/v2/current"),
+    *("/opt", "/opt/cni/bin", "/opt/containerd", "/opt/containerd/bin/x"),
+    *("/home/u/.cshrc", "/home/u/.tcshrc", "/home/u/.kshrc", "/home/u/.mkshrc", "/srv/u/.login", "/home/u/.zlogout"),
+    *("/home/u/.config/fish", "/home/u/.config/fish/conf.d/x.fish", "/home/u/.local/share/fish/vendor_conf.d"),
+    *("/home/u/.bashrc.d", "/home/u/.bashrc.d/x.sh", "/home/u/.zshrc.d/x/y", "/home/u/.profile"),
+    *("/home/u/.config/environment.d", "/home/u/.config/autostart/x", "/home/u/.local/share/systemd/user"),
+    *("/var/lib/portables", "/var/lib/machines/x", "/var/lib/extensions", "/var/lib/confexts"),
+    *("/var/roothome", "/var/roothome/.ssh", "/efi", "/efi/EFI", "/sysroot", "/sysroot/ostree", "/ostree/deploy"),
 )
 
 
@@ -252,13 +265,21 @@ def test_of_etc_it_is_told_what_can_be_mounted_and_what_to_do_else(tmp_path: Pat
     )
 
 
+def test_of_usr_share_it_is_told_what_can_be_mounted_and_what_to_do_else(tmp_path: Path) -> None:
+    (told,) = mistakes(tmp_path, {"VOLUMES": "/usr/share/app:/x"})
+    assert told.endswith(
+        "has '/usr/share/app': whoever may write there is soon root on the node. Of /usr/share only ca-certificates, "
+        "dict, fonts, pki, zoneinfo can be; copy what else is needed elsewhere"
+    )
+
+
 BESIDE = (
     *("/etc/hosts", "/etc/hostname", "/etc/resolv.conf", "/etc/timezone", "/etc//localtime", "/etc/machine-id"),
     *("/etc/ssl/certs/", "/etc/ssl/certs/ca-certificates.crt", "/etc/pki/ca-trust/extracted", "/etc/pki/tls/certs"),
     *("/var/data", "/runs", "/var/lib/dockers", "/srv/run", "/process", "run"),
     *("/devel", "/etcetera", "/srv/etc/passwd", "/root/data", "/home/u/.config/app", "/home/u/.basil", "/binaries"),
     *("/home/u/data", "/home/u/.aws", "/home/u/.docker-data", "/home/u/.cache", "/usr/local/cuda", "/usr/share/fonts"),
-    *("/usr/share/zoneinfo", "/usr/local/share", "/usr/local/cuda/lib64", "/opt/app/bin", "/mnt/x", "/srv/lib"),
+    *("/usr/share/zoneinfo", "/usr/local/share/models", "/usr/local/cuda/lib64", "/opt/app/bin", "/mnt/x", "/srv/lib"),
     *(
         "/var/spool/attached",
         "/var/lib/app",
@@ -268,6 +289,9 @@ BESIDE = (
         "/data/usr",
         "/srv/home/u",
     ),
+    *("/usr/share/dict/words", "/usr/share/ca-certificates", "/usr/share/pki", "/usr/share/zoneinfo/x", "/usr/shared"),
+    *("/opt/cnicorp", "/opt/models", "/var/snaps", "/var/roothome/data", "/efis", "/home/u/.logins", "/var/lib/k0smos"),
+    *("/home/u/.config/fisheries", "/home/u/.local/state", "/usr/local/aws-client", "/home/u/.profiles"),
 )
 
 
