@@ -23,15 +23,22 @@ NAMES = (
 OPEN_NAMES = r"(.*/)?(\.env[._](example|sample|template)|(example|sample|template)\.env|id_[^/]*\.(pub|py))"
 # and where what looks open is secret as well: Raydock's environments, and folders in which programs keep their logins.
 PLACES = r"(.*/)?(conf/[^/]*\.env(~|\.(bak|backup|old|orig|save))*|\.(aws|azure|docker|gnupg|kube|ssh)/.*)"
-# How a private key begins, but for blanks and a byte order mark; RFC 4716's has four dashes and a blank.
+# How a line begins that is looked past: a key's own comment. A script has more than these before a key that it quotes.
+COMMENT = "[ \t]*#"
+# How a private key begins, but for comments, blanks and a byte order mark; RFC 4716's has four dashes and a blank.
 KEY = r"----+ ?BEGIN [A-Z0-9 ]*PRIVATE KEY|PuTTY-User-Key-File-"
-# How a file begins that may have a key on a line further on: OpenSSL's, with certificates. Others only quote one.
-BUNDLE = r"----+ ?BEGIN |Bag Attributes"
+# How a file begins that may have a key on a line further on: OpenSSL's, with certificates or what it tells of them and
+# of the key. Others only quote one.
+BUNDLE = (
+    r"----+ ?BEGIN |Bag Attributes|Certificate( Request)?:|[A-Za-z0-9 -]*Private-Key:|(EC|DSA)-Parameters:"
+    r"|([A-Za-z0-9]+ Fingerprint|subject|issuer|serial|notBefore|notAfter)="
+)
 
 _NAMES, _OPEN_NAMES, _PLACES = (
     re.compile(pattern, re.IGNORECASE | re.ASCII | re.DOTALL) for pattern in (NAMES, OPEN_NAMES, PLACES)
 )
 _KEY, _BUNDLE = (re.compile(rb"(\xef\xbb\xbf)?\s*(" + one.encode() + rb")") for one in (KEY, BUNDLE))
+_COMMENTS = re.compile(rb"^(\xef\xbb\xbf)?" + COMMENT.encode() + rb".*\n?", re.MULTILINE)
 _LINE = re.compile(rb"^(" + KEY.encode() + rb")", re.MULTILINE)
 
 
@@ -42,8 +49,9 @@ def is_secret_name(name: str) -> bool:
 
 def is_private_key(beginning: bytes) -> bool:
     """Tell by a file's first `BEGINNING` bytes."""
-    first = beginning[:FIRST]
-    return bool(_KEY.match(first) or (_BUNDLE.match(first) and _LINE.search(beginning[:BEGINNING])))
+    beginning = beginning[:BEGINNING]
+    first = _COMMENTS.sub(b"", beginning)[:FIRST]
+    return bool(_KEY.match(first) or (_BUNDLE.match(first) and _LINE.search(beginning)))
 
 
 def told(withheld: Sequence[str], verb: str) -> Iterator[str]:

@@ -46,11 +46,11 @@ ARCHIVE = ("-c", "tar.umask=022", "-c", "core.autocrlf=false", "archive")
 LEAVE_OUT = ":(exclude,literal)"
 # Files that may have a key in them, as `commit:name`.
 HAVE_KEYS = ("grep", "-z", "-l", "--text", "--no-color", "--no-recurse-submodules", "-E", "-e", withheld.KEY)
+COMMENT = shlex.quote(withheld.COMMENT)
 KEY_LINE = shlex.quote(f"^({withheld.KEY})")
 # What Git.tree leaves out and tells, in bash: in `left` as git's words. What only quotes a key is not left out.
 SECRETS = f"""found() {{ "$@" || [ $? = 1 ]; }}
-begins() {{ head -c {withheld.FIRST} "$folder/file" | tr '[:space:]' ' ' | grep -qaE $'^(\\357\\273\\277)? *'"($1)"; }}
-has_line() {{ head -c {withheld.BEGINNING} "$folder/file" >"$folder/beginning" && grep -qaE {KEY_LINE} "$folder/beginning"; }}
+begins() {{ head -c {withheld.FIRST} "$folder/bare" | tr '\\n\\v\\f\\r' '\\t' | grep -qaE $'^(\\357\\273\\277)?[ \\t]*'"($1)"; }}
 declare -A reasons=() && left=() &&
 git -C "$folder" ls-tree -r -z --name-only "$commit" >"$folder/names" &&
 found grep -zixE {shlex.quote(withheld.NAMES)} "$folder/names" >"$folder/named" &&
@@ -59,7 +59,9 @@ found grep -zixE {shlex.quote(withheld.PLACES)} "$folder/names" >>"$folder/secre
 found git -C "$folder" {shlex.join(HAVE_KEYS)} "$commit" >"$folder/keys" &&
 while IFS= read -rd '' name; do
   git -C "$folder" cat-file blob "$name" >"$folder/file" || exit 1
-  if begins {shlex.quote(withheld.KEY)} || {{ begins {shlex.quote(withheld.BUNDLE)} && has_line; }}; then
+  head -c {withheld.BEGINNING} "$folder/file" >"$folder/beginning" || exit 1
+  found grep -avE $'^(\\357\\273\\277)?'{COMMENT} "$folder/beginning" >"$folder/bare" || exit 1
+  if begins {shlex.quote(withheld.KEY)} || {{ begins {shlex.quote(withheld.BUNDLE)} && grep -qaE {KEY_LINE} "$folder/beginning"; }}; then
     reasons[$name]={shlex.quote(withheld.BY_CONTENT)}
   fi
 done <"$folder/keys" &&

@@ -344,6 +344,7 @@ SECRETS = {
     **dict.fromkeys(("terraform.tfstate", "x/terraform.tfstate.backup"), BY_NAME),
     **dict.fromkeys(("deploy_access", "x/*", "@", "with: colon"), BY_CONTENT),
     **dict.fromkeys(("ssh2", "bag", "bundle", "far", "bag late"), BY_CONTENT),
+    **dict.fromkeys(("text", "subject", "rsa", "ed25519", "ec", "comment", "comments", "both"), BY_CONTENT),
 }
 OPEN = (
     *("keyboard.py", "x/id_a.pub", "id_map.py", ".env.example", "docs/sample.env", "environment.yml", "x/.env.d/a"),
@@ -355,6 +356,11 @@ KEYS = (
     *(KEY, "\ufeff" + KEY, "\n \t" + KEY, "PuTTY-User-Key-File-3: ssh-ed25519\n"),
     *("---- BEGIN SSH2 ENCRYPTED PRIVATE KEY ----\n", BAG + KEY, CERTIFICATE + KEY, 1000 * CERTIFICATE + KEY),
     BAG + CERTIFICATE + BAG + KEY,
+    *("Certificate:\n    Data:\n" + CERTIFICATE + KEY, "subject=CN = a\n" + CERTIFICATE + KEY),
+    *("RSA Private-Key: (2048 bit)\n    00:9a\n" + KEY, "ED25519 Private-Key:\n" + KEY),
+    *("EC-Parameters: (256 bit)\n-----BEGIN EC PARAMETERS-----\n" + KEY, "# deploy key\n" + KEY),
+    "\ufeff# deploy key\n\n \t#" + 300 * "-" + "\r\n\n" + KEY,
+    "# deploy key\n" + 300 * CERTIFICATE + "# the key\n" + KEY,
 )
 # What only looks like a key, and goes.
 NO_KEYS = {
@@ -364,6 +370,13 @@ NO_KEYS = {
     "public2": "---- BEGIN SSH2 PUBLIC KEY ----\n",
     "chain": CERTIFICATE + "not -----BEGIN PRIVATE KEY-----\n",
     "too far": 2000 * CERTIFICATE + KEY,
+    "heading": "# a heading\n\nA line:\n\n" + KEY,
+    "two lines": "a\nRSA Private-Key:\n" + KEY,
+    "script": "#!/bin/sh\n# Lay a key.\ncat >key <<'END'\n" + KEY + "END\n",
+    "module": "# a module\nKEY = b'''\n" + KEY + "'''\n",
+    "commented": "# a comment\n" + CERTIFICATE + "# " + KEY,
+    "all comments": "# " + KEY.replace("\n", "\n# "),
+    "certificate": "Certificate:\n    not " + KEY,
     "three": "--- BEGIN PRIVATE KEY\n",
 }
 
