@@ -291,6 +291,7 @@ def run_script(of: Scope, engine: Path) -> subprocess.CompletedProcess[str]:
     environment = {
         **ALONE,
         "GIT_CONFIG_GLOBAL": os.environ["GIT_CONFIG_GLOBAL"],
+        "LC_ALL": "C.UTF-8",
         "PATH": f"{engine}:/usr/bin:/bin",
         "TMPDIR": str(engine),
     }
@@ -342,6 +343,8 @@ SECRETS = {
     **dict.fromkeys(("é.env", "two\nlines.env", "id_rsa.old"), BY_NAME),
     **dict.fromkeys((".env_prod", ".s3cfg", "x/kubeconfig", "credentials.json", "x/secrets.yml"), BY_NAME),
     **dict.fromkeys(("terraform.tfstate", "x/terraform.tfstate.backup"), BY_NAME),
+    # In no encoding, which `grep` in the operator's own locale would not match.
+    **dict.fromkeys(map(os.fsdecode, (b"\xff.env", b"a\xff/x.pem", b"id_\xff", b"\xff/.ssh/\xff")), BY_NAME),
     **dict.fromkeys(("deploy_access", "x/*", "@", "with: colon"), BY_CONTENT),
     **dict.fromkeys(("ssh2", "bag", "bundle", "far", "bag late"), BY_CONTENT),
     **dict.fromkeys(("text", "subject", "rsa", "ed25519", "ec", "comment", "comments", "both"), BY_CONTENT),
