@@ -168,7 +168,7 @@ class HostGroup(Group):  # type: ignore[misc]  # Fabric has no types
     def _is_vain(self, doing: Doing) -> bool:
         """Tell whether it was begun early, for a head that has failed; what is halted says itself where it stands."""
         failed = self._head_through.is_set() and self._head_problem is not None
-        return doing.early and failed and not self._run.halted
+        return doing.early and (self._run.dismissed is not None or (failed and not self._run.halted))
 
     def _goes_on(self, host: Host, doing: Doing) -> bool:
         """Have what was begun early wait until the head is through, and tell whether it is of any use then."""
@@ -197,6 +197,7 @@ class HostGroup(Group):  # type: ignore[misc]  # Fabric has no types
             return
         try:
             if missing := self._missing(doing):
+                doors.leave(node)  # it may wait for the head before it is told
                 self._chain(doing, missing)
                 return
             with ExitStack() as stack:
@@ -221,28 +222,29 @@ class HostGroup(Group):  # type: ignore[misc]  # Fabric has no types
         chain = doing.chain
         host, outcome = self._run.host(chain.node), self._run.outcome(chain.node)
         is_head = chain.node == self._run.scope.inventory.head
-        before = outcome.asked
         self._run.watch.begins(chain.node)
         try:
             if self._is_vain(doing) or (chain.steps and not self._may_act(host, missing)):
                 return
-            outcome.asked = outcome.asked or bool(chain.steps)
+            # What is done ahead for a head that fails was not asked for.
+            outcome.asked = outcome.asked or (bool(chain.steps) and not doing.early)
             if outcome.problem is None:
                 for doing.number, step in enumerate(chain.steps):
                     doing.begun = False
-                    if not (step.ahead or self._goes_on(host, doing)):
-                        outcome.asked = before
-                        return
+                    if not step.ahead:
+                        if not self._goes_on(host, doing):
+                            return
+                        outcome.asked = True
                     if is_head and any(late.at is Place.HEAD for late in lates(step)):
                         self._run.head_ready.set()
                     self._step(host, step, doing)
+                outcome.asked = outcome.asked or bool(chain.steps)
         except Failure as failure:
             # Where the head fails, too, that is the cause, and nothing was wanted here.
             if not self._goes_on(host, doing):
-                outcome.asked = before
                 return
             outcome.asked = True
-            if failure is missing and not self._run.halted:
+            if failure is missing and not self._run.is_cut:
                 outcome.fail(failure, "connect")
             else:
                 self._fail(doing, self._run.judged(failure))

@@ -114,7 +114,16 @@ def by_digest(site: Site, image: str, credentials: Credentials | None) -> str:
 
 def weight_on_head(image: Late[str]) -> Late[Weight]:
     """Give what an image weighs in the head's engine, where it most often was built; nothing where it is not there."""
-    return Late("weight", "", lambda site: site.docker.image_weight(site.value(image)), Place.HEAD)
+
+    def resolve(site: Site) -> Weight:
+        try:
+            return site.docker.image_weight(site.value(image))
+        except Failure as failure:
+            if failure.code != "SSH_NO_CHANNEL":
+                raise
+            return Weight()  # it only tells how much is to come: not worth what the head's sshd has no room for now
+
+    return Late("weight", "", resolve, Place.HEAD)
 
 
 def repository_of(image: str) -> str:

@@ -23,6 +23,7 @@ from deploy.progress import Amount, News
 from deploy.run import Run, without_head
 from deploy.site import Found, Site
 from deploy.ssh import configuration
+from deploy.windows import DIALS
 
 from .fakes import scope
 
@@ -534,7 +535,15 @@ def test_workers_do_what_may_be_done_ahead_while_the_head_is_at_work_and_the_res
     assert closed(run) == {"head": 1, "one": 2, "two": 2}  # by its chain, and at the end: one connection for both parts
 
 
-def test_what_workers_do_ahead_ends_where_the_head_fails_and_they_are_skipped() -> None:
+CUT = {
+    "a failure": Failure("SSH_LOST", "the line was cut"),
+    "what a library raises": OSError("cut"),
+}
+
+
+@pytest.mark.parametrize("halts", [False, True], ids=["", "and the run is halted then"])
+@pytest.mark.parametrize("raised", CUT.values(), ids=CUT)
+def test_what_workers_do_ahead_ends_where_the_head_fails_and_they_are_skipped(raised: Exception, halts: bool) -> None:
     run, _ = run_of("one\ntwo\nthree")
     head, one, two, three = run.scope.inventory.nodes
     pulls = threading.Barrier(3)
@@ -545,10 +554,9 @@ def test_what_workers_do_ahead_ends_where_the_head_fails_and_they_are_skipped() 
             fails(host)  # by itself
         while not host.closed:
             time.sleep(0.01)
-        raise Failure("SSH_LOST", "the line was cut")
-
-    def unreached() -> None:
-        raise Failure("SSH_TIMEOUT", "no answer")
+        if halts:
+            run.halt(Failure("LOCK_LOST", "with the head"))
+        raise raised
 
     cast("FakeHost", run.host(three)).dials = unreached
     begun = time.monotonic()
@@ -560,6 +568,38 @@ def test_what_workers_do_ahead_ends_where_the_head_fails_and_they_are_skipped() 
     with pytest.raises(Failure, match="the head failed"):
         run.host(one).check_wanted()
     run.host(head).check_wanted()
+
+
+def unreached() -> None:
+    raise Failure("SSH_TIMEOUT", "no answer")
+
+
+def test_who_is_not_reached_while_the_head_starts_is_told_so_where_the_run_is_halted() -> None:
+    run, said = run_of("one")
+    _, one = run.scope.inventory.nodes
+    cast("FakeHost", run.host(one)).dials = unreached
+
+    def until_halted(_: Any) -> None:
+        while ("one", WAITS) not in said:
+            time.sleep(0.01)
+        run.halt(Failure("INTERRUPTED", "interrupted"))
+        run.pause(10)
+
+    HostGroup(run).perform(start_of(run, (Do(until_halted, "start"),), Ahead(nothing, "pull"), Do(breaks, "run")))
+    problem = run.outcomes[one].problem
+    assert problem
+    assert (problem.code, run.outcomes[one].step) == ("SSH_TIMEOUT", "connect")
+
+
+def test_the_dead_keep_nobody_from_what_is_done_ahead() -> None:
+    run, _ = run_of("\n".join([*(f"dead-{number}" for number in range(DIALS + 1)), "alive"]))
+    head, *dead, alive = run.scope.inventory.nodes
+    for node in dead:
+        cast("FakeHost", run.host(node)).dials = unreached
+    meet = threading.Barrier(2)
+    ahead = Ahead(lambda host: meet.wait(10) if host.node in (head, alive) else None)
+    HostGroup(run).perform(start_of(run, (ahead, FINE), ahead, FINE))
+    assert {name for name, word in outcomes(run).items() if word == "ok"} == {"head", "alive"}
 
 
 def test_a_worker_that_fails_ahead_is_told_where_the_head_is_there() -> None:

@@ -22,7 +22,7 @@ from deploy.lates.registry import RegistryLogin, with_login
 from deploy.plan import Late, Place, quoted
 from deploy.plan import lates as all_lates
 from deploy.secret import Secret
-from deploy.site import Credentials
+from deploy.site import Credentials, Weight
 
 from .fakes import DIGEST, LOGIN, TOP, Cluster, FakeSite, Image, bash, command_failed, program, scope, settings, site_of
 
@@ -661,3 +661,19 @@ def test_what_git_tells_in_place_of_a_commit_is_none() -> None:
     with pytest.raises(Failure, match="has none of HEAD"):
         last_commit("--upload-pack=x HEAD\n" + "a" * 39 + " HEAD\n", ("HEAD",), "https://r.test/a.git")
     assert last_commit("a" * 40 + " HEAD\n", ("HEAD",), "https://r.test/a.git") == "a" * 40
+
+
+def test_what_an_image_weighs_is_not_worth_a_session_that_the_heads_sshd_has_no_room_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    site, image = site_of(), Late("image", "", lambda _: "registry.test/a", Place.HEAD)
+    code = "SSH_NO_CHANNEL"
+
+    def refuses(_image: str) -> Weight:
+        raise Failure(code, "refused")
+
+    monkeypatch.setattr(site.docker, "image_weight", refuses)
+    assert lates.weight_on_head(image).resolve(site) == Weight()
+    code = "DOCKER_DOWN"
+    with pytest.raises(Failure, match="refused"):
+        lates.weight_on_head(image).resolve(site)
