@@ -84,8 +84,11 @@ class OpenSshConfig(Base):  # type: ignore[misc]  # as above
         """Collect what holds; of the two ways to a host only the one that stands first, though that be `none`."""
         given: Any = SSHConfigDict() if options is None else options
         given[BLOCK], given[ORIGINAL] = {}, hostname
-        # When it looks through a second time, ssh compares Host with the name that HostName has made by then.
-        name = name_of(given, hostname) if how.get("final") else hostname
+        name = hostname
+        if how.get("final"):
+            # The second time ssh goes by the name that HostName has made by then, in small letters.
+            name = name_of(given, hostname).lower()
+            given["hostname"] = name.replace("%", "%%")
         found: dict[str, Any] = super()._lookup(name, given, **how)
         del found[BLOCK], found[ORIGINAL]
         for later in [key for key in found if key in WAYS][1:]:

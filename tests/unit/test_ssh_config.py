@@ -60,6 +60,7 @@ HEADS = st.sampled_from(
             "Match host a%halpha",
         ),
         *("Match Exec false", "Match exec true host alpha.x,beta", "Match final host alpha.x"),
+        *("Host alpha.x", "Match final all", 'Match final exec "[ %h = alpha ]"'),
     ]
 )
 LINES = st.one_of(
@@ -67,7 +68,10 @@ LINES = st.one_of(
     st.integers(1000, 1020).map(lambda port: f"  Port {port}"),
     st.sampled_from(["  User ann", "\tuser=bob", '  User "cy"', "# Include here", ""]),
     st.sampled_from(
-        ["HostName a%%h%h", "HostName %h.x", "HostName 10.0.0.9 # %h", "IdentitiesOnly true", "HostKeyAlias web # x"]
+        [
+            *("HostName a%%h%h", "HostName %h.x", "HostName 10.0.0.9 # %h", "HostName BETA", "HostName ALPHA.x"),
+            *("IdentitiesOnly true", "HostKeyAlias web # x"),
+        ]
     ),
     st.sampled_from(["Include {}/b", "include {}/b {}/c", "  Include {}/none*", "Include {}/[bc]"]),
 )
@@ -76,6 +80,9 @@ FILES = st.lists(LINES, max_size=8).map("\n".join)
 
 @given(top=FILES, inner=FILES, innermost=st.lists(LINES.filter(lambda line: "nclude" not in line)).map("\n".join))
 @example(top="Host alpha\nHostName 10.0.0.9\nHost 10.*\nUser ann\nMatch final all\nPort 1001", inner="", innermost="")
+@example(top="Host alpha\nHostName BETA\nMatch final all\nHost beta\nPort 1001", inner="", innermost="")
+@example(top="Match final all\nHost alpha\nHostKeyAlias web", inner="", innermost="")
+@example(top='Match final exec "[ %h = alpha ]"\nHostName %h.x\nPort 1001', inner="", innermost="")
 @example(
     top="Host alpha\nHostName 10.0.0.9\nMatch final originalhost alpha\nInclude {}/b",
     inner="Host 10.*\nPort 1001",
