@@ -21,7 +21,6 @@ from paramiko.ssh_exception import ConfigParseError
 from deploy.errors import Failure, Mistake
 from deploy.files import writable_by
 from deploy.grammar import plain
-from deploy.known_hosts import SSH_PORT
 
 USERS = Path("~/.ssh/config")
 SYSTEM = Path("/etc/ssh/ssh_config")
@@ -49,6 +48,7 @@ OURS = frozenset({"connecttimeout", "forwardagent"})
 SWITCHES = {"true": "yes", "false": "no"}
 NONE = "none"
 EXEC = "exec"
+LATER = frozenset({"%p", "%r"})  # what is not known when ssh_config is looked through
 EXEC_TIMEOUT = 30.0  # seconds for what `Match exec` runs
 ORIGINAL = "original"  # the name by which a host is looked up; no word of ssh's
 BLOCK = "block"  # begins what one line of `Host` or `Match` asks, with its number; no word of ssh's
@@ -129,10 +129,7 @@ class OpenSshConfig(Base):  # type: ignore[misc]  # as above
         if kind in ALONE:
             return final or kind == "all"
         if kind == EXEC:
-            user, alias = str(known.get("user", login_name())), known.get("hostkeyalias")
-            given = tokens(
-                known[ORIGINAL], host=known["hostname"], port=known.get("port", SSH_PORT), user=user, alias=alias
-            )
+            given = tokens_of_name(known[ORIGINAL], host=known["hostname"], alias=known.get("hostkeyalias"))
             return succeeds(filled(asked, given))
         # ssh compares the names of Match in small letters, and those of Host as they are.
         name, patterns = {
@@ -152,8 +149,13 @@ def name_of(options: Mapping[str, Any], host: str) -> str:
 
 def tokens(name: str, *, host: str, port: int | str, user: str, alias: str | None) -> dict[str, str]:
     """Give what ssh's tokens stand for, of a host that goes by this name in ssh_config."""
+    return tokens_of_name(name, host=host, alias=alias) | {"p": str(port), "r": user}
+
+
+def tokens_of_name(name: str, *, host: str, alias: str | None) -> dict[str, str]:
+    """Give those of them that are known before port and user are."""
     here = socket.gethostname()
-    of_host = {"n": name, "h": host, "p": str(port), "r": user, "k": alias or name}
+    of_host = {"n": name, "h": host, "k": alias or name}
     ours = {"d": str(Path.home()), "i": str(os.getuid()), "l": here, "L": here.partition(".")[0], "u": login_name()}
     return of_host | ours
 
@@ -285,6 +287,8 @@ def criteria(key: str, given: list[str], place: str) -> Criteria:
             raise Mistake.of("CONFIG", f"Match {word} is not read here", CURE, place=place)
         wanted = [] if name in ALONE else list(islice(rest, 1))
         check_patterns(wanted if name in NAMES else (), place)
+        if name == EXEC:
+            check_command("".join(wanted), place)
         found += [] if name == "all" else [asked, *wanted]
     return tuple(found)
 
@@ -294,6 +298,14 @@ def check_patterns(patterns: Iterable[str], place: str) -> None:
     for pattern in patterns:
         if BRACKET in pattern:
             raise Mistake.of("CONFIG", f"the pattern {pattern} is not read here", CURE, place=place)
+
+
+def check_command(line: str, place: str) -> None:
+    """Refuse what asks for port or user: HEAD, workers.txt or a jump may give others than ssh_config."""
+    for token in re.findall("%.", line):
+        if token in LATER:
+            cure = f"Write what it stands for in place of {token}, or ask by `Match host`"
+            raise Mistake.of("CONFIG", f"{token} in Match exec is not read here", cure, place=place)
 
 
 def heading(block: Criteria) -> str:

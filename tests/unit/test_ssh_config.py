@@ -56,7 +56,7 @@ HEADS = st.sampled_from(
             "Match localuser nobody",
             "Match !localuser No*",
             'Match exec "[ %n = Alpha ]"',
-            'Match exec "[ %p%% = 1001%% -a %h = a%%h%n ]"',
+            'Match exec "[ %n%% = alpha%% -a %h = a%%h%n ]"',
             "Match host a%halpha",
         ),
         *("Match Exec false", "Match exec true host alpha.x,beta", "Match final host alpha.x"),
@@ -188,6 +188,11 @@ REFUSED = {
     ),
     "a question of newer ssh": ({".ssh/config": "Match tagged x\n"}, ".ssh/config:1: Match tagged is not read here"),
     "a login": ({".ssh/config": "Match user ann\n"}, ".ssh/config:1: Match user is not read here"),
+    "a port": ({".ssh/config": 'Match exec "[ %%p%p = %%p7 ]"\n'}, ".ssh/config:1: %p in Match exec is not read here"),
+    "a login that a command is told": (
+        {".ssh/config": "Host x\nMatch host x !Exec %r\n"},
+        ".ssh/config:2: %r in Match exec is not read here",
+    ),
     "what is never so": ({".ssh/config": "Match !all\n"}, ".ssh/config:1: Match !all is not read here"),
     "a set of characters": ({".ssh/config": "Host web[1]\n"}, ".ssh/config:1: the pattern web[1] is not read"),
     "a folder": ({".ssh/config": "Include d\n", ".ssh/d/x": ""}, ".ssh/d: cannot be read: Is a directory"),
@@ -225,6 +230,11 @@ def test_no_jump_host_is_none(home: Path) -> None:
     make(home, {".ssh/config": "Host alpha\n  ProxyJump none # x\nHost *\n  ProxyJump far\n"})
     found = {host: read_ssh_config().lookup(host).get("proxyjump") for host in HOSTS}
     assert found == {"alpha": None, "beta": "far", "10.0.0.7": "far", "Alpha": "far"}
+
+
+def test_what_is_no_port_is_run(home: Path) -> None:
+    make(home, {".ssh/config": 'Match exec "[ %%p = %%%%p ] || [ %n = alpha ]"\n  Port 7\n'})
+    assert read_ssh_config().lookup("alpha")["port"] == "7"
 
 
 def test_a_command_that_does_not_end_is_the_nodes_failure_and_runs_where_it_is_asked(
