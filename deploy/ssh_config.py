@@ -56,6 +56,10 @@ numbers = count()
 HOST_LINE = "hostline"  # what a line of `Host` within a file that a block includes asks; no word of ssh's
 # Of what words are made: to ssh no other backslash than these is an escape.
 CHARACTER = re.compile(r"""\\['"\\ ]|.""", re.DOTALL)
+# A word of `Match`: in double quotes or without any, and what might be one to ssh.
+WORD = re.compile(
+    r"""(?P<remark>\#)|(?:"(?P<quoted>[^"]*)(?<!\\)"|(?P<bare>[^\s"'\\=]+))(?![^ \t])|(?P<other>[^ \t]+)"""
+)
 
 # What a block's hosts must meet, as words of `Match`; nothing of what holds for all.
 Criteria = tuple[str, ...]
@@ -231,7 +235,7 @@ def expanded(file: Path, around: Criteria = (), depth: int = 0, folder: Path | N
                 yield from expanded(included, block, depth + 1, folder)
                 yield heading(block)
         elif key in ("host", "match"):
-            given = words(value, place)
+            given = words(value, place) if key == "host" else asked_of(value, place)
             block = (*around, *criteria(key, given, place))
             yield f"Host {shlex.join(given)}" if key == "host" and not around else heading(block)
         elif key in SEVERAL | ONE:
@@ -273,11 +277,30 @@ def named(value: str, folder: Path, place: str) -> Iterable[Path]:
         yield from map(Path, sorted(glob.glob(str(pattern))))  # noqa: PTH207
 
 
+def asked_of(value: str, place: str) -> list[str]:
+    """Split what follows `Match`, up to a remark; `CONFIG` for what ssh and its shell would not read as it is here.
+
+    To ssh a single quote is no quote there, and a backslash no escape.
+    """
+    words(value, place)
+    found: list[str] = []
+    for word in WORD.finditer(value):
+        if word["remark"]:
+            break
+        if word["other"]:
+            cure = 'Write it in double quotes, without \\" in it; single quotes and \\ only in those of exec'
+            raise Mistake.of("CONFIG", f"Match: {word['other']} is not read here", cure, place=place)
+        found.append(word["quoted"] if word["bare"] is None else word["bare"])
+    return found
+
+
 def criteria(key: str, given: list[str], place: str) -> Criteria:
     """Give what a line of `Host` or `Match` demands; `CONFIG` where it asks what is not known here."""
     if key == "host":
         check_patterns(given, place)
         return (BLOCK, str(next(numbers)), HOST_LINE, ",".join(given))
+    if not given:
+        raise Mistake.of("CONFIG", "Match asks nothing", CURE, place=place)
     found: list[str] = [BLOCK, str(next(numbers))]
     rest = iter(given)
     for word in rest:
@@ -286,9 +309,13 @@ def criteria(key: str, given: list[str], place: str) -> Criteria:
         if name not in ASKED or asked == "!all":
             raise Mistake.of("CONFIG", f"Match {word} is not read here", CURE, place=place)
         wanted = [] if name in ALONE else list(islice(rest, 1))
+        if name not in ALONE and (not any(wanted) or wanted[0].startswith("#")):
+            raise Mistake.of("CONFIG", f"Match {word} does not say what", CURE, place=place)
         check_patterns(wanted if name in NAMES else (), place)
         if name == EXEC:
             check_command("".join(wanted), place)
+        if name == "all" and (more := next(rest, None)):
+            raise Mistake.of("CONFIG", f"Match all stands before {more}", CURE, place=place)
         found += [] if name == "all" else [asked, *wanted]
     return tuple(found)
 

@@ -102,6 +102,44 @@ def test_every_host_has_what_ssh_gives_it(
         assert ours(folder / "config", host) == found | {"hostname": found["hostname"].lower()}
 
 
+# What follows `Match`, and whether that is read here; else it is refused.
+ASKED = {
+    "host 'alpha'": False,
+    "!host 'alpha'": False,
+    "!host alpha\\": False,
+    'host "alpha"': True,
+    '"host" alpha': True,
+    "!host alpha#x": True,
+    "all # 'x'": True,
+    "# all": False,
+    "all all": False,
+    "host=alpha": False,
+    'host "beta"alpha': False,
+    "exec ''": False,
+    "exec '[ a ]'": False,
+    "exec #x": False,
+    'exec "#x"': False,
+    'exec ""': False,
+    "exec \"[ '%h' = alpha ]\"": True,
+    "exec \"[ 'a\\\\b' = 'a\\b' ]\"": True,
+    "!exec \"[ 'a\\\\b' = 'a\\b' ]\"": True,
+    'exec "[ \\"a\\" = a ]"': False,
+    'exec "true" # "x"': True,
+    '"exec" "true # x" host "alpha"': True,
+}
+
+
+@pytest.mark.parametrize(("asked", "read"), ASKED.items(), ids=ASKED)
+def test_what_match_asks_holds_where_it_does_to_ssh_or_is_refused(asked: str, read: bool, tmp_path: Path) -> None:
+    file = tmp_path / "config"
+    file.write_text(f"Match {asked}\n  Port 7\nMatch all\n  User last\n")
+    if read:
+        assert ours(file, "alpha") == theirs(file, "alpha")
+    else:
+        with pytest.raises(Mistake, match=rf"^{file}:1: Match"):
+            ours(file, "alpha")
+
+
 TRUST = ("UserKnownHostsFile", "GlobalKnownHostsFile", "RevokedHostKeys")
 
 
@@ -194,6 +232,11 @@ REFUSED = {
         ".ssh/config:2: %r in Match exec is not read here",
     ),
     "what is never so": ({".ssh/config": "Match !all\n"}, ".ssh/config:1: Match !all is not read here"),
+    "nothing but a remark": ({".ssh/config": "\nMatch # all\n"}, ".ssh/config:2: Match asks nothing"),
+    "more than all": ({".ssh/config": "Match all host x\n"}, ".ssh/config:1: Match all stands before host"),
+    "no name": ({".ssh/config": 'Match host ""\n'}, ".ssh/config:1: Match host does not say what"),
+    "single quotes": ({".ssh/config": "Match !host 'x'\n"}, ".ssh/config:1: Match: 'x' is not read here"),
+    "a backslash": ({".ssh/config": "Match !host x\\\n"}, ".ssh/config:1: Match: x\\ is not read here"),
     "a set of characters": ({".ssh/config": "Host web[1]\n"}, ".ssh/config:1: the pattern web[1] is not read"),
     "a folder": ({".ssh/config": "Include d\n", ".ssh/d/x": ""}, ".ssh/d: cannot be read: Is a directory"),
 }
