@@ -45,7 +45,8 @@ SINGLE = frozenset(
 )
 WAYS = frozenset({"proxyjump", "proxycommand"})
 OURS = frozenset({"connecttimeout", "forwardagent"})
-SWITCHES = {"true": "yes", "false": "no"}
+NO = "no"
+SWITCHES = {"true": "yes", "false": NO}
 NONE = "none"
 EXEC = "exec"
 LATER = frozenset({"%p", "%r"})  # what is not known when ssh_config is looked through
@@ -72,10 +73,10 @@ class OpenSshConfig(Base):  # type: ignore[misc]  # as above
     """What ssh_config says: looked through twice only where ssh does that, and without what says that there is none."""
 
     def lookup(self, hostname: str) -> Mapping[str, Any]:
-        """Give what holds for a host."""
+        """Give what holds for a host; `CONFIG`, of the node alone, where ssh would look for another name of it."""
         found = self._lookup(hostname)
         asked = {one["type"] for context in self._config for one in context.get("matches", ())}
-        if "final" in asked or found.get("canonicalizehostname", "no") != "no":
+        if "final" in asked:
             found = super().lookup(hostname)
         else:
             self._expand_variables(found, hostname)
@@ -95,6 +96,10 @@ class OpenSshConfig(Base):  # type: ignore[misc]  # as above
             given["hostname"] = name.replace("%", "%%")
         found: dict[str, Any] = super()._lookup(name, given, **how)
         del found[BLOCK], found[ORIGINAL]
+        if str(found.get("canonicalizehostname", NO)).lower() != NO:
+            name = plain(hostname)
+            cure = f"Write above it there: `Host {name}`, and below that `CanonicalizeHostname no` and its HostName"
+            raise Failure("CONFIG", f"CanonicalizeHostname of ssh_config for {name} is not read here", cure)
         for later in [key for key in found if key in WAYS][1:]:
             del found[later]
         return found

@@ -252,6 +252,23 @@ def test_what_ssh_would_understand_otherwise_is_told_with_its_place(
     assert str(raised.value).startswith(f"{home}/{told}")
 
 
+@pytest.mark.parametrize("value", ["yes", "always", '"TRUE" # no', "none"])
+@pytest.mark.parametrize("block", ["Host a*", "Match final host alpha"])
+def test_a_name_that_ssh_would_look_for_is_the_nodes_failure(home: Path, block: str, value: str) -> None:
+    make(home, {".ssh/config": f"{block}\n  CanonicalizeHostname {value}\n  CanonicalDomains example.invalid\n"})
+    config = read_ssh_config()
+    assert config.lookup("beta")["hostname"] == "beta"
+    with pytest.raises(Failure, match="CanonicalizeHostname of ssh_config for alpha is not read here") as raised:
+        config.lookup("alpha")
+    assert raised.value.code == "CONFIG"
+
+
+@pytest.mark.parametrize("value", ["no", "False", "NO # yes"])
+def test_a_name_that_ssh_does_not_look_for_is_as_it_is_told(home: Path, value: str) -> None:
+    make(home, {".ssh/config": f"CanonicalizeHostname {value}\nHostName x\nCanonicalizeHostname yes\n"})
+    assert read_ssh_config().lookup("alpha")["hostname"] == "x"
+
+
 @pytest.mark.parametrize("name", [".ssh/config", ".ssh/inner"])
 def test_a_file_that_others_may_change_is_not_taken(home: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     make(home, {".ssh/config": "Include inner\n", ".ssh/inner": "User ann\n"})
