@@ -43,7 +43,8 @@ SINGLE = frozenset(
     {"canonicalizehostname", "checkhostip", "hostkeyalgorithms", "hostkeyalias", "hostname", "identitiesonly"}
     | {"identityagent", "identityfile", "port", "proxyjump", "requiredrsasize", "user"}
 )
-WAYS = frozenset({"proxyjump", "proxycommand"})
+COMMAND = "proxycommand"
+WAYS = frozenset({"proxyjump", COMMAND})
 OURS = frozenset({"connecttimeout", "forwardagent"})
 NO = "no"
 SWITCHES = {"true": "yes", "false": NO}
@@ -80,8 +81,9 @@ class OpenSshConfig(Base):  # type: ignore[misc]  # as above
             found = super().lookup(hostname)
         else:
             self._expand_variables(found, hostname)
-        if str(found.get("proxyjump", "")).lower() == NONE:
-            del found["proxyjump"]
+        for way in WAYS:
+            if str(found.get(way, "")).lower() == NONE:
+                del found[way]
         read: Mapping[str, Any] = found
         return read
 
@@ -245,6 +247,8 @@ def expanded(file: Path, around: Criteria = (), depth: int = 0, folder: Path | N
             yield f"Host {shlex.join(given)}" if key == "host" and not around else heading(block)
         elif key in SEVERAL | ONE:
             yield listing(key, words(value, place), place)
+        elif key == COMMAND:
+            yield command(value, place)
         elif key in SINGLE:
             yield single(key, words(value, place))
         elif key not in OURS:
@@ -360,6 +364,18 @@ def single(key: str, given: list[str]) -> str:
     """Write a line with one value, without the remark behind it, and yes or no for what is one of these."""
     value = " ".join(given)
     return f'{key} "{SWITCHES.get(value.lower(), value)}"' if given else ""
+
+
+def command(value: str, place: str) -> str:
+    """Write a line with a command: ssh has all that is left of the line, with its quotes and what looks like a remark.
+
+    Quotes stand around all, which is what paramiko takes off; to it the word in them is not the one for no command.
+    """
+    line = value.lstrip(" \t=")
+    words(line, place)
+    if not line:
+        raise Mistake.of("CONFIG", f"{COMMAND} names no command", CURE, place=place)
+    return f'{COMMAND} "{line}"'
 
 
 def words(value: str, place: str) -> list[str]:

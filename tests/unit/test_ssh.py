@@ -84,6 +84,11 @@ WAYS = {
         "ann@x:7 > me@t:22",
     ),
     "a command": ("Host t\n ProxyCommand nc %h %p", "nc t 22 > me@t:22"),
+    "a command in quotes": ('Host t\n ProxyCommand "nc" "%h" "%p"', '"nc" "t" "22" > me@t:22'),
+    "a command, and then none": ("Host t\n ProxyCommand nc\n ProxyCommand none", "nc > me@t:22"),
+    "no command, and then one": ("Host t\n ProxyCommand None\n ProxyCommand nc", "me@t:22"),
+    "a command by the name of none": ('Host t\n ProxyCommand "none"', '"none" > me@t:22'),
+    "a command with a remark of its own": ("Host t\n ProxyCommand == nc # it's ", "nc # it's > me@t:22"),
     "a jump host's command": (
         "Host t\n ProxyJump j1\nHost j1\n ProxyCommand nc %h %p",
         "nc j1 22 > me@j1:22 > me@t:22",
@@ -143,6 +148,14 @@ def test_a_command_is_run_by_a_shell_with_what_its_tokens_stand_for(
     monkeypatch.setattr(paramiko, "ProxyCommand", lambda line: subprocess.run(shlex.split(line), check=True))
     connection.open_gateway()
     assert (Path.home() / "said").read_text() == "t x 7 ann %h\n"
+
+
+def test_the_quotes_of_a_command_are_the_shells(config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config.write_text('Host t\n ProxyCommand "sh" -c "echo %h > ~/said" "%p"\n')
+    connection = connection_to(Node("t", "t", role="worker"), Settings(), KnownHosts())
+    monkeypatch.setattr(paramiko, "ProxyCommand", lambda line: subprocess.run(shlex.split(line), check=True))
+    connection.open_gateway()
+    assert (Path.home() / "said").read_text() == "t\n"
 
 
 def test_a_token_that_is_not_known_is_told(config: Path) -> None:

@@ -211,6 +211,8 @@ def test_names_without_a_folder_are_looked_for_beside_the_first_file(home: Path)
 
 REFUSED = {
     "a quote that is not closed": ({".ssh/config": 'Host "a\n'}, ".ssh/config:1: cannot be understood: no closing"),
+    "an open quote of a command": ({".ssh/config": 'ProxyCommand nc "a\n'}, ".ssh/config:1: cannot be understood: no"),
+    "no command at all": ({".ssh/config": "ProxyCommand =\n"}, ".ssh/config:1: proxycommand names no command"),
     "a line that is none": ({".ssh/config": "Port 1\nnonsense\n"}, ".ssh/config: cannot be understood: Unparsable"),
     "files without end": ({".ssh/config": "\nInclude config\n"}, ".ssh/config:2: files include each other, 16 deep"),
     "a variable": ({".ssh/config": "Include ${HOME}/x\n"}, ".ssh/config:1: Include: variables in ${HOME}/x are not"),
