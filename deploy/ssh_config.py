@@ -43,8 +43,8 @@ SINGLE = frozenset(
     {"canonicalizehostname", "checkhostip", "hostkeyalgorithms", "hostkeyalias", "hostname", "identitiesonly"}
     | {"identityagent", "identityfile", "port", "proxyjump", "requiredrsasize", "user"}
 )
-COMMAND = "proxycommand"
-WAYS = frozenset({"proxyjump", COMMAND})
+JUMP, COMMAND = "proxyjump", "proxycommand"
+WAYS = frozenset({JUMP, COMMAND})
 OURS = frozenset({"connecttimeout", "forwardagent"})
 NO = "no"
 SWITCHES = {"true": "yes", "false": NO}
@@ -82,7 +82,7 @@ class OpenSshConfig(Base):  # type: ignore[misc]  # as above
         else:
             self._expand_variables(found, hostname)
         for way in WAYS:
-            if str(found.get(way, "")).lower() == NONE:
+            if is_none(found.get(way)):
                 del found[way]
         read: Mapping[str, Any] = found
         return read
@@ -103,7 +103,9 @@ class OpenSshConfig(Base):  # type: ignore[misc]  # as above
             cure = f"Write above it there: `Host {name}`, and below that `CanonicalizeHostname no` and its HostName"
             raise Failure("CONFIG", f"CanonicalizeHostname of ssh_config for {name} is not read here", cure)
         for later in [key for key in found if key in WAYS][1:]:
-            del found[later]
+            # Where no jump host stands first, ssh takes a command behind it still.
+            if later != COMMAND or not is_none(found[JUMP]):
+                del found[later]
         return found
 
     def _expand_variables(self, found: dict[str, Any], host: str) -> dict[str, Any]:
@@ -150,6 +152,11 @@ class OpenSshConfig(Base):  # type: ignore[misc]  # as above
             "localuser": (login_name(), asked),
         }[kind]
         return bool(self._pattern_matches(patterns, name))
+
+
+def is_none(way: object) -> bool:
+    """Tell whether a way to a host is said to be none."""
+    return str(way or "").lower() == NONE
 
 
 def name_of(options: Mapping[str, Any], host: str) -> str:

@@ -94,7 +94,17 @@ WAYS = {
         "nc j1 22 > me@j1:22 > me@t:22",
     ),
     "no command, and then a jump host": ("Host t\n ProxyCommand none\nHost *\n ProxyJump j1", "me@t:22"),
-    "no jump host, and then a command": ("Host t\n ProxyJump none\nHost *\n ProxyCommand nc", "me@t:22"),
+    "no jump host, and then a command": ("Host t\n ProxyJump none\nHost *\n ProxyCommand nc", "nc > me@t:22"),
+    "no jump host, a command, and then a jump host": (
+        "Host t\n ProxyJump NONE\n ProxyCommand nc\nHost *\n ProxyJump j1",
+        "nc > me@t:22",
+    ),
+    "no jump host, and a command when it is looked through again": (
+        "Match final host t\n ProxyCommand nc\nHost t\n ProxyJump none",
+        "nc > me@t:22",
+    ),
+    "no jump host, and then one": ("Host t\n ProxyJump none\nHost *\n ProxyJump j1", "me@t:22"),
+    "neither": ("Host t\n ProxyJump none\n ProxyCommand none\nHost *\n ProxyCommand nc\n ProxyJump j1", "me@t:22"),
     "a command, and then a jump host": (
         "Host t\n ProxyCommand nc\nHost *\n ProxyJump j1",
         "nc > me@t:22",
