@@ -257,6 +257,8 @@ def expanded(file: Path, around: Criteria = (), depth: int = 0, folder: Path | N
         elif key == COMMAND:
             yield command(value, place)
         elif key in SINGLE:
+            if key == JUMP:
+                check_jump(value, place)
             yield single(key, words(value, place))
         elif key not in OURS:
             yield line
@@ -349,6 +351,13 @@ def check_command(line: str, place: str) -> None:
         if token in LATER:
             cure = f"Write what it stands for in place of {token}, or ask by `Match host`"
             raise Mistake.of("CONFIG", f"{token} in Match exec is not read here", cure, place=place)
+
+
+def check_jump(value: str, place: str) -> None:
+    """Refuse a `none` in quotes or before a remark: to ssh it is a jump host of that name."""
+    if is_none(" ".join(words(value, place))) and not is_none(value.lstrip(" \t=")):
+        cure = "Write `ProxyJump none` and nothing else on the line"
+        raise Mistake.of("CONFIG", f"ssh takes {value} for the name of a jump host", cure, place=place)
 
 
 def heading(block: Criteria) -> str:

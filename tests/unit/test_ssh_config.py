@@ -213,6 +213,11 @@ REFUSED = {
     "a quote that is not closed": ({".ssh/config": 'Host "a\n'}, ".ssh/config:1: cannot be understood: no closing"),
     "an open quote of a command": ({".ssh/config": 'ProxyCommand nc "a\n'}, ".ssh/config:1: cannot be understood: no"),
     "no command at all": ({".ssh/config": "ProxyCommand =\n"}, ".ssh/config:1: proxycommand names no command"),
+    "no jump host, and a remark": (
+        {".ssh/config": "Host x\nProxyJump none # x\n"},
+        ".ssh/config:2: ssh takes none # x for the name of a jump host",
+    ),
+    "no jump host, in quotes": ({".ssh/config": 'ProxyJump "none"\n'}, '.ssh/config:1: ssh takes "none" for the name'),
     "a line that is none": ({".ssh/config": "Port 1\nnonsense\n"}, ".ssh/config: cannot be understood: Unparsable"),
     "files without end": ({".ssh/config": "\nInclude config\n"}, ".ssh/config:2: files include each other, 16 deep"),
     "a variable": ({".ssh/config": "Include ${HOME}/x\n"}, ".ssh/config:1: Include: variables in ${HOME}/x are not"),
@@ -289,7 +294,7 @@ def test_a_lone_cr_ends_no_remark(home: Path) -> None:
 
 
 def test_no_jump_host_is_none(home: Path) -> None:
-    make(home, {".ssh/config": "Host alpha\n  ProxyJump none # x\nHost *\n  ProxyJump far\n"})
+    make(home, {".ssh/config": "Host alpha\n  ProxyJump = None \nHost *\n  ProxyJump far\n"})
     found = {host: read_ssh_config().lookup(host).get("proxyjump") for host in HOSTS}
     assert found == {"alpha": None, "beta": "far", "10.0.0.7": "far", "Alpha": "far"}
 
