@@ -11,10 +11,11 @@ from deploy.image import ImageRef
 from deploy.lates.registry import RegistryLogin, docker_cli, logged_in, registry_password, repository_uri, with_login
 from deploy.plan import Late, Place, Word, phrase, quoted
 from deploy.ray import container_name
+from deploy.site import Weight
 
 if TYPE_CHECKING:
     from deploy.settings import Settings
-    from deploy.site import Credentials, Site, Weight
+    from deploy.site import Credentials, Site
 
 # A registry of AWS's, of all its partitions: whoever else has such a name before his own is not told a login of AWS's.
 ECR = re.compile(
