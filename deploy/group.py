@@ -260,6 +260,8 @@ class HostGroup(Group):  # type: ignore[misc]  # Fabric has no types
     def _look(self, host: Host, doing: Doing, failure: Failure) -> None:
         """Note what stands on a node whose chain failed, where its engine is not what failed."""
         silent = failure.problem.kind is not Kind.FAILED or failure.code.startswith("DOCKER_")
+        # What stands on a machine that two names lead to is the other's to tell: it goes on there.
+        silent = silent or failure.code == "SAME_MACHINE"
         if silent or self._run.halted or not host.is_open or self._run.outcome(host.node).looked:
             return
         with suppress(Failure):

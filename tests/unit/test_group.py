@@ -226,6 +226,7 @@ class Notes(Do):
 STANDING = {
     "a failure of its own": (Failure("DISK_FULL", "no space left"), "running", "running"),
     "a failure of its engine": (Failure("DOCKER_TIMEOUT", "no answer"), "running", "unknown"),
+    "a machine on which another name goes on": (Failure("SAME_MACHINE", "as one"), "running", "unknown"),
     "a node that is not reached": (Failure("SSH_TIMEOUT", "no answer"), "running", "unknown"),
     "an engine that went meanwhile": (Failure("DISK_FULL", "no space left"), "gone", "unknown"),
 }
