@@ -524,6 +524,18 @@ def start_of(run: Run, on_head: tuple[Step, ...], *on_worker: Step) -> Plan:
     return plan({head: on_head}).then(plan(dict.fromkeys(workers, on_worker), after_head=True))
 
 
+def halted_while_it_waits(run: Run, said: list[tuple[str, str]]) -> None:
+    """Perform such a plan, and halt it once the first worker waits for the head."""
+
+    def until_halted(_: Any) -> None:
+        while ("one", WAITS) not in said:
+            time.sleep(0.01)
+        run.halt(Failure("INTERRUPTED", "interrupted"))
+        run.pause(10)
+
+    HostGroup(run).perform(start_of(run, (Do(until_halted, "start"),), Ahead(nothing, "pull"), Do(breaks, "run")))
+
+
 def test_workers_do_what_may_be_done_ahead_while_the_head_is_at_work_and_the_rest_once_it_is_through() -> None:
     run, said = run_of("one\ntwo")
     ahead, order = threading.Barrier(3), list[str]()
@@ -579,14 +591,7 @@ def test_who_is_not_reached_while_the_head_starts_is_told_so_where_the_run_is_ha
     run, said = run_of("one")
     _, one = run.scope.inventory.nodes
     cast("FakeHost", run.host(one)).dials = unreached
-
-    def until_halted(_: Any) -> None:
-        while ("one", WAITS) not in said:
-            time.sleep(0.01)
-        run.halt(Failure("INTERRUPTED", "interrupted"))
-        run.pause(10)
-
-    HostGroup(run).perform(start_of(run, (Do(until_halted, "start"),), Ahead(nothing, "pull"), Do(breaks, "run")))
+    halted_while_it_waits(run, said)
     problem = run.outcomes[one].problem
     assert problem
     assert (problem.code, run.outcomes[one].step) == ("SSH_TIMEOUT", "connect")
@@ -615,14 +620,7 @@ def test_a_worker_that_fails_ahead_is_told_where_the_head_is_there() -> None:
 def test_workers_that_wait_for_the_head_end_where_the_run_is_halted() -> None:
     run, said = run_of("one")
     head, one = run.scope.inventory.nodes
-
-    def until_halted(_: Any) -> None:
-        while ("one", WAITS) not in said:
-            time.sleep(0.01)
-        run.halt(Failure("INTERRUPTED", "interrupted"))
-        run.pause(10)
-
-    HostGroup(run).perform(start_of(run, (Do(until_halted, "start"),), Ahead(nothing, "pull"), Do(breaks, "run")))
+    halted_while_it_waits(run, said)
     assert outcomes(run) == {"head": "failed", "one": "failed"}
     problem = run.outcomes[one].problem
     assert problem
