@@ -73,12 +73,15 @@ class Containers(Calls):
     def containers(self, labels: Mapping[str, str]) -> Sequence[Found]:
         """Give the containers, stopped ones too, that bear all these labels."""
         with told("list containers"):
-            ids = [one.text("Id") for one in self._listed(label=bearing(labels))]
+            shown, _ = self._listed(label=bearing(labels))
+            ids = [one.text("Id") for one in shown]
         # One may be gone since it was listed.
         return tuple(one for id in ids if (one := self.find(id)))
 
-    def _listed(self, **filters: Sequence[str]) -> list[Fields]:
-        return self.answers("containers/json", params={"all": 1, "filters": json.dumps(filters)})
+    def _listed(self, **filters: Sequence[str]) -> tuple[list[Fields], float | None]:
+        """List containers, stopped ones too; and give when that was by the engine's clock."""
+        answer = self.get("containers/json", params={"all": 1, "filters": json.dumps(filters)})
+        return listed(parsed(answer.content)), time_of(answer)
 
     def create(self, container: Container, words: Callable[[Word], str]) -> None:
         """Create the container as the line of the script does; `words` gives the late values."""
@@ -216,12 +219,9 @@ class Containers(Calls):
 
     def _clear_once(self) -> None:
         """Remove those that were created long ago, by the engine's clock, and never started: whoever did so is gone."""
-        filters = json.dumps({"label": bearing(ONCE), "status": ["created"]})
-        answer = self.get("containers/json", params={"all": 1, "filters": filters})
-        if (now := time_of(answer)) is None:
-            return
-        for one in listed(parsed(answer.content)):
-            if one.number("Created") < now - ONCE_DEADLINE:
+        shown, now = self._listed(label=bearing(ONCE), status=["created"])
+        for one in shown:
+            if now is not None and one.number("Created") < now - ONCE_DEADLINE:
                 with contextlib.suppress(NotFound):
                     self.delete("containers", one.text("Id"), params={"v": 1})
 
