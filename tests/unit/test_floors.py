@@ -51,6 +51,7 @@ FLOORS = (
     {"channel", "engine", "hostkeys", "ssh", "hosts", "commands", "group", "run", "registry", "dockerconfig", "ray_api"}
     | {
         "known_files",
+        "ssh_lines",
         "ssh_config",
         "aws",
         "interruption",

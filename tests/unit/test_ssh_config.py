@@ -17,7 +17,8 @@ from paramiko.ssh_exception import ConfigParseError
 
 from deploy import ssh, ssh_config
 from deploy.errors import Failure, Mistake
-from deploy.ssh_config import OpenSshConfig, expanded, read_ssh_config
+from deploy.ssh_config import OpenSshConfig, read_ssh_config
+from deploy.ssh_lines import expanded
 
 HOSTS = ("alpha", "beta", "10.0.0.7", "Alpha")
 
