@@ -126,6 +126,15 @@ Program().run(["invoke", "--dry", "cluster.start"], exit=False)
 print("loaded:", sorted({set(HEAVY)!r} & set(sys.modules)))
 """
 
+# What is registered first is called last: it sees what the process leaves to Python's own end.
+LEFT = """\
+import atexit
+import gc
+atexit.register(lambda: print("looked at again:", gc.isenabled() and not gc.get_freeze_count()))
+from invoke.program import Program
+Program().run(["invoke", "--list"], exit=False)
+"""
+
 
 def test_the_list_and_the_help_load_nothing_heavy_and_no_settings(copy: Path, tmp_path: Path) -> None:
     for name in ("tasks.py", "deploy"):
@@ -155,6 +164,11 @@ def test_a_dry_run_loads_the_settings_and_nothing_else_that_is_heavy(copy: Path)
         check=True,
     )
     assert done.stdout.splitlines()[-1] == "loaded: ['dotenv', 'pydantic']"
+
+
+def test_at_the_end_python_does_not_look_for_garbage_once_more(copy: Path) -> None:
+    done = subprocess.run([sys.executable, "-c", LEFT], cwd=copy, capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "looked at again: False"
 
 
 @pytest.mark.parametrize("module", [build, cluster, publish], ids=lambda module: module.__name__)
