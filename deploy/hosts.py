@@ -490,6 +490,7 @@ class SshHost(Host):
     def close(self) -> None:
         """Close the connection, and those to the jump hosts before it."""
         with self._connecting:
+            engine = self._engine
             self._forget()
             connections = [*self._former, *([self._connection] if self._connection else [])]
             self._former, self._connection = [], None
@@ -499,6 +500,9 @@ class SshHost(Host):
             dialled.close()
         for connection in connections:
             close_connection(connection)
+        # After its link, on which nothing can be waited for any more; urllib3 keeps for good what nobody closes.
+        if engine:
+            engine.close()
 
     def _forget(self) -> None:
         """Drop what speaks over the connection."""

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import socket
 import threading
 import time
+import weakref
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import docker
 import pytest
@@ -16,9 +18,12 @@ import pytest
 from deploy.channel import docker_local
 from deploy.engine import Engine
 from deploy.errors import Failure
+from deploy.hosts import SshHost
+from deploy.run import Run
 from deploy.secret import Secret
 from deploy.site import Credentials
 
+from .fakes import scope
 from .played_engine import VERSION, Stub, answer, chunk
 
 Start = Callable[..., tuple[Stub, str]]
@@ -283,3 +288,14 @@ def test_what_runs_once_has_no_capability_and_no_network_that_is_not_asked_for(
         "CapDrop": ["ALL"],
         "SecurityOpt": ["no-new-privileges"],
     }
+
+
+def test_of_a_node_that_is_closed_nothing_is_kept(stub: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+    _, socket_of_engine = stub(version=VERSION)
+    monkeypatch.setattr("deploy.hosts.docker_over", lambda _: docker_local(socket_of_engine))
+    of = scope("one")
+    host = SshHost(of.inventory.workers[0], Run(of, cast("Any", None)))
+    client = weakref.ref(host.docker.api)  # with all that its connections hold: the session, and its keys
+    host.close()
+    gc.collect()
+    assert client() is None
