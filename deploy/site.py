@@ -155,6 +155,12 @@ class Docker(Protocol):
     def get_file(self, name: str, path: str) -> bytes | None:
         """Give a file of a container; None where it is absent."""
 
+    def laid_file(self, container: Found, path: str) -> bytes | None:
+        """Give a file that stays as it was laid into a container; None where it is absent. It is read once."""
+
+    def has_file(self, name: str, path: str) -> bool:
+        """Tell whether a container has a file."""
+
     def user_id(self, name: str) -> int:
         """Give the uid of the user that a created container runs as."""
 

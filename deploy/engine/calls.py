@@ -40,6 +40,8 @@ class Calls:
         # What stays as it is: images by their digests, and what the engine says of its machine.
         self._images: dict[str, Fields] = {}
         self._facts: Mapping[str, Any] | None = None
+        # And files that are laid into a container once, by its id and their path.
+        self._laid: dict[tuple[str, str], bytes] = {}
         self.api.watch(self.alive)  # type: ignore[attr-defined]  # of ours
 
     def close(self) -> None:
@@ -99,6 +101,10 @@ class Calls:
     def get(self, *path: str, timeout: float | None = None, **kwargs: Any) -> requests.Response:
         """Get, and raise an error of the SDK's where it is refused."""
         return checked(self.api.get(self.url(*path), timeout=timeout, **kwargs))
+
+    def head(self, *path: str, **kwargs: Any) -> requests.Response:
+        """Ask for the headers alone, and raise an error of the SDK's where that is refused."""
+        return checked(self.api.head(self.url(*path), **kwargs))
 
     def delete(self, *path: str, **kwargs: Any) -> requests.Response:
         """Delete, and raise an error of the SDK's where it is refused."""

@@ -20,7 +20,7 @@ def token(settings: Settings) -> Late[str]:
 
     def resolve(site: Site) -> str:
         found = site.docker.find(head)
-        kept = site.docker.get_file(head, TOKEN_PATH) if found and found.running else None
+        kept = site.docker.laid_file(found, TOKEN_PATH) if found and found.running else None
         return kept.decode("ascii", "replace") if kept else secrets.token_hex(32)
 
     return Late(

@@ -98,7 +98,7 @@ class LayToken(Step):
         )
 
     def done(self, site: Site) -> bool:
-        return site.docker.get_file(self.name, TOKEN_PATH) is not None
+        return site.docker.has_file(self.name, TOKEN_PATH)
 
     def apply(self, site: Site) -> None:
         uid = site.docker.user_id(self.name)

@@ -229,9 +229,12 @@ def test_a_file_that_is_laid_in_belongs_to_its_user_alone(machine: Machine) -> N
     engine.create(asked, words)
     try:
         assert engine.get_file(asked.name, "/run/ray-token") is None
+        assert not engine.has_file(asked.name, "/run/ray-token")
         engine.put_file(asked.name, "/run/ray-token", b"planted", 1000)
         assert engine.get_file(asked.name, "/run/ray-token") == b"planted"
         assert engine.get_file(asked.name, "/run") is None
+        assert engine.has_file(asked.name, "/run/ray-token")
+        assert not engine.has_file(asked.name, "/run")
         engine.start(asked.name)
         engine.api.wait(asked.name, timeout=20)
         assert engine.logs(asked.name, 5) == ("600 1000 0",)

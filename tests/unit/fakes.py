@@ -251,6 +251,12 @@ class FakeDocker:
     def get_file(self, name: str, path: str) -> bytes | None:
         return self.files.get((name, path))
 
+    def laid_file(self, container: Found, path: str) -> bytes | None:
+        return self.files.get((container.name, path))
+
+    def has_file(self, name: str, path: str) -> bool:
+        return (name, path) in self.files
+
     def user_id(self, name: str) -> int:
         assert name in self.held
         return 1000

@@ -42,6 +42,7 @@ QUESTIONS: dict[str, tuple[str, Callable[[Engine], object]]] = {
     "containers": ("/json", lambda engine: engine.containers({"a": "b"})),
     "diff": ("/changes", lambda engine: engine.diff("c")),
     "get_file": ("/archive", lambda engine: engine.get_file("c", "/x")),
+    "has_file": ("/archive", lambda engine: engine.has_file("c", "/x")),
     "logs": ("/logs", lambda engine: engine.logs("c", 10)),
     "exec": ("/exec", lambda engine: engine.exec("c", ("x",), 2)),
     "facts": ("/info", lambda engine: engine.facts()),
