@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from invoke.collection import Collection
 
-from deploy.early import end_quietly, tidy_seldom
+from deploy.early import end_quietly, tidy_later
 
-tidy_seldom()
+tidy_later()
 
 from deploy import build, cluster, job, publish, sandbox  # noqa: E402 - what makes the objects
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from invoke.context import Context
 from invoke.exceptions import Exit
 
+from deploy.early import tidy_seldom
 from deploy.errors import INTERRUPTED, Failure, Mistake, RaydockError
 from deploy.flags import Flags
 from deploy.hints import again, next_command, typed, unlike_latest
@@ -123,6 +124,7 @@ def run_plan(scope: Scope, plan: Plan, report: Report, flags: Flags) -> None:
     from deploy.run import Run
     from deploy.show import Screen
 
+    tidy_seldom()
     screen, patience = Screen(), flags.patience
     with screen.watch(verbose=flags.verbose) as watch:
         run = Run(scope, watch, report.task)
@@ -298,6 +300,7 @@ def open_host(scope: Scope, node: Node) -> Iterator[Host]:
     from deploy.run import Run
     from deploy.show import Screen
 
+    tidy_seldom()
     with closing(Run(scope, Screen().lines())) as run:
         yield run.host(node)
 

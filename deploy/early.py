@@ -12,13 +12,20 @@ from deploy.errors import INTERRUPTED
 SELDOM = 50_000  # objects that are made before the collector looks again
 
 
-def tidy_seldom() -> None:
-    """Have Python look for garbage less often: what imports make stays, and to look at it is a tenth of a start.
+def tidy_later() -> None:
+    """Have Python look for no garbage before a run begins: what imports make stays, and to look at it takes a while.
 
     At its end it would look at all of it several times over, of which nothing comes but another sixth of a second.
     """
-    gc.set_threshold(SELDOM)
+    gc.disable()
     atexit.register(gc.freeze)
+
+
+def tidy_seldom() -> None:
+    """Have Python look for garbage from now on, though seldom, and not at what is there by now."""
+    gc.freeze()
+    gc.set_threshold(SELDOM)
+    gc.enable()
 
 
 def end_quietly() -> None:

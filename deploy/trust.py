@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from deploy.at_once import at_once
+from deploy.early import tidy_seldom
 from deploy.errors import Failure, RaydockError
 from deploy.files import write_whole
 from deploy.hostkeys import HostKeyRefused
@@ -134,6 +135,7 @@ def _all_shown(outcomes: Sequence[Outcome], settings: Settings, watch: Watch) ->
         finally:
             watch.ends(outcome.node)
 
+    tidy_seldom()
     watch.stage(len(outcomes))
     at_once(look, outcomes, windows(settings.concurrency).chains)
     return [found[outcome.node] for outcome in outcomes if outcome.node in found]

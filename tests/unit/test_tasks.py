@@ -130,9 +130,20 @@ print("loaded:", sorted({set(HEAVY)!r} & set(sys.modules)))
 LEFT = """\
 import atexit
 import gc
-atexit.register(lambda: print("looked at again:", gc.isenabled() and not gc.get_freeze_count()))
+atexit.register(lambda: print("looked at again:", not gc.get_freeze_count()))
 from invoke.program import Program
 Program().run(["invoke", "--list"], exit=False)
+"""
+
+# Of a local head: nothing is contacted but an engine that is not there.
+TIDY = """\
+import gc
+from deploy import interruption
+from invoke.program import Program
+heard, seen = interruption.heard, []
+interruption.heard = lambda *told: seen.append((gc.isenabled(), gc.get_freeze_count() > 0)) or heard(*told)
+Program().run(["invoke", "cluster.status"], exit=False)
+print("looked for garbage:", seen)
 """
 
 
@@ -169,6 +180,12 @@ def test_a_dry_run_loads_the_settings_and_nothing_else_that_is_heavy(copy: Path)
 def test_at_the_end_python_does_not_look_for_garbage_once_more(copy: Path) -> None:
     done = subprocess.run([sys.executable, "-c", LEFT], cwd=copy, capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == "looked at again: False"
+
+
+def test_python_looks_for_garbage_once_nodes_are_at_work(copy: Path, tmp_path: Path) -> None:
+    env = {"PATH": "/usr/bin:/bin", "DOCKER_HOST": f"unix://{tmp_path}/none.sock"}
+    done = subprocess.run([sys.executable, "-c", TIDY], cwd=copy, env=env, capture_output=True, text=True, check=False)
+    assert done.stdout.splitlines()[-1] == "looked for garbage: [(True, True)]"
 
 
 @pytest.mark.parametrize("module", [build, cluster, publish], ids=lambda module: module.__name__)
