@@ -110,7 +110,7 @@ class Containers(Calls):
     def laid_file(self, container: Found, path: str) -> bytes | None:
         """Give a file that stays as it was laid into a container; None where it is absent.
 
-        Of each container it is read once: an engine takes thirty times as long for it as for any other question.
+        Of each container it is read once: an engine starts a process of its own to give a file.
         """
         if (key := (container.id, path)) not in self._laid:
             content = self.get_file(container.name, path)

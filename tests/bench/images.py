@@ -28,7 +28,7 @@ from deploy.practice.layout import ACCOUNT, REGISTRY, SERVICES
 from deploy.steps.building import RECIPE_LABEL
 from deploy.timings import Phase
 from tests.bench.measure import Bound, Command, Figure, Series, in_turn
-from tests.bench.three_hosts import Warm, hosts, warm
+from tests.bench.three_hosts import Warm, practice_hosts, warm
 from tests.hosts.observer import INVOKE, NO_ENGINE, PracticeHost, Sandbox, command
 
 TARGET = 1.05
@@ -245,11 +245,9 @@ def bench(sandbox: Sandbox, connections: Warm) -> Iterator[Bench]:
             settings.unlink()
 
 
-def figures(*, quick: bool) -> Iterator[Figure | Bound]:
-    """Measure them; what shall be quick leaves them out."""
-    sandbox = None if quick else hosts(quick=quick)
-    if sandbox is None:
-        return
+def figures() -> Iterator[Figure | Bound]:
+    """Measure them."""
+    sandbox = practice_hosts()
     with warm(sandbox) as connections, bench(sandbox, connections) as made:
         pull = ("cluster.pull", "--only", made.worker.node)
         yield made.size()

@@ -46,8 +46,16 @@ def test_things_are_measured_in_turn_after_one_that_does_not_count() -> None:
     assert in_turn(things, 2, first=False)["b"].values == (2.0, 4.0)
 
 
-@pytest.mark.parametrize(("words", "measured"), [((), [*bench.PARTS]), (("idle", "quick"), ["idle"])])
-def test_all_parts_are_measured_where_none_is_named(
+@pytest.mark.parametrize(
+    ("words", "measured"),
+    [
+        ((), [*bench.PARTS]),
+        (("idle", "quick"), ["idle"]),
+        (("quick",), [*bench.QUICK]),
+        (("images", "idle", "quick"), ["idle"]),
+    ],
+)
+def test_all_parts_are_measured_where_none_is_named_but_those_that_cannot_be_quick(
     words: tuple[str, ...], measured: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: list[str] = []

@@ -21,7 +21,7 @@ from deploy.errors import Failure
 from deploy.hosts import SshHost
 from deploy.run import Run
 from deploy.secret import Secret
-from deploy.site import Credentials
+from deploy.site import Credentials, Found
 
 from .fakes import scope
 from .played_engine import VERSION, Stub, answer, chunk
@@ -288,6 +288,20 @@ def test_what_runs_once_has_no_capability_and_no_network_that_is_not_asked_for(
         "CapDrop": ["ALL"],
         "SecurityOpt": ["no-new-privileges"],
     }
+
+
+def test_what_was_laid_into_a_container_is_read_once_of_each(stub: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+    read: list[str] = []
+
+    def get_file(_self: Engine, name: str, _path: str) -> bytes | None:
+        read.append(name)
+        return b"laid" if len(read) > 1 else None
+
+    monkeypatch.setattr(Engine, "get_file", get_file)
+    engine = Engine(docker_local(stub(version=VERSION)[1]))
+    first, second = (Found(id, "head", "running", {}, "i") for id in "ab")
+    assert [engine.laid_file(one, "/x") for one in (first, first, first, second)] == [None, *3 * [b"laid"]]
+    assert len(read) == 3  # what was not there may be laid yet, and another container has another
 
 
 def test_of_a_node_that_is_closed_nothing_is_kept(stub: Start, monkeypatch: pytest.MonkeyPatch) -> None:
