@@ -113,7 +113,7 @@ class Containers(Calls):
         Of each container it is read once: an engine starts a process of its own to give a file.
         """
         if (key := (container.id, path)) not in self._laid:
-            content = self.get_file(container.name, path)
+            content = self.get_file(container.id, path)  # its name may be another's by now
             if content is None:
                 return None
             self._laid[key] = content
