@@ -15,7 +15,7 @@ SELDOM = 50_000  # objects that are made before the collector looks again
 def tidy_later() -> None:
     """Have Python look for no garbage before a run begins: what imports make stays, and to look at it takes a while.
 
-    At its end it would look at all of it several times over, of which nothing comes but another sixth of a second.
+    At its end it would look at all of it several times over, of which nothing comes.
     """
     gc.disable()
     atexit.register(gc.freeze)

@@ -290,10 +290,10 @@ def found(shown: Fields) -> Found:
 def is_file(shown: str) -> bool:
     """Tell of what an engine shows of a path whether it is a file."""
     try:
-        told = base64.b64decode(shown, validate=True)
+        text = base64.b64decode(shown, validate=True)
     except ValueError as error:
         raise Odd(f"{described(shown)} where a path was to be shown") from error
-    return not Fields.read(parsed(told)).number("mode") & NO_FILE
+    return not Fields.read(parsed(text)).number("mode") & NO_FILE
 
 
 def bearing(labels: Mapping[str, str]) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import gc
 import json
 import socket
@@ -17,8 +18,10 @@ import pytest
 
 from deploy.channel import docker_local
 from deploy.engine import Engine
+from deploy.engine.containers import is_file
 from deploy.errors import Failure
 from deploy.hosts import SshHost
+from deploy.reading import Odd
 from deploy.run import Run
 from deploy.secret import Secret
 from deploy.site import Credentials, Found
@@ -302,6 +305,21 @@ def test_what_was_laid_into_a_container_is_read_once_of_each(stub: Start, monkey
     first, second = (Found(id, "head", "running", {}, "i") for id in "ab")
     assert [engine.laid_file(one, "/x") for one in (first, first, first, second)] == [None, *3 * [b"laid"]]
     assert read == ["a", "a", "b"]  # what was not there may be laid yet, and another container has another
+
+
+@pytest.mark.parametrize(
+    ("mode", "file"),
+    [(0o600, True), (1 << 23 | 0o755, True), (1 << 31 | 0o755, False), (1 << 27 | 0o777, False), (1 << 25, False)],
+    ids=["file", "setuid", "folder", "link", "pipe"],
+)
+def test_only_a_file_is_one(mode: int, file: bool) -> None:
+    assert is_file(base64.b64encode(json.dumps({"mode": mode}).encode()).decode()) is file
+
+
+@pytest.mark.parametrize("shown", ["", "?", "\xe9", "e30=", "W10=", "eyJtb2RlIjogIjYwMCJ9"])
+def test_what_shows_no_path_is_odd(shown: str) -> None:
+    with pytest.raises(Odd):
+        is_file(shown)
 
 
 def test_of_a_node_that_is_closed_nothing_is_kept(stub: Start, monkeypatch: pytest.MonkeyPatch) -> None:
