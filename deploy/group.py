@@ -223,6 +223,8 @@ class HostGroup(Group):  # type: ignore[misc]  # Fabric has no types
         host, outcome = self._run.host(chain.node), self._run.outcome(chain.node)
         is_head = chain.node == self._run.scope.inventory.head
         self._run.watch.begins(chain.node)
+        if chain.node_later:
+            host.prepare()
         try:
             if self._is_vain(doing) or (chain.steps and not self._may_act(host, missing)):
                 return
@@ -274,6 +276,7 @@ class HostGroup(Group):  # type: ignore[misc]  # Fabric has no types
         if failure is None and not self._run.decided.is_set() and host.node != self._run.scope.inventory.head:
             try:
                 host.open()
+                host.prepare()
             except Failure as found:
                 failure = found
         with self._run.timed(host.node, Phase.WAIT):

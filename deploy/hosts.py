@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import socket
 import threading
 import time
 from abc import ABC, abstractmethod
@@ -43,6 +44,8 @@ T = TypeVar("T")
 
 TOKEN = re.compile(r"[!-~]{1,512}")  # what a header can bear
 SUDO_DEADLINE = 30  # seconds
+REACHED = 3.0  # seconds for a connection to a port
+GIVING_UP = 0.5  # seconds for who made a connection ready to end when that is closed
 SESSION_PAUSES = (0.1, 0.4, 1.5)  # seconds
 LAST_LINES = 10  # of a failed command's output
 LONGEST_LINE = 300  # characters of each of them
@@ -69,6 +72,10 @@ class Host(ABC):
     @abstractmethod
     def http(self, address: str, port: int) -> requests.Session:
         """Give HTTP to a port that the node reaches."""
+
+    @abstractmethod
+    def reaches(self, address: str, port: int) -> bool | None:
+        """Tell whether a connection from the node comes through in time; None where a command has to be asked."""
 
     @property
     @abstractmethod
@@ -111,6 +118,13 @@ class Host(ABC):
     @abstractmethod
     def open(self) -> None:
         """Connect, where that is something to do."""
+
+    @abstractmethod
+    def prepare(self) -> None:
+        """Have the node and its engine ready by the time that they are asked; nobody waits for it.
+
+        What comes in the way is told whoever asks first.
+        """
 
     def reconnect(self) -> None:
         """Have the next command run in a new session."""
@@ -270,6 +284,9 @@ class LocalHost(Host):
     def open(self) -> None:
         """Nothing: it is here."""
 
+    def prepare(self) -> None:
+        """Nothing: it answers at once."""
+
     def talk(self, command: str) -> Talk:
         """Run a line of shell as a child."""
         return ChildTalk(("sh", "-c", command))
@@ -283,6 +300,14 @@ class LocalHost(Host):
     def http(self, address: str, port: int) -> requests.Session:
         """Give HTTP to a port that this machine reaches."""
         return http_local(address, port)
+
+    def reaches(self, address: str, port: int) -> bool | None:
+        """Tell whether a connection comes through in time."""
+        try:
+            socket.create_connection((address, port), REACHED).close()
+        except OSError:
+            return False
+        return True
 
     @property
     def is_open(self) -> bool:
@@ -330,6 +355,11 @@ class SshHost(Host):
         # All of them, also the one that is being opened, so that others can close them meanwhile.
         self._opened: list[Connection] = []
         self._connecting = threading.RLock()
+        # Not the same: who has a shell does not wait for the engine.
+        self._engaging = threading.RLock()
+        # Who makes both ready, and what came in the way: to try again would take as long again.
+        self._preparing: threading.Thread | None = None
+        self._kept_failure: Failure | None = None
 
     @property
     def connection(self) -> Connection:
@@ -337,11 +367,39 @@ class SshHost(Host):
         with self._connecting:
             self.check_wanted()
             if self._connection is None:
+                self._tell_kept_failure()
                 dialled, self._dialled = self._dialled or self._dial(), None
                 with self._run.timed(self.node, Phase.CONNECT):
                     dialled.open()
                 self._connection = dialled.connection
             return self._connection
+
+    def prepare(self) -> None:
+        """Connect, and find the engine's version, by a thread of its own."""
+        self._preparing = threading.Thread(target=self._prepare, daemon=True)
+        self._preparing.start()
+
+    def _prepare(self) -> None:
+        # What else is raised, as where our line is cut, whoever asks meets again.
+        with contextlib.suppress(Exception), self._engaging:
+            with self._connecting:
+                self._keep_failure_of(self.open)
+            self._keep_failure_of(lambda: self.docker)
+
+    def _keep_failure_of(self, make: Callable[[], object]) -> None:
+        """Make something; for whoever asks, keep what comes in the way where another try would take as long."""
+        try:
+            make()
+        except Failure as failure:
+            if self._connection is None or failure.code == "DOCKER_TIMEOUT":
+                self._kept_failure = failure
+            raise
+
+    def _tell_kept_failure(self) -> None:
+        """Raise what came in the way while nobody waited; once, for a later call may find it mended."""
+        failure, self._kept_failure = self._kept_failure, None
+        if failure:
+            raise failure
 
     def _dial(self) -> Dialled:
         connection = connection_to(self.node, self._run.settings, self._run.known_hosts)
@@ -444,8 +502,9 @@ class SshHost(Host):
     def docker(self) -> Engine:
         """The engine, over channels of the connection."""
         # Not a cached_property: until Python 3.12 that has one lock for all hosts, and they would connect in turn.
-        with self._connecting:
+        with self._engaging:
             if self._engine is None:
+                self._tell_kept_failure()
                 self._engine = Engine(docker_over(self.session))
             return self._engine
 
@@ -453,9 +512,21 @@ class SshHost(Host):
         """Give HTTP to a port that the node reaches, over channels of the connection."""
         return http_over(lambda: self._to(address, port))
 
-    def _to(self, address: str, port: int) -> paramiko.Channel:
+    def _to(self, address: str, port: int, timeout: float = CHANNEL_TIMEOUT) -> paramiko.Channel:
         origin = ("127.0.0.1", 0)
-        return self._transport().open_channel("direct-tcpip", (address, port), origin, timeout=CHANNEL_TIMEOUT)
+        return self._transport().open_channel("direct-tcpip", (address, port), origin, timeout=timeout)
+
+    def reaches(self, address: str, port: int) -> bool | None:
+        """Have sshd connect, which takes no program there; None where it may not, or says nothing of the other side."""
+        try:
+            self._to(address, port, REACHED).close()
+        except paramiko.ChannelException as error:
+            return False if error.code == paramiko.common.OPEN_FAILED_CONNECT_FAILED else None
+        except (paramiko.SSHException, OSError, EOFError) as error:
+            if self.is_open:
+                return False  # it still tries
+            raise self.lost("a look at a port", error) from error
+        return True
 
     @property
     def is_open(self) -> bool:
@@ -490,6 +561,11 @@ class SshHost(Host):
 
     def close(self) -> None:
         """Close the connection, and those to the jump hosts before it."""
+        if self._preparing and self._preparing.is_alive():
+            self.cut()
+            self._preparing.join(GIVING_UP)
+            if self._preparing.is_alive():
+                return  # it waits for a node that does not answer: nothing is open
         with self._connecting:
             engine = self._engine
             self._forget()

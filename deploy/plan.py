@@ -167,6 +167,12 @@ class Chain:
     node: Node
     steps: tuple[Step, ...]
 
+    @property
+    def node_later(self) -> bool:
+        """Whether it begins on the operator's side, and comes to its node after that."""
+        places = [step.where for step in self.steps]
+        return places[:1] == [Place.OPERATOR] and set(places) != {Place.OPERATOR}
+
 
 @dataclass(frozen=True)
 class Stage:

@@ -212,6 +212,7 @@ class Run:
         owner = Owner(operator(), task, time.time())
         try:
             head.open()
+            head.prepare()
             lock = Lock(head.talk, self.settings.cluster_name, owner)
             lock.take(patience, lambda news: head.say(Amount(news)))
             self._lock_of_cluster = lock

@@ -275,6 +275,10 @@ class Site(Protocol):
     def ray(self) -> Ray:
         """Ray's API on this node (the head's)."""
 
+    @property
+    def is_root(self) -> bool:
+        """Whether the login user is root."""
+
     def run(
         self, *argv: str, root: bool = False, timeout: float = 30, live: bool = False, outlives: bool = False
     ) -> str:
@@ -287,6 +291,9 @@ class Site(Protocol):
         self, *argv: str, root: bool = False, timeout: float = 30, live: bool = False, outlives: bool = False
     ) -> bool:
         """Tell whether a command succeeds."""
+
+    def reaches(self, address: str, port: int) -> bool | None:
+        """Tell whether a connection from the node comes through within 3 s; None where a command has to be asked."""
 
     def value(self, word: Word) -> str:
         """Give a word with its late values found out."""

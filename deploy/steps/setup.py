@@ -20,6 +20,8 @@ INSTALL_DEADLINE = 600  # seconds for a download and its unpacking
 SYSTEMD = "/run/systemd/system"  # a folder that is there where systemd is the first process: sd_booted(3)
 BY_SYSTEMD = ("systemctl", "enable", "--now", "docker")
 BY_SERVICE = ("service", "docker", "start")
+# Those that the user has by now, whatever this session was given.
+GROUPS = 'id -nG "$(id -un)"'
 # Why an engine may not answer a user before all of the setup is done.
 UNANSWERED = frozenset({"DOCKER_ABSENT", "DOCKER_DOWN", "DOCKER_PERMISSION"})
 
@@ -150,12 +152,10 @@ class JoinDockerGroup(Step):
 
     @property
     def shell(self) -> str:
-        groups = '" $(id -nG "$(id -un)") "'
-        return f'[ "$(id -u)" = 0 ] || [[ {groups} = *" docker "* ]] || as_root usermod -a -G docker "$(id -un)"'
+        return f'[ "$(id -u)" = 0 ] || [[ " $({GROUPS}) " = *" docker "* ]] || as_root usermod -a -G docker "$(id -un)"'
 
     def done(self, site: Site) -> bool:
-        user = site.run("id", "-un").strip()
-        return user == "root" or "docker" in site.run("id", "-nG", user).split()
+        return site.is_root or "docker" in site.run("sh", "-c", GROUPS).split()
 
     def apply(self, site: Site) -> None:
         """Add the group, and open a new session: the old one keeps its groups."""

@@ -350,6 +350,9 @@ class FakeSite:
         self.facts: dict[str, Any] = {}
         self.failure: Failure | None = None
         self.sessions = 1
+        self.is_root = False
+        # What its sshd says of a port; where it says nothing, a command is asked.
+        self.reached: dict[tuple[str, int], bool] = {}
         self._values: dict[str, Any] = {}
 
     @property
@@ -377,6 +380,9 @@ class FakeSite:
         except Failure:
             return False
         return True
+
+    def reaches(self, address: str, port: int) -> bool | None:
+        return self.reached.get((address, port))
 
     def value(self, word: Word) -> str:
         return "".join(str(self.resolve(part)) if isinstance(part, Late) else part for part in parts_of(word))

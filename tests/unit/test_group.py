@@ -42,7 +42,7 @@ class FakeHost(Host):
 
     def __init__(self, node: Node, run: Run) -> None:
         super().__init__(node, run)
-        self.closed = 0
+        self.closed = self.prepared = 0
         self.dials: Callable[[], None] = lambda: None
 
     def dial(self) -> None:
@@ -63,6 +63,12 @@ class FakeHost(Host):
 
     def open(self) -> None:
         """Nothing: it is played."""
+
+    def prepare(self) -> None:
+        self.prepared += 1
+
+    def reaches(self, address: str, port: int) -> bool | None:
+        raise AssertionError((address, port))
 
     def talk(self, command: str) -> Any:
         raise AssertionError(command)
@@ -197,7 +203,13 @@ def breaks(_: Any) -> None:
     raise ZeroDivisionError
 
 
-FINE = Do(nothing)
+class Elsewhere(Do):
+    """A step on the operator's side."""
+
+    where = Place.OPERATOR
+
+
+FINE, HERE = Do(nothing), Elsewhere(nothing)
 
 
 def test_one_nodes_failure_leaves_the_others_done() -> None:
@@ -831,6 +843,27 @@ def test_a_step_may_put_a_failure_into_another_nodes_line() -> None:
     watch = Look(lambda host: host.peer(one).fail(Failure("RAY_NOT_JOINED", "no")))
     HostGroup(run).perform(plan({head: (FINE,), one: (FINE,)}, {head: (watch,)}))
     assert outcomes(run) == {"head": "ok", "one": "failed"}
+
+
+@pytest.mark.parametrize(
+    ("steps", "prepared"),
+    [((HERE, FINE), 1), ((HERE, HERE), 0), ((FINE, HERE), 0), ((), 0)],
+    ids=["then there", "never there", "there at once", "nothing"],
+)
+def test_a_node_is_made_ready_while_the_operators_side_is_at_work(steps: tuple[Step, ...], prepared: int) -> None:
+    run, _ = run_of("one")
+    HostGroup(run).perform(plan({run.scope.inventory.head: steps}))
+    assert run._hosts[run.scope.inventory.head].prepared == prepared  # type: ignore[attr-defined]  # of ours
+
+
+def test_who_waits_for_the_lock_makes_ready_meanwhile() -> None:
+    run, _ = run_of("one")
+    head, one = run.scope.inventory.nodes
+    ready = threading.Event()
+    run._hosts[one].prepare = ready.set  # type: ignore[method-assign]
+    taken = []
+    HostGroup(run).perform(plan({head: (FINE,), one: (FINE,)}).alone(), lambda: taken.append(ready.wait(10)))
+    assert taken == [True]
 
 
 def test_nobody_acts_before_the_lock_is_had() -> None:

@@ -310,9 +310,9 @@ DONE: dict[str, tuple[Step, Given]] = {
     "Docker runs, and answers root alone": (StartDocker(), without_engine("DOCKER_PERMISSION")),
     "the user is in the group": (
         JoinDockerGroup(),
-        lambda one: one.answers.update({"id -un": "ubuntu\n", "id -nG ubuntu": "ubuntu sudo docker\n"}),
+        lambda one: one.answers.update({"sh -c 'id -nG": "ubuntu sudo docker\n"}),
     ),
-    "the user is root": (JoinDockerGroup(), answer(id="root\n")),
+    "the user is root": (JoinDockerGroup(), lambda one: setattr(one, "is_root", True)),
     "the folder is there": (MakeStateFolder("ray"), nothing),
     "the image is there": (Pull(IMAGE), lambda one: one.docker.images.update({IMAGE: Image()})),
     "a login is made with each pull": (Login(Late("image", "", lambda _: IMAGE), CREDENTIALS), nothing),
@@ -458,6 +458,15 @@ def test_it_is_told_with_its_code(step: Step, given: Given, said: str) -> None:
     one = site()
     given(one)
     assert failed(step, one) == said
+
+
+@pytest.mark.parametrize("reached", [True, False, None])
+def test_no_program_looks_at_a_port_where_sshd_says_what_is_there(reached: bool | None) -> None:
+    one = site()
+    one.reached = {} if reached is None else {("10.0.0.1", 6379): reached}
+    one.answers["timeout"] = ""
+    assert ReachGcs("10.0.0.1", 6379).done(one) is (reached is not False)
+    assert len(one.commands) == (reached is None)
 
 
 def test_a_new_session_has_the_group() -> None:

@@ -1,0 +1,214 @@
+"""A node that is made ready before it is asked, and what a look at one of its ports says."""
+
+from __future__ import annotations
+
+import socket
+import threading
+import time
+from collections.abc import Callable
+from typing import Any, cast
+
+import paramiko
+import pytest
+
+from deploy import hosts
+from deploy.errors import Failure
+from deploy.hosts import LocalHost, SshHost
+from deploy.run import Run
+
+from .fakes import scope
+
+SLOW = 0.2  # seconds
+
+
+class Link:
+    """A connection, as what was dialled and as what is open; it lives until it is closed."""
+
+    client = property(lambda self: self)
+    connection = property(lambda self: self)
+    saved_exception = None
+
+    def __init__(self) -> None:
+        self.alive = True
+
+    def open(self) -> None:
+        """Nothing: it is."""
+
+    def get_transport(self) -> Link:
+        return self
+
+    def is_active(self) -> bool:
+        return self.alive
+
+
+class Node(SshHost):
+    """A node to which the test connects; it counts how often."""
+
+    def __init__(self, dials: Callable[[], object] = lambda: None) -> None:
+        of = scope("one")
+        super().__init__(of.inventory.workers[0], Run(of, cast("Any", None)))
+        self.dials, self.dialled = dials, 0
+
+    def _dial(self) -> Any:
+        self.dialled += 1
+        self.dials()
+        return Link()
+
+
+@pytest.fixture
+def engines(monkeypatch: pytest.MonkeyPatch) -> list[Failure]:
+    """Have an engine that is counted by what comes in the way of each try; nothing does where the list is empty."""
+    ways: list[Failure] = []
+
+    def engine(link: object) -> object:
+        if ways:
+            raise ways.pop(0)
+        return link
+
+    monkeypatch.setattr(hosts, "docker_over", lambda open_session: open_session.__self__.connection)
+    monkeypatch.setattr(hosts, "Engine", engine)
+    return ways
+
+
+def prepared(node: Node) -> None:
+    """Make it ready, and wait for that."""
+    node.prepare()
+    assert node._preparing
+    node._preparing.join(10)
+
+
+def slowly() -> None:
+    time.sleep(SLOW)
+
+
+def unreachable() -> None:
+    slowly()
+    raise Failure("SSH_TIMEOUT", "nobody answers")
+
+
+def test_who_asks_finds_what_was_made_ready(engines: list[Failure]) -> None:
+    node = Node(slowly)
+    node.prepare()
+    assert node.docker is node.docker
+    assert (node.dialled, engines) == (1, [])
+
+
+def test_a_node_that_does_not_answer_is_not_waited_for_twice(engines: list[Failure]) -> None:
+    node = Node(unreachable)
+    node.prepare()
+    with pytest.raises(Failure, match="nobody answers"):
+        assert node.docker
+    assert (node.dialled, engines) == (1, [])
+
+
+def test_what_came_in_the_way_is_told_once(engines: list[Failure]) -> None:
+    node = Node(unreachable)
+    prepared(node)
+    node.dials = slowly
+    with pytest.raises(Failure):
+        node.open()
+    node.open()
+    assert (node.dialled, engines) == (2, [])
+
+
+@pytest.mark.parametrize(
+    ("code", "asked_again"),
+    # It may be installed, or its user let in, before somebody asks.
+    [("DOCKER_TIMEOUT", False), ("DOCKER_ABSENT", True), ("DOCKER_PERMISSION", True)],
+)
+def test_an_engine_that_hangs_is_not_waited_for_twice(code: str, asked_again: bool, engines: list[Failure]) -> None:
+    engines.append(Failure(code, "no"))
+    node = Node()
+    prepared(node)
+    if asked_again:
+        assert node.docker
+    else:
+        with pytest.raises(Failure, match="no"):
+            assert node.docker
+    assert node.docker
+    assert node.dialled == 1
+
+
+def test_who_has_a_shell_there_does_not_wait_for_the_engine(monkeypatch: pytest.MonkeyPatch) -> None:
+    answers, asked = threading.Event(), threading.Event()
+
+    def engine(_: object) -> object:
+        asked.set()
+        answers.wait(10)
+        return Link()
+
+    monkeypatch.setattr(hosts, "docker_over", lambda _: None)
+    monkeypatch.setattr(hosts, "Engine", engine)
+    node = Node()
+    node.prepare()
+    assert asked.wait(10)
+    opened = threading.Thread(target=node.open, daemon=True)
+    opened.start()
+    opened.join(5)
+    assert not opened.is_alive()
+    answers.set()
+
+
+def test_a_node_that_nobody_needs_any_more_is_not_waited_for(
+    engines: list[Failure], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hosts, "GIVING_UP", 0.01)
+    over = threading.Event()
+    node = Node(lambda: over.wait(10))
+    node.prepare()
+    closed = threading.Thread(target=node.close, daemon=True)
+    closed.start()
+    closed.join(5)
+    over.set()
+    assert not closed.is_alive()
+    assert engines == []
+
+
+SAYS: dict[str, tuple[Exception | None, bool | None]] = {
+    "connects": (None, True),
+    "is refused there": (paramiko.ChannelException(2, "Connect failed"), False),
+    "may not": (paramiko.ChannelException(1, "Administratively prohibited"), None),
+    "has no room": (paramiko.ChannelException(4, "Resource shortage"), None),
+    "still tries": (paramiko.SSHException("Timeout opening channel."), False),
+}
+
+
+@pytest.mark.parametrize("sshd", SAYS)
+def test_what_a_look_at_a_port_says_where_sshd(sshd: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    error, reached = SAYS[sshd]
+    waits = []
+
+    def to(_self: Node, _address: str, _port: int, timeout: float) -> object:
+        waits.append(timeout)
+        if error:
+            raise error
+        return socket.socket()
+
+    monkeypatch.setattr(Node, "_to", to)
+    node = Node()
+    node.open()
+    assert node.reaches("10.0.0.1", 6379) is reached
+    assert waits == [3.0]
+
+
+def test_a_look_at_a_port_over_a_lost_link_is_no_shut_port(monkeypatch: pytest.MonkeyPatch) -> None:
+    node = Node()
+    node.open()
+
+    def to(*_: object) -> object:
+        cast("Any", node._connection).alive = False
+        raise EOFError
+
+    monkeypatch.setattr(Node, "_to", to)
+    with pytest.raises(Failure) as told:
+        node.reaches("10.0.0.1", 6379)
+    assert told.value.code == "SSH_LOST"
+
+
+def test_this_machine_looks_at_a_port_itself() -> None:
+    of = scope("")
+    host = LocalHost(of.inventory.head, Run(of, cast("Any", None)))
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        assert host.reaches("127.0.0.1", port)
+    assert not host.reaches("127.0.0.1", port)
