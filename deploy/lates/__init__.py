@@ -1,7 +1,7 @@
 """The values that are found out at contact: the image's digest, addresses, sizes, the token."""
 
 from deploy.lates.image import image_tag, wanted_image, weight_on_head
-from deploy.lates.node import GPUS, NUM_WORKERS, head_address, node_address, shm_size
+from deploy.lates.node import GPUS, NUM_WORKERS, head_address, node_address, shm_size, started_with
 from deploy.lates.operator import BY, NOW
 from deploy.lates.ray import former, heads_versions, ray_version, versions
 from deploy.lates.registry import RegistryLogin, registry_password, repository_uri
@@ -23,6 +23,7 @@ __all__ = [
     "repository_uri",
     "run_id",
     "shm_size",
+    "started_with",
     "token",
     "versions",
     "wanted_image",

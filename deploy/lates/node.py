@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from deploy.errors import Failure
 from deploy.grammar import address, shown
 from deploy.plan import Late, Place
+from deploy.ray import ADDRESS
 from deploy.sizes import LARGEST, parse_size
 
 if TYPE_CHECKING:
@@ -104,3 +105,17 @@ def node_address(node: Node, head: Late[str]) -> Late[str]:
         lambda site: route_source(site, site.value(head)),
         needs=(head,),
     )
+
+
+def started_with(container: str, found: Late[str]) -> Late[str]:
+    """Give the address that a node's container was started with, as Ray has it; as `found` where it bears none."""
+    shown = f"docker inspect -f '{{{{index .Config.Labels \"{ADDRESS}\"}}}}' {container} 2>/dev/null | grep ."
+
+    def resolve(site: Site) -> str:
+        ours = site.docker.find(container)
+        try:
+            return address(ours.labels.get(ADDRESS, "")) if ours else found.resolve(site)
+        except ValueError:  # one of before there was a label, or somebody wrote another
+            return found.resolve(site)
+
+    return Late(found.name, f"{shown} || {{ {found.shell}; }}", resolve, found.at, found.needs)

@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from deploy import lates
-from deploy.plan import Chain, Late, Plan, Stage, Step, Word, phrase
+from deploy.plan import Chain, Late, Plan, Stage, Step, phrase
 from deploy.plans.scope import Scope, on_all, on_head
 from deploy.ports import listening
 from deploy.ray import NodeValues, ray_container
@@ -138,7 +138,7 @@ def start_on_workers(scope: Scope, fits: tuple[Step, ...] = ()) -> Plan:
     return Plan((Stage(chains, after_head=True), looked), locked=True)
 
 
-def addresses(scope: Scope, nodes: tuple[Node, ...]) -> tuple[tuple[Node, Word], ...]:
+def addresses(scope: Scope, nodes: tuple[Node, ...]) -> tuple[tuple[Node, Late[str]], ...]:
     """Give each node with its address for Ray."""
     heads = heads_values(scope)
     return tuple((node, values_of(node, heads).address) for node in nodes)
@@ -179,7 +179,8 @@ def compare(scope: Scope) -> Plan:
 
 def status(scope: Scope) -> Plan:
     """Look at each node's container, and then at Ray's node list."""
-    nodes = addresses(scope, scope.head + scope.workers)
+    found = addresses(scope, scope.head + scope.workers)
+    nodes = tuple((node, lates.started_with(scope.container(node.role), address)) for node, address in found)
     address = dict(nodes)
     look = on_all(scope, lambda node: (ShowContainer(scope.container(node.role)), FindAddress(address[node])))
     everybody = len(nodes) == len(scope.inventory.nodes)

@@ -193,10 +193,8 @@ class FreePorts(Step):
         return f"{found[1]} (pid {found[2]})" if found else "something else"
 
     def done(self, site: Site) -> bool:
-        if not self.taken(site):
-            return True
         found = site.docker.find(self.name)
-        return found is not None and found.running
+        return (found is not None and found.running) or not self.taken(site)
 
     def apply(self, site: Site) -> None:
         """Name the ports, what decides each, and who listens there: perhaps another cluster of ours."""

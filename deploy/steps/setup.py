@@ -43,7 +43,8 @@ class InstallDocker(Step):
         return f"as_root sh -c '{ENGINE}' >/dev/null || {install_shell()}"
 
     def done(self, site: Site) -> bool:
-        return site.ask("sh", "-c", ENGINE, root=True)
+        """Ask the engine itself; where it gives no answer, perhaps to this user alone, look for what it is made of."""
+        return answers(site) or site.ask("sh", "-c", ENGINE, root=True)
 
     def apply(self, site: Site) -> None:
         """Install the engine, and the command line where it is still absent; `OS_UNSUPPORTED` where nobody has it."""
@@ -56,6 +57,17 @@ class InstallDocker(Step):
         install(site, system.packages, system.engine)
         if system.client and not site.ask("sh", "-c", CLIENT, root=True):
             install(site, system.packages, system.client)
+
+
+def answers(site: Site) -> bool:
+    """Tell whether the engine answers the login user, which it does through its own command line."""
+    try:
+        site.docker.platform()
+    except Failure as failure:
+        if failure.code not in UNANSWERED:
+            raise
+        return False
+    return True
 
 
 def os_release(site: Site) -> str:
@@ -117,13 +129,7 @@ class StartDocker(Step):
 
     def done(self, site: Site) -> bool:
         """Ask the engine itself: where it answers, nobody has to be root to know that it runs."""
-        try:
-            site.docker.platform()
-        except Failure as failure:
-            if failure.code not in UNANSWERED:
-                raise
-            return site.ask("docker", "version", root=True)
-        return True
+        return answers(site) or site.ask("docker", "version", root=True)
 
     def apply(self, site: Site) -> None:
         """Start the service and wait up to 30 s for the engine's answer."""

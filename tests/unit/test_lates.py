@@ -124,6 +124,13 @@ BOTH: dict[str, Case] = {
     "loopback for a head alone": Case(
         lates.head_address(settings(), alone=True), "ip", "never asked", lambda _: None, "127.0.0.2"
     ),
+    "a running head's address is what it was started with": Case(
+        lates.started_with("box", HEAD_ADDRESS),
+        "docker",
+        "10.0.0.7",
+        lambda site: site.docker.hold("box", raydock_address="10.0.0.7"),
+        "10.0.0.7",
+    ),
     "a worker's address is private=": Case(
         lates.node_address(scope(WORKER).inventory.workers[0], HEAD_ADDRESS),
         "ip",
@@ -204,6 +211,24 @@ def test_both_faces_find_the_same(case: Case, tmp_path: Path) -> None:
     case.site(site)
     assert bash(case.late.shell, path, **case.variables) == case.value
     assert site.value(case.late) == case.value
+
+
+@pytest.mark.parametrize("label", [None, "", "10.0.0.1; reboot", "0.0.0.0"])  # noqa: S104 - nobody binds it
+def test_an_address_that_a_container_does_not_bear_is_looked_for(label: str | None, tmp_path: Path) -> None:
+    site = site_of()
+    site.docker.hold("box", **({} if label is None else {"raydock_address": label}))
+    site.answers["ip -o route get 192"] = ROUTE
+    late = lates.started_with("box", HEAD_ADDRESS)
+    assert site.value(late) == "10.0.0.1"
+    path = program(tmp_path / "bin", "docker", "echo")
+    program(tmp_path / "bin", "ip", f"echo {ROUTE!r}")
+    assert bash(late.shell, path) == "10.0.0.1"
+
+
+def test_of_a_container_that_is_not_there_too() -> None:
+    site = site_of()
+    site.answers["ip -o route get 192"] = ROUTE
+    assert site.value(lates.started_with("box", HEAD_ADDRESS)) == "10.0.0.1"
 
 
 def test_a_runtime_that_only_mentions_nvidia_gives_no_gpus() -> None:

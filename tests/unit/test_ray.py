@@ -300,6 +300,7 @@ def test_labels_say_whose_a_container_is_what_was_asked_and_what_was_found() -> 
         "raydock.role": "worker",
         "raydock.spec": "v1:e7a1d80830b0",
         "raydock.head": "$head_address:6379",
+        "raydock.address": "$address",
         "raydock.run": "$run",
         "raydock.image": "$image",
         "raydock.ray": "$ray_version",
@@ -360,7 +361,8 @@ def test_the_line_that_creates_a_container_says_everything() -> None:
     )
     assert asked
     assert tail.partition("}' ")[2] == (
-        '--label raydock.head="$head_address":6379 --label raydock.run="$run" --label raydock.image="$image" '
+        '--label raydock.head="$head_address":6379 --label raydock.address="$head_address" '
+        '--label raydock.run="$run" --label raydock.image="$image" '
         '--label raydock.ray="$ray_version" '
         "--network host --shm-size 2G --cap-drop ALL --security-opt no-new-privileges "
         "--env RAY_AUTH_MODE=token --env RAY_AUTH_TOKEN_PATH=/run/ray-token --env RAY_USAGE_STATS_ENABLED=0 "

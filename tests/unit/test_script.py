@@ -533,6 +533,7 @@ def test_docker_is_told_of_a_worker_what_the_run_tells_it(started: Machines) -> 
     labels = {path.name.split(".")[-1]: path.read_text() for path in (started.folder / TWO).glob("box.*.raydock.*")}
     asked = containers(SSH)[TWO]
     assert labels == {
+        "address": "10.1.0.8\n",
         "asked": f"{asked.asked}\n",
         "cluster": "ray\n",
         "head": "10.0.0.1:6379\n",

@@ -212,6 +212,7 @@ def test_after_its_action_a_step_is_done(case: Case) -> None:
 
 
 def without_docker(one: FakeSite) -> object:
+    one.docker.broken["platform"] = Failure("DOCKER_ABSENT", "no engine")
     one.answers |= {
         shlex.join(("sh", "-c", HAS_ENGINE)): command_failed(),
         "cat /etc/os-release": OS_RELEASE,
@@ -306,6 +307,7 @@ def test_old_package_lists_are_fetched_before_a_second_try() -> None:
 
 DONE: dict[str, tuple[Step, Given]] = {
     "Docker is installed": (InstallDocker(), nothing),
+    "Docker is installed, and does not run": (InstallDocker(), without_engine("DOCKER_DOWN")),
     "Docker runs": (StartDocker(), nothing),
     "Docker runs, and answers root alone": (StartDocker(), without_engine("DOCKER_PERMISSION")),
     "the user is in the group": (
@@ -467,6 +469,19 @@ def test_no_program_looks_at_a_port_where_sshd_says_what_is_there(reached: bool 
     one.answers["timeout"] = ""
     assert ReachGcs("10.0.0.1", 6379).done(one) is (reached is not False)
     assert len(one.commands) == (reached is None)
+
+
+def test_an_engine_that_answers_is_installed_whoever_may_look_for_it() -> None:
+    one = site()
+    assert InstallDocker().done(one)
+    assert one.commands == []
+
+
+def test_ports_are_not_looked_at_where_the_container_has_them() -> None:
+    one = site()
+    itself(one)
+    assert FREE.done(one)
+    assert one.commands == []
 
 
 def test_a_new_session_has_the_group() -> None:

@@ -134,6 +134,7 @@ def test_a_system_has_a_name_for_people(case: Case) -> None:
 def site(case: Case, **answers: str | Failure) -> FakeSite:
     """Give a node of the system, without Docker."""
     one = Cluster(scope()).sites["head"]
+    one.docker.broken["platform"] = Failure("DOCKER_ABSENT", "docker: not found")
     one.answers |= {shlex.join(("sh", "-c", ENGINE)): command_failed(), f"cat {OS_RELEASE}": case.os_release, **answers}
     return one
 
