@@ -1,9 +1,10 @@
-"""What holds before a task has begun, and after it has ended: Ctrl-C, and how often Python tidies up."""
+"""What holds before a task has begun, and after it has ended: Ctrl-C, how often Python tidies up, who has a part."""
 
 from __future__ import annotations
 
 import atexit
 import gc
+import os
 import signal
 import sys
 
@@ -19,6 +20,14 @@ def tidy_later() -> None:
     """
     gc.disable()
     atexit.register(gc.freeze)
+
+
+def keep_plugins_out() -> None:
+    """Have no package that happens to be installed take part in reading settings, as pydantic would let it.
+
+    Secrets are among them; and to look through all packages for such a one takes a while.
+    """
+    os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
 
 
 def tidy_seldom() -> None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -25,7 +25,7 @@ from deploy.windows import windows
 if TYPE_CHECKING:
     from deploy.errors import Problem
     from deploy.hosts import Host
-    from deploy.plan import Chain, Plan, Stage, Step
+    from deploy.plan import Chain, Late, Plan, Stage, Step
     from deploy.run import Run
 
 NOTED = 0.5  # seconds after which a step that changed nothing is told all the same
@@ -68,6 +68,8 @@ class HostGroup(Group):  # type: ignore[misc]  # Fabric has no types
         # Clear while the head is at what must have succeeded before others go on from what they may do ahead.
         self._head_through = threading.Event()
         self._head_through.set()
+        # What is found out there from then on.
+        self._meanwhile: Sequence[Late[Any]] = ()
 
     def _do(self, method: str, *args: Any, **kwargs: Any) -> Any:
         """Refuse Fabric's one-command calls: a plan is performed."""
@@ -116,6 +118,9 @@ class HostGroup(Group):  # type: ignore[misc]  # Fabric has no types
         doors = Doors(windows(self._run.settings.concurrency))
         if any(chain.node == head for chain in chains):
             doors.take_place()  # the head's own, before anybody who waits for it takes the last one
+        if not following:
+            self._find_out(stage.meanwhile)
+        self._meanwhile = following.meanwhile if following else ()
         threads = self._let_in(doings, doors)
         for thread in threads:
             while thread.is_alive() and not self._run.left.is_set():
@@ -161,9 +166,23 @@ class HostGroup(Group):  # type: ignore[misc]  # Fabric has no types
     def _end_wait_for_head(self) -> None:
         """Let those go on who wait for the head; where it failed, end what they do ahead."""
         self._head_through.set()
+        if not self._head_problem:
+            self._find_out(self._meanwhile)
         if (problem := self._head_problem) and not self._run.halted:
             error = f"the head failed ({problem.code}), without which nothing is started here"
             self._run.dismiss_workers(Failure("HEAD_FAILED", error))
+
+    def _find_out(self, values: Sequence[Late[Any]]) -> None:
+        """Find out values of the head's by a thread of its own; whoever needs one is told what came in the way."""
+        head = self._run.host(self._run.scope.inventory.head)
+
+        def work() -> None:
+            with suppress(Exception):
+                for late in values:
+                    head.resolve(late)
+
+        if values:
+            threading.Thread(target=work, daemon=True).start()
 
     def _is_vain(self, doing: Doing) -> bool:
         """Tell whether it was begun early, for a head that has failed; what is halted says itself where it stands."""

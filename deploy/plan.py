@@ -180,6 +180,8 @@ class Stage:
 
     chains: tuple[Chain, ...]
     after_head: bool = False
+    # What is found out on the head while others are at work: who needs it later need not wait for it.
+    meanwhile: tuple[Late[Any], ...] = ()
 
     def may_begin_during(self, other: Stage) -> bool:
         """Tell whether its nodes have something to do while the head alone is at work in the other."""

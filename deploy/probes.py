@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Iterable
+
 PROBED_PATH = "/tmp/raydock-probed"  # noqa: S108 - in a container of ours, gone with it
 
 # The argument with which the task ends where nobody waits for it any more.
@@ -9,7 +12,7 @@ ATTENDED = "attended"
 # Runs on every node that Ray counts alive and that has not run one yet, and records where it did. What it has
 # recorded goes with the head's container, as Ray's session does.
 PROBE = f"""\
-import json, os, pathlib, sys, threading, ray
+import hashlib, json, os, pathlib, sys, threading, ray
 if {ATTENDED!r} in sys.argv:
     # Its input ends with whoever waits for it, and so does it.
     threading.Thread(target=lambda: os.read(0, 1) or os._exit(1), daemon=True).start()
@@ -29,6 +32,8 @@ for ref in ready:
         pass
 done |= answered
 seen.write_text("\\n".join(sorted(done)))
+if alive.keys() <= done:
+    pathlib.Path(f"{{seen}}-{{hashlib.sha256(' '.join(sorted(alive)).encode()).hexdigest()}}").touch()
 # A node that was started again may have two rows for some time. What its former life once did says nothing of the
 # one that was asked now; that one's answer excuses the former's silence.
 silent = {{alive[node] for node in alive if node not in done}}
@@ -40,3 +45,11 @@ import ray
 ray.init(address="auto", log_to_driver=False, logging_level="error")
 print(len({n["NodeManagerAddress"] for n in ray.nodes() if n["Alive"]}))
 """
+
+
+def all_probed_path(nodes: Iterable[str]) -> str:
+    """Give the file that is there where each of these nodes, by id, ran a task, and they were all that Ray had alive.
+
+    An engine tells at once whether there is one, and takes its time to give what is in one.
+    """
+    return f"{PROBED_PATH}-{hashlib.sha256(' '.join(sorted(nodes)).encode()).hexdigest()}"

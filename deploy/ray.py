@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 TOKEN_PATH = "/run/ray-token"  # noqa: S105 - a path, not a token
 RAY = "raydock.ray"  # the label with the version of Ray that a container runs
+RUN = "raydock.run"  # the label with the fingerprint of its token
 ADDRESS = "raydock.address"  # the label with the address that Ray was started with in it
 HARDENED = "--cap-drop ALL --security-opt no-new-privileges"  # as every container of ours is
 STOP_GRACE = 45  # seconds; `ray start --block` drains up to 30 s on SIGTERM
@@ -240,7 +241,7 @@ def ray_container(settings: Settings, node: Node, found: NodeValues) -> Containe
         labels=(
             ("raydock.head", found.head),
             (ADDRESS, found.address),
-            ("raydock.run", found.run),
+            (RUN, found.run),
             ("raydock.image", found.image),
             (RAY, found.version),
         ),

@@ -82,7 +82,7 @@ def heads_values(scope: Scope) -> NodeValues:
         version=ray_version(scope),
         address=head,
         head=phrase(head, f":{settings.redis_port}"),
-        run=lates.run_id(lates.token(settings)),
+        run=lates.run_id(settings, lates.token(settings)),
         sizes={"shm_size": lates.shm_size(settings), "num_workers": lates.NUM_WORKERS, "gpus": lates.GPUS},
     )
 
@@ -127,15 +127,17 @@ def fits_head(scope: Scope) -> tuple[Step, ...]:
 def start_on_workers(scope: Scope, fits: tuple[Step, ...] = ()) -> Plan:
     """Start Ray on the workers, and watch until every node is there and ran a task."""
     heads = heads_values(scope)
-    first = (*have_image(scope), *fits, ReachGcs(heads.address, scope.settings.redis_port))
+    reach = ReachGcs(heads.address, scope.settings.redis_port)
 
     def steps(node: Node) -> tuple[Step, ...]:
         values = values_of(node, heads)
-        return (*first, FindAddress(values.address), *run_container(scope, node, values))
+        return (*have_image(scope), FindAddress(values.address), *fits, reach, *run_container(scope, node, values))
 
     chains = tuple(Chain(node, steps(node)) for node in scope.workers)
     looked = Stage((Chain(scope.inventory.head, watch(scope)),), after_head=True)
-    return Plan((Stage(chains, after_head=True), looked), locked=True)
+    # Ray's API wants the token, and an engine takes its time to give it.
+    meanwhile = () if scope.settings.allow_unauthenticated else (lates.token(scope.settings),)
+    return Plan((Stage(chains, after_head=True, meanwhile=meanwhile), looked), locked=True)
 
 
 def addresses(scope: Scope, nodes: tuple[Node, ...]) -> tuple[tuple[Node, Late[str]], ...]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from deploy.errors import Failure
 from deploy.plan import Step, Word, quoted
-from deploy.ray import STOP_GRACE, Container, all_labels, changed_keys
+from deploy.ray import RUN, STOP_GRACE, Container, all_labels, changed_keys
 from deploy.steps.containers import check_ours, note_container
 
 if TYPE_CHECKING:
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 from deploy.timings import Phase
 
 # What tells the wanted container from another: what was asked, the image, the head and its token.
-IDENTITY = ("raydock.cluster", "raydock.spec", "raydock.image", "raydock.head", "raydock.run")
+IDENTITY = ("raydock.cluster", "raydock.spec", "raydock.image", "raydock.head", RUN)
 
 
 def identity(container: Container) -> Mapping[str, Word]:
@@ -84,7 +84,7 @@ class ClearName(Step):
         """Tell whether a running worker belongs to a head that is gone."""
         wanted = identity_on(site, self.container)
         return self.container.role == "worker" and any(
-            found.labels.get(key) != wanted[key] for key in ("raydock.head", "raydock.run")
+            found.labels.get(key) != wanted[key] for key in ("raydock.head", RUN)
         )
 
     def refuse(self, found: Found, site: Site) -> None:

@@ -244,6 +244,7 @@ class FindAddress(Step):
 
     changes: ClassVar[bool] = False
     told: ClassVar[bool] = False
+    ahead: ClassVar[bool] = True
 
     address: Word
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from deploy.errors import Failure
 from deploy.plan import Late, Step, Word, run_only
-from deploy.probes import ALIVE, ATTENDED, PROBE, PROBED_PATH
+from deploy.probes import ALIVE, ATTENDED, PROBE, PROBED_PATH, all_probed_path
 from deploy.ray import RAY, is_mute, mute_shell
 from deploy.reading import Odd, parsed, typed
 from deploy.steps.absence import (
@@ -243,9 +243,12 @@ class Probe(Step):
         """
         if mute(site, self.head):
             return True
-        recorded = (site.docker.get_file(self.head, PROBED_PATH) or b"").decode("ascii", "replace").split()
         alive = {node.node_id for node in site.ray.nodes() if node.alive}
-        return bool(alive) and alive <= set(recorded)
+        if not alive or site.docker.has_file(self.head, all_probed_path(alive)):
+            return bool(alive)
+        # Some are gone since, or new.
+        recorded = (site.docker.get_file(self.head, PROBED_PATH) or b"").decode("ascii", "replace").split()
+        return alive <= set(recorded)
 
     def apply(self, site: Site) -> None:
         """Run it; `NODE_NOT_SCHEDULABLE` for each node that did not answer within 20 s."""

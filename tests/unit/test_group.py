@@ -560,6 +560,37 @@ def test_workers_do_what_may_be_done_ahead_while_the_head_is_at_work_and_the_res
     assert closed(run) == {"head": 1, "one": 2, "two": 2}  # by its chain, and at the end: one connection for both parts
 
 
+@pytest.mark.parametrize("early", [False, True], ids=["after the head", "begun while the head is at work"])
+def test_what_is_needed_later_is_found_out_while_others_are_at_work(early: bool) -> None:
+    run, _ = run_of("one")
+    head, one = run.scope.inventory.nodes
+    asked, order = threading.Event(), list[str]()
+
+    def find(_: Any) -> str:
+        order.append("found out")
+        asked.set()
+        return "hunter2"
+
+    token = Late("token", "", find, Place.HEAD)
+    begin = (Ahead(nothing),) if early else ()
+    work = Stage((Chain(one, (*begin, Do(lambda _: asked.wait(10)))),), after_head=True, meanwhile=(token,))
+    started = Do(slowly(lambda _: order.append("started")))
+    used = plan({head: (Look(lambda host: order.append(host.value(token))),)})
+    HostGroup(run).perform(Plan((*plan({head: (started,)}).stages, work, *used.stages)))
+    assert order == ["started", "found out", "hunter2"]
+
+
+@pytest.mark.parametrize("early", [False, True], ids=["after the head", "begun while the head is at work"])
+def test_of_a_head_that_failed_nothing_is_found_out(early: bool) -> None:
+    run, _ = run_of("one")
+    head, one = run.scope.inventory.nodes
+    token = Late("token", "", breaks, Place.HEAD)
+    work = Stage((Chain(one, (Ahead(nothing) if early else FINE,)),), after_head=True, meanwhile=(token,))
+    HostGroup(run).perform(Plan((*plan({head: (Do(fails),)}).stages, work)))
+    assert run.found("token") is None
+    assert "token" not in run._shared
+
+
 CUT = {
     "a failure": Failure("SSH_LOST", "the line was cut"),
     "what a library raises": OSError("cut"),

@@ -191,7 +191,7 @@ BOTH: dict[str, Case] = {
         "sha256:1d",
     ),
     "a token's fingerprint": Case(
-        lates.run_id(TOKEN),
+        lates.run_id(settings(), TOKEN),
         "docker",
         "never asked",
         lambda site: site.know(token="hunter2"),
@@ -211,6 +211,25 @@ def test_both_faces_find_the_same(case: Case, tmp_path: Path) -> None:
     case.site(site)
     assert bash(case.late.shell, path, **case.variables) == case.value
     assert site.value(case.late) == case.value
+
+
+RUN_OF_HUNTER2 = hashlib.sha256(b"hunter2").hexdigest()[:12]
+
+
+@pytest.mark.parametrize(
+    ("state", "label", "run"),
+    [
+        ("running", "0123456789ab", "0123456789ab"),
+        ("exited", "0123456789ab", RUN_OF_HUNTER2),
+        ("running", "", RUN_OF_HUNTER2),
+        ("running", "0123456789ab\n", RUN_OF_HUNTER2),
+    ],
+)
+def test_a_running_head_bears_its_tokens_fingerprint(state: str, label: str, run: str) -> None:
+    site = site_of()
+    site.docker.hold("raydock-ray-head", state, raydock_run=label)
+    site.know(token="hunter2")
+    assert site.value(lates.run_id(settings(), TOKEN)) == run
 
 
 @pytest.mark.parametrize("label", [None, "", "10.0.0.1; reboot", "0.0.0.0"])  # noqa: S104 - nobody binds it

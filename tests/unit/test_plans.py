@@ -90,8 +90,8 @@ PLANS: dict[str, tuple[Planner, Scope, list[str]]] = {
         scope(WORKERS),
         [
             f"head: {PULL} FindRay {RUN} AwaitGcs",
-            f"then one: {PULL} ReachGcs FindAddress {RUN}",
-            f"then two: {PULL} ReachGcs FindAddress {RUN}",
+            f"then one: {PULL} FindAddress ReachGcs {RUN}",
+            f"then two: {PULL} FindAddress ReachGcs {RUN}",
             "then head: Join Probe Settle",
         ],
     ),
@@ -103,7 +103,7 @@ PLANS: dict[str, tuple[Planner, Scope, list[str]]] = {
     "cluster.start, of one worker": (
         plans.start,
         scope(WORKERS, only="two"),
-        ["head: HeadRuns", f"then two: {PULL} FitsHead ReachGcs FindAddress {RUN}", "then head: Join Probe Settle"],
+        ["head: HeadRuns", f"then two: {PULL} FindAddress FitsHead ReachGcs {RUN}", "then head: Join Probe Settle"],
     ),
     "cluster.start, of the head": (
         plans.start,
@@ -114,7 +114,7 @@ PLANS: dict[str, tuple[Planner, Scope, list[str]]] = {
     "cluster.start-workers": (
         plans.start_workers,
         scope("one"),
-        ["head: HeadRuns", f"then one: {PULL} FitsHead ReachGcs FindAddress {RUN}", "then head: Join Probe Settle"],
+        ["head: HeadRuns", f"then one: {PULL} FindAddress FitsHead ReachGcs {RUN}", "then head: Join Probe Settle"],
     ),
     "cluster.status": (
         plans.status,

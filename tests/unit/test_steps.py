@@ -20,7 +20,7 @@ from deploy.inventory import Node
 from deploy.lates import RegistryLogin, former
 from deploy.plan import Late, Place, Step, Word
 from deploy.ports import listening
-from deploy.probes import PROBED_PATH
+from deploy.probes import PROBED_PATH, all_probed_path
 from deploy.ray import TOKEN_PATH, Container
 from deploy.site import Weight
 from deploy.steps.absence import Ports
@@ -1217,6 +1217,15 @@ def test_a_node_is_probed_once_in_its_life(record: bytes | None, done: bool) -> 
     if record is not None:
         made.head.docker.files["raydock-ray-head", PROBED_PATH] = record
     assert PROBE.done(made.head) is done
+
+
+def test_the_record_is_not_read_where_a_task_ran_on_just_those() -> None:
+    made = running(*ALL)
+    made.head.docker.files["raydock-ray-head", PROBED_PATH] = b"unreadable"
+    made.head.docker.files["raydock-ray-head", all_probed_path(("a", "b"))] = b""
+    assert not PROBE.done(made.head)
+    made.head.docker.files["raydock-ray-head", all_probed_path(("c", "a", "b"))] = b""
+    assert PROBE.done(made.head)
 
 
 def test_dead_nodes_are_not_probed() -> None:

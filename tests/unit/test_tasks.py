@@ -177,6 +177,30 @@ def test_a_dry_run_loads_the_settings_and_nothing_else_that_is_heavy(copy: Path)
     assert done.stdout.splitlines()[-1] == "loaded: ['dotenv', 'pydantic']"
 
 
+# A package that is installed beside Raydock, and asks pydantic for a part in whatever is validated.
+PLUGIN = {
+    "listens.py": "print('a plugin listens')\nplugin = None\n",
+    "listens-1.dist-info/METADATA": "Metadata-Version: 2.1\nName: listens\nVersion: 1\n",
+    "listens-1.dist-info/entry_points.txt": "[pydantic]\nlistens = listens:plugin\n",
+}
+
+
+def test_no_package_that_is_installed_too_takes_part_in_reading_settings(copy: Path, tmp_path: Path) -> None:
+    for name, text in PLUGIN.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(text, encoding="utf-8")
+    done = subprocess.run(
+        [sys.executable, "-c", LOADED_DRY],
+        cwd=copy,
+        env={"PATH": "/usr/bin:/bin", "PYTHONPATH": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert "a plugin listens" not in done.stdout
+    assert "docker create" in done.stdout
+
+
 def test_at_the_end_python_does_not_look_for_garbage_once_more(copy: Path) -> None:
     done = subprocess.run([sys.executable, "-c", LEFT], cwd=copy, capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == "looked at again: False"
