@@ -21,7 +21,7 @@ def image(c: Context, flags: Flags) -> None:
 @flagged("json")
 def dockerfile(c: Context, flags: Flags) -> None:  # noqa: ARG001 - Invoke gives it
     """Print the Dockerfile that `build` uses, rendered from Dockerfile.template."""
-    from deploy import plans
+    from deploy.plans import image as plans
 
     with answer("build.dockerfile", flags) as report:
         text, _ = plans.dockerfile(scope_of(flags))
@@ -65,7 +65,7 @@ def commit(c: Context, flags: Flags) -> None:
     Document: `docker commit -t <app-tag> <container-id>`. Labels of the image say what it was made of, by
     whom, when, and how much was changed.
     """
-    from deploy import plans
+    from deploy.plans import image as plans
 
     perform(c, "build.commit", flags, planner=lambda scope: plans.build_commit(scope, flags.container))
 

@@ -116,7 +116,7 @@ def history(c: Context, flags: Flags) -> None:
 
     From the audit on the head: a line for each task that acted, also for one that was cut off.
     """
-    from deploy import plans
+    from deploy.plans import cluster as plans
 
     perform(c, "cluster.history", flags, planner=lambda scope: plans.history(scope, flags.lines), show=show_history)
 

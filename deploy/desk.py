@@ -69,7 +69,7 @@ def perform(
         planner: what makes the plan, where that is not the one of the task's name alone.
         show: prints the facts that were asked for, where they were found and no program reads them.
     """
-    from deploy.plans import PLANNERS
+    from deploy.plans import planner_of
     from deploy.report import Report
 
     report = Report(task, timings=flags.timings)
@@ -77,7 +77,7 @@ def perform(
         try:
             scope = scope_of(flags)
             report.about(scope.settings)
-            plan = (planner or PLANNERS[task])(scope)
+            plan = (planner or planner_of(task))(scope)
             if dry(c):
                 from deploy.script import script
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from deploy import plans
 from deploy.errors import RaydockError
 from deploy.flags import Flags
+from deploy.plans import cluster as plans
 from deploy.report import Outcome, Report
 
 if TYPE_CHECKING:

@@ -25,10 +25,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from deploy import plans
 from deploy.errors import Mistake
 from deploy.inputs import read_inputs
 from deploy.plans import Planner, Scope
+from deploy.plans import cluster as cluster_plans
+from deploy.plans import image as image_plans
 from deploy.script import script
 from tests.faults import drafts
 from tests.faults.judge import commit
@@ -44,11 +45,11 @@ GOOD = {
 }
 KINDS = {"workers.txt": drafts.workers, ".env": drafts.settings}
 PRINTED: dict[str, Planner] = {
-    "build.image": plans.build_image,
-    "publish.image": plans.publish_image,
-    "cluster.install": plans.install,
-    "cluster.start": plans.start,
-    "cluster.stop": plans.stop,
+    "build.image": image_plans.build_image,
+    "publish.image": image_plans.publish_image,
+    "cluster.install": cluster_plans.install,
+    "cluster.start": cluster_plans.start,
+    "cluster.stop": cluster_plans.stop,
 }
 RUN = ("build.image", "publish.image", "cluster.start")
 # What reading must not come to: a name to look up, a connection, a program.

@@ -15,7 +15,8 @@ from deploy.git import Git
 from deploy.hostfile import parse_workers
 from deploy.inventory import Node, inventory, parse_head
 from deploy.plan import Late, Place, Plan, Step, Word, argv, parts_of
-from deploy.plans import Scope, start
+from deploy.plans import Scope
+from deploy.plans.cluster import start
 from deploy.progress import News, Say
 from deploy.ray import Container, all_labels
 from deploy.secret import Secret

@@ -100,8 +100,8 @@ DOORS = {
 }
 
 # Who may read the environment: the desk, once a run; what reads ssh_config, the SHELL by which ssh runs what is asked
-# there; the practice hosts are no part of a run.
-READERS = {"desk", "practice", "ssh_config"}
+# there; the practice hosts are no part of a run. What is early tells pydantic something in it.
+READERS = {"desk", "early", "practice", "ssh_config"}
 
 # What `invoke --list` and `--help` have no use for.
 HEAVY = {"pydantic", "dotenv", "docker", "boto3", "fabric", "rich"}

@@ -10,11 +10,12 @@ from typing import Any
 
 import pytest
 
-from deploy import plans
 from deploy.errors import Failure, Mistake
 from deploy.plan import Late, Plan
 from deploy.plan import lates as all_lates
 from deploy.plans import Planner, Scope
+from deploy.plans import cluster as cluster_plans
+from deploy.plans import image as image_plans
 from deploy.settings import load
 from deploy.steps.building import Build, HaveBase
 from deploy.steps.images import Pull
@@ -46,47 +47,51 @@ INSTALL = "InstallDocker StartDocker JoinDockerGroup"
 PULL = "Login Pull FitsEngine"
 RUN = "ClearName FreePorts Create LayToken StartContainer"
 PLANS: dict[str, tuple[Planner, Scope, list[str]]] = {
-    "build.base": (plans.build_base, scope(), ["head: MakeRoot Build"]),
-    "build.image": (plans.build_image, scope(my_project_url=URL), ["head: HaveBase Build"]),
-    "publish.repository": (plans.publish_repository, scope(), ["head: CreateRepository ShowRepository"]),
+    "build.base": (image_plans.build_base, scope(), ["head: MakeRoot Build"]),
+    "build.image": (image_plans.build_image, scope(my_project_url=URL), ["head: HaveBase Build"]),
+    "publish.repository": (image_plans.publish_repository, scope(), ["head: CreateRepository ShowRepository"]),
     "publish.image": (
-        plans.publish_image,
+        image_plans.publish_image,
         scope(),
         ["head: CreateRepository ShowRepository Tag Tag CheckLogin Push PushLatest ShowPublished"],
     ),
     "publish.repository, of a registry of one's own": (
-        plans.publish_repository,
+        image_plans.publish_repository,
         scope(repository_uri="registry.test/team/app"),
         ["head: ShowRepository"],
     ),
-    "publish.tag": (plans.publish_tag, scope(), ["head: Tag Tag"]),
-    "publish.login": (plans.publish_login, scope(), ["head: CheckLogin"]),
-    "publish.push": (plans.publish_push, scope(), ["head: CheckLogin Push PushLatest ShowPublished"]),
-    "build.containers": (plans.build_containers, scope(), ["head: ShowLeft"]),
-    "build.commit": (lambda of: plans.build_commit(of, "c0ffee"), scope(), ["head: Commit"]),
+    "publish.tag": (image_plans.publish_tag, scope(), ["head: Tag Tag"]),
+    "publish.login": (image_plans.publish_login, scope(), ["head: CheckLogin"]),
+    "publish.push": (image_plans.publish_push, scope(), ["head: CheckLogin Push PushLatest ShowPublished"]),
+    "build.containers": (image_plans.build_containers, scope(), ["head: ShowLeft"]),
+    "build.commit": (lambda of: image_plans.build_commit(of, "c0ffee"), scope(), ["head: Commit"]),
     "publish.image, to a registry of one's own": (
-        plans.publish_image,
+        image_plans.publish_image,
         scope(repository_uri="registry.test/app"),
         ["head: ShowRepository Tag Tag CheckLogin Push PushLatest ShowPublished"],
     ),
     "cluster.install": (
-        plans.install,
+        cluster_plans.install,
         scope(WORKERS),
         [f"head: {INSTALL} MakeStateFolder", f"one: {INSTALL}", f"two: {INSTALL}"],
     ),
-    "cluster.pull": (plans.pull, scope(WORKERS), [f"{name}: Login Pull FitsEngine" for name in ("head", "one", "two")]),
+    "cluster.pull": (
+        cluster_plans.pull,
+        scope(WORKERS),
+        [f"{name}: Login Pull FitsEngine" for name in ("head", "one", "two")],
+    ),
     "cluster.pull, of a public image": (
-        plans.pull,
+        cluster_plans.pull,
         scope("one", image="rayproject/ray:2.60.0"),
         ["head: Pull FitsEngine", "one: Pull FitsEngine"],
     ),
     "cluster.setup": (
-        plans.setup,
+        cluster_plans.setup,
         scope("one"),
         [f"head: {INSTALL} MakeStateFolder {PULL}", f"one: {INSTALL} {PULL}"],
     ),
     "cluster.start": (
-        plans.start,
+        cluster_plans.start,
         scope(WORKERS),
         [
             f"head: {PULL} FindRay {RUN} AwaitGcs",
@@ -96,39 +101,39 @@ PLANS: dict[str, tuple[Planner, Scope, list[str]]] = {
         ],
     ),
     "cluster.start, on one machine": (
-        plans.start,
+        cluster_plans.start,
         scope(),
         [f"head: Pull FitsEngine FindRay {RUN} AwaitGcs", "then head: Join Probe Settle"],
     ),
     "cluster.start, of one worker": (
-        plans.start,
+        cluster_plans.start,
         scope(WORKERS, only="two"),
         ["head: HeadRuns", f"then two: {PULL} FindAddress FitsHead ReachGcs {RUN}", "then head: Join Probe Settle"],
     ),
     "cluster.start, of the head": (
-        plans.start,
+        cluster_plans.start,
         scope(WORKERS, only="head"),
         [f"head: {PULL} FindRay {RUN} AwaitGcs", "then head: Join Probe Settle"],
     ),
-    "cluster.start-head": (plans.start_head, scope(WORKERS), [f"head: {PULL} FindRay {RUN} AwaitGcs"]),
+    "cluster.start-head": (cluster_plans.start_head, scope(WORKERS), [f"head: {PULL} FindRay {RUN} AwaitGcs"]),
     "cluster.start-workers": (
-        plans.start_workers,
+        cluster_plans.start_workers,
         scope("one"),
         ["head: HeadRuns", f"then one: {PULL} FindAddress FitsHead ReachGcs {RUN}", "then head: Join Probe Settle"],
     ),
     "cluster.status": (
-        plans.status,
+        cluster_plans.status,
         scope("one"),
         ["head: ShowContainer FindAddress", "one: ShowContainer FindAddress", "then head: ShowRay"],
     ),
     "cluster.stop": (
-        plans.stop,
+        cluster_plans.stop,
         scope(WORKERS),
         ["one: StopContainers", "two: StopContainers", "head: StopContainers"],
     ),
-    "cluster.stop, of one worker": (plans.stop, scope(WORKERS, only="one"), ["one: StopContainers"]),
-    "cluster.stop-head": (plans.stop_head, scope(WORKERS), ["head: StopContainers"]),
-    "cluster.stop-workers": (plans.stop_workers, scope(WORKERS, only="head"), []),
+    "cluster.stop, of one worker": (cluster_plans.stop, scope(WORKERS, only="one"), ["one: StopContainers"]),
+    "cluster.stop-head": (cluster_plans.stop_head, scope(WORKERS), ["head: StopContainers"]),
+    "cluster.stop-workers": (cluster_plans.stop_workers, scope(WORKERS, only="head"), []),
 }
 
 
@@ -186,28 +191,28 @@ def failures(made: Cluster) -> dict[str, str]:
 STARTED = ["create the container", "lay Ray's token in", "start the container"]
 TWICE: dict[str, tuple[Planner, Scope, list[str]]] = {
     "build.image": (
-        plans.build_image,
+        image_plans.build_image,
         scope(my_project_url=URL),
         ["head: have ray-project/deploy", "head: build my-app"],
     ),
     "build.base": (
-        plans.build_base,
+        image_plans.build_base,
         scope(),
         ["head: have raydock/python-root", "head: build ray-project/deploy"],
     ),
-    "cluster.pull": (plans.pull, scope("one"), ["head: pull the image", "one: pull the image"]),
+    "cluster.pull": (cluster_plans.pull, scope("one"), ["head: pull the image", "one: pull the image"]),
     "cluster.start": (
-        plans.start,
+        cluster_plans.start,
         scope(WORKERS),
         [f"{name}: {what}" for name in ("head", "one", "two") for what in ("pull the image", *STARTED)],
     ),
     "cluster.start, of a public image": (
-        plans.start,
+        cluster_plans.start,
         scope("one", image="rayproject/ray:2.60.0"),
         [f"{name}: {what}" for name in ("head", "one") for what in ("pull the image", *STARTED)],
     ),
     "cluster.start, without authentication": (
-        plans.start,
+        cluster_plans.start,
         scope("one", allow_unauthenticated="yes"),
         [f"{name}: {what}" for name in ("head", "one") for what in ("pull the image", *STARTED)],
     ),
@@ -229,7 +234,7 @@ def test_a_publication_is_done_once() -> None:
     made.registry.there = False
     made.head.docker.registry.clear()
     done = ["have the repository my-app", "tag my-app", "tag my-app", "push the image", "push latest"]
-    assert made.perform(plans.publish_image(of)) == [f"head: {what}" for what in done]
+    assert made.perform(image_plans.publish_image(of)) == [f"head: {what}" for what in done]
     short = IMAGE_ID.removeprefix("sha256:")[:12]
     assert [call for call in made.head.docker.calls if call[0] == "push"] == [
         ("push", "registry.test/my-app", short),
@@ -238,13 +243,13 @@ def test_a_publication_is_done_once() -> None:
     # As the engine notes it at a push.
     for tag in (short, "latest"):
         made.head.docker.images[f"registry.test/my-app:{tag}"] = Image(digests=[f"registry.test/my-app@{DIGEST}"])
-    assert made.perform(plans.publish_image(of)) == []
+    assert made.perform(image_plans.publish_image(of)) == []
 
 
 @pytest.mark.parametrize("name", ["", "-f", "a b", "$(reboot)", "../x"])
 def test_a_container_that_nobody_can_have_is_a_mistake(name: str) -> None:
     with pytest.raises(Mistake, match="is not a container's id or name"):
-        plans.build_commit(scope(), name)
+        image_plans.build_commit(scope(), name)
 
 
 def test_all_nodes_have_the_heads_token_and_it_ends_with_the_head() -> None:
@@ -254,12 +259,12 @@ def test_all_nodes_have_the_heads_token_and_it_ends_with_the_head() -> None:
     def tokens() -> set[bytes]:
         return {content for one in made.sites.values() for content in one.docker.files.values()}
 
-    made.perform(plans.start(of))
+    made.perform(cluster_plans.start(of))
     (first,) = tokens()
-    made.perform(plans.stop(of))
+    made.perform(cluster_plans.stop(of))
     for one in made.sites.values():
         one.docker.files.clear()  # they were in the containers
-    made.perform(plans.start(of))
+    made.perform(cluster_plans.start(of))
     (second,) = tokens()
     assert first != second
 
@@ -267,11 +272,11 @@ def test_all_nodes_have_the_heads_token_and_it_ends_with_the_head() -> None:
 def test_a_worker_of_a_former_head_is_replaced() -> None:
     of = scope("one")
     made = cluster(of)
-    made.perform(plans.start(of))
+    made.perform(cluster_plans.start(of))
     made.head.docker.held.clear()
     made.head.docker.files.clear()
     made.sites["one"].docker.files.clear()
-    changed = made.perform(plans.start(of))
+    changed = made.perform(cluster_plans.start(of))
     assert changed == [
         *(f"head: {what}" for what in STARTED),
         *(f"one: {what}" for what in ("clear the name", *STARTED)),
@@ -283,7 +288,7 @@ def test_workers_are_left_alone_where_the_head_failed() -> None:
     of = scope(WORKERS)
     made = cluster(of)
     made.head.docker.broken["create"] = Failure("DOCKER_FAILED", "no")
-    assert made.perform(plans.start(of)) == ["head: pull the image"]
+    assert made.perform(cluster_plans.start(of)) == ["head: pull the image"]
     assert [one.docker.calls for name, one in made.sites.items() if name != "head"] == [[], []]
 
 
@@ -291,7 +296,7 @@ def test_a_workers_failure_is_its_own() -> None:
     of = scope(WORKERS)
     made = cluster(of)
     made.sites["one"].docker.broken["pull"] = Failure("DISK_FULL", "no space")
-    assert made.perform(plans.start(of))[-1] == "two: start the container"
+    assert made.perform(cluster_plans.start(of))[-1] == "two: start the container"
     assert failures(made) == {"one": "no space"}
 
 
@@ -314,11 +319,11 @@ SCRIPTS = {
 @pytest.mark.parametrize("line", SCRIPTS.values(), ids=SCRIPTS)
 def test_both_faces_make_the_same_dockerfile_and_recipe(line: str) -> None:
     of = scope(my_project_url=URL, my_project_installation_script=line)
-    have, build = plans.build_image(of).stages[0].chains[0].steps
+    have, build = image_plans.build_image(of).stages[0].chains[0].steps
     assert isinstance(build, Build)
     assert isinstance(build.dockerfile, Late)
     made = cluster(of)
-    made.perform(Plan((plans.build_image(of).stages[0],)))
+    made.perform(Plan((image_plans.build_image(of).stages[0],)))
     text = made.head.value(build.dockerfile)
     assert bash(build.dockerfile.shell, None, commit=COMMIT) == text
     assert bash(build.recipe.shell, None, dockerfile=text, base_id=IMAGE_ID) == made.head.value(build.recipe)
@@ -341,7 +346,7 @@ def recipe(values: dict[str, str], commit: str, base: str) -> str:
     made = cluster(of)
     made.head.answers["env GIT_TERMINAL_PROMPT=0"] = f"{commit}\tHEAD\n"
     made.head.docker.images["ray-project/deploy"] = Image(base)
-    made.perform(plans.build_image(of))
+    made.perform(image_plans.build_image(of))
     return str(made.head.docker.images["my-app"].labels["raydock.recipe"])
 
 
@@ -353,11 +358,11 @@ def test_an_image_is_built_anew_for(values: dict[str, str], commit: str, base: s
 
 def test_a_build_needs_a_project() -> None:
     with pytest.raises(Mistake, match="MY_PROJECT_URL is not set"):
-        plans.build_image(scope())
+        image_plans.build_image(scope())
 
 
 def test_the_base_has_the_version_of_ray_that_is_set() -> None:
-    _, build = plans.build_base(scope(ray_version="2.58.0")).stages[0].chains[0].steps
+    _, build = image_plans.build_base(scope(ray_version="2.58.0")).stages[0].chains[0].steps
     assert isinstance(build, Build)
     assert isinstance(build.dockerfile, str)
     assert '"ray[default]==2.58.0"' in build.dockerfile
@@ -389,7 +394,7 @@ AMBIGUOUS = {
 
 def commit(ref: str) -> Late[Any]:
     of = scope(**{"my_project_url": URL} | ({"my_project_ref": ref} if ref else {}))
-    (found,) = {late for late in all_lates(plans.build_image(of).stages[0].chains) if late.name == "commit"}
+    (found,) = {late for late in all_lates(image_plans.build_image(of).stages[0].chains) if late.name == "commit"}
     return found
 
 
@@ -459,6 +464,6 @@ def test_a_cluster_has_containers_of_its_own_name() -> None:
 def test_plans_are_made_of_what_is_read_of_the_environment() -> None:
     settings = load(TOP / "conf", {"IMAGE": "rayproject/ray:2.60.0"})
     of = Scope(settings, settings.inventory(), frozenset({"head"}))
-    step, _ = plans.pull(of).stages[0].chains[0].steps
+    step, _ = cluster_plans.pull(of).stages[0].chains[0].steps
     assert isinstance(step, Pull)
     assert step.credentials is None

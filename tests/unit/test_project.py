@@ -12,12 +12,12 @@ from typing import Any
 
 import pytest
 
-from deploy import plans
 from deploy.commands import run_here
 from deploy.errors import Failure, Mistake
 from deploy.git import Git
 from deploy.lates.project import Source, last_commit, project_commit, ref_names, said
 from deploy.plans import Scope
+from deploy.plans import image as image_plans
 from deploy.script import script
 from tests.project import ALONE, Project
 
@@ -137,7 +137,7 @@ def test_a_folder_without_a_repository_is_a_mistake(folder: str, project: Projec
     (project.folder.parent / "empty").mkdir()
     of = scope(my_project_url=str(project.folder.parent / folder), my_project_source="copy")
     with pytest.raises(Mistake, match="without a git repository. Name the folder that has .git in it") as caught:
-        plans.build_image(of)
+        image_plans.build_image(of)
     assert caught.value.problems[0].code == "CONFIG"
 
 
@@ -287,7 +287,7 @@ esac"""
 
 def run_script(of: Scope, engine: Path) -> subprocess.CompletedProcess[str]:
     (engine / "asked").write_text("")
-    text = script("build.image", of, plans.build_image(of))
+    text = script("build.image", of, image_plans.build_image(of))
     environment = {
         **ALONE,
         "GIT_CONFIG_GLOBAL": os.environ["GIT_CONFIG_GLOBAL"],
@@ -301,7 +301,7 @@ def run_script(of: Scope, engine: Path) -> subprocess.CompletedProcess[str]:
 def performed(of: Scope) -> FakeSite:
     made = Cluster(of)
     made.head.docker.images["ray-project/deploy"] = Image(user="ray")
-    assert made.perform(plans.build_image(of)) == ["head: build my-app"], made.head.failure
+    assert made.perform(image_plans.build_image(of)) == ["head: build my-app"], made.head.failure
     return made.head
 
 
@@ -438,10 +438,10 @@ def test_a_script_stops_where_the_tree_cannot_be_had(project: Project, engine: P
 def test_a_commit_is_built_once_and_the_next_one_again(project: Project) -> None:
     of, made = copy(project), Cluster(copy(project))
     made.head.docker.images["ray-project/deploy"] = Image()
-    assert made.perform(plans.build_image(of)) == ["head: build my-app"]
+    assert made.perform(image_plans.build_image(of)) == ["head: build my-app"]
     project.write(file="uncommitted")
-    assert made.perform(plans.build_image(of)) == []
+    assert made.perform(image_plans.build_image(of)) == []
     project.commit(file="second")
-    assert made.perform(plans.build_image(of)) == ["head: build my-app"]
+    assert made.perform(image_plans.build_image(of)) == ["head: build my-app"]
     assert len(made.head.docker.trees) == 2
     assert "\nCOPY project/ ./\n" in made.head.docker.contexts[1]["Dockerfile"].decode()

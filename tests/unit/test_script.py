@@ -16,28 +16,29 @@ from typing import Any
 
 import pytest
 
-from deploy import plans
 from deploy.plans import Planner, Scope
+from deploy.plans import cluster as cluster_plans
+from deploy.plans import image as image_plans
 from deploy.script import PRELUDE, file_of_option, script, terminal_script
 from deploy.secret import Secret
 
 from .fakes import DIGEST, IMAGE_ID, TOP, Cluster, FakeSite, Image, containers, program, scope
 
 PLANNERS: dict[str, Planner] = {
-    "build.base": plans.build_base,
-    "build.image": plans.build_image,
-    "publish.repository": plans.publish_repository,
-    "publish.image": plans.publish_image,
-    "cluster.install": plans.install,
-    "cluster.pull": plans.pull,
-    "cluster.setup": plans.setup,
-    "cluster.start": plans.start,
-    "cluster.start-head": plans.start_head,
-    "cluster.start-workers": plans.start_workers,
-    "cluster.status": plans.status,
-    "cluster.stop-workers": plans.stop_workers,
-    "cluster.stop-head": plans.stop_head,
-    "cluster.stop": plans.stop,
+    "build.base": image_plans.build_base,
+    "build.image": image_plans.build_image,
+    "publish.repository": image_plans.publish_repository,
+    "publish.image": image_plans.publish_image,
+    "cluster.install": cluster_plans.install,
+    "cluster.pull": cluster_plans.pull,
+    "cluster.setup": cluster_plans.setup,
+    "cluster.start": cluster_plans.start,
+    "cluster.start-head": cluster_plans.start_head,
+    "cluster.start-workers": cluster_plans.start_workers,
+    "cluster.status": cluster_plans.status,
+    "cluster.stop-workers": cluster_plans.stop_workers,
+    "cluster.stop-head": cluster_plans.stop_head,
+    "cluster.stop": cluster_plans.stop,
 }
 
 PLANTED = "hunter2-of-aws"
@@ -638,7 +639,7 @@ def built_by_the_run(of: Scope) -> FakeSite:
     site = Cluster(of).head
     site.docker.images["ray-project/deploy"] = Image()
     site.answers["env GIT_TERMINAL_PROMPT=0"] = f"{'c' * 40}\tHEAD\n"
-    (stage,) = plans.build_image(of).stages
+    (stage,) = image_plans.build_image(of).stages
     for step in stage.chains[0].steps:
         if not step.done(site):
             step.apply(site)

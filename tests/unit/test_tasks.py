@@ -22,7 +22,7 @@ import tasks
 from deploy import build, cluster, desk, publish
 from deploy.errors import Failure
 from deploy.hints import AFTER
-from deploy.plans import PLANNERS
+from deploy.plans import PLANNERS, planner_of
 from tests.schema import checked
 
 from .fakes import TOP
@@ -123,7 +123,7 @@ LOADED_DRY = f"""\
 import sys
 from invoke.program import Program
 Program().run(["invoke", "--dry", "cluster.start"], exit=False)
-print("loaded:", sorted({set(HEAVY)!r} & set(sys.modules)))
+print("loaded:", sorted({set(HEAVY) | {"deploy.plans.image", "deploy.plans.cluster"}!r} & set(sys.modules)))
 """
 
 # What is registered first is called last: it sees what the process leaves to Python's own end.
@@ -174,7 +174,7 @@ def test_a_dry_run_loads_the_settings_and_nothing_else_that_is_heavy(copy: Path)
         text=True,
         check=True,
     )
-    assert done.stdout.splitlines()[-1] == "loaded: ['dotenv', 'pydantic']"
+    assert done.stdout.splitlines()[-1] == "loaded: ['deploy.plans.cluster', 'dotenv', 'pydantic']"
 
 
 # A package that is installed beside Raydock, and asks pydantic for a part in whatever is validated.
@@ -220,6 +220,11 @@ def test_a_task_performs_the_plan_that_has_its_name(module: ModuleType) -> None:
     assert named
     assert set(named) <= set(PLANNERS) & set(NAMES)
     assert len(named) == len(set(named))
+
+
+@pytest.mark.parametrize("task", PLANNERS)
+def test_each_task_has_what_makes_its_plan(task: str) -> None:
+    assert callable(planner_of(task))
 
 
 # --- dry runs --------------------------------------------------------------------------------------------------
@@ -602,7 +607,7 @@ BROKEN_OFF = {
     "while keys are looked at": ("deploy.trust._all_shown", ("cluster.trust",)),
     "while practice hosts are made": ("deploy.practice.operate.up", ("sandbox.up",)),
     "while practice hosts are removed": ("deploy.practice.operate.down", ("sandbox.down",)),
-    "while a Dockerfile is made": ("deploy.plans.dockerfile", ("build.dockerfile",)),
+    "while a Dockerfile is made": ("deploy.plans.image.dockerfile", ("build.dockerfile",)),
     "while it is asked what to replace": ("deploy.replace._others", ("cluster.start", "--replace")),
     "while the settings are read": ("deploy.inputs.read_inputs", ("publish",)),
     "while the head is looked for": ("deploy.desk.open_node", ("job.list",)),
