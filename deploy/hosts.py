@@ -45,6 +45,7 @@ T = TypeVar("T")
 TOKEN = re.compile(r"[!-~]{1,512}")  # what a header can bear
 SUDO_DEADLINE = 30  # seconds
 REACHED = 3.0  # seconds for a connection to a port
+FRESH = 5.0  # seconds for which what came in the way of a node holds
 GIVING_UP = 0.5  # seconds for who made a connection ready to end when that is closed
 SESSION_PAUSES = (0.1, 0.4, 1.5)  # seconds
 LAST_LINES = 10  # of a failed command's output
@@ -359,7 +360,7 @@ class SshHost(Host):
         self._engaging = threading.RLock()
         # Who makes both ready, and what came in the way: to try again would take as long again.
         self._preparing: threading.Thread | None = None
-        self._kept_failure: Failure | None = None
+        self._kept_failure: tuple[Failure, float] | None = None
 
     @property
     def connection(self) -> Connection:
@@ -384,22 +385,22 @@ class SshHost(Host):
         with contextlib.suppress(Exception), self._engaging:
             with self._connecting:
                 self._keep_failure_of(self.open)
-            self._keep_failure_of(lambda: self.docker)
+            self._keep_failure_of(lambda: self.docker, "DOCKER_TIMEOUT")
 
-    def _keep_failure_of(self, make: Callable[[], object]) -> None:
-        """Make something; for whoever asks, keep what comes in the way where another try would take as long."""
+    def _keep_failure_of(self, make: Callable[[], object], *codes: str) -> None:
+        """Make something; for whoever asks soon, keep what comes in the way where another try would take as long."""
         try:
             make()
         except Failure as failure:
-            if self._connection is None or failure.code == "DOCKER_TIMEOUT":
-                self._kept_failure = failure
+            if not codes or failure.code in codes:
+                self._kept_failure = (failure, time.monotonic())
             raise
 
     def _tell_kept_failure(self) -> None:
-        """Raise what came in the way while nobody waited; once, for a later call may find it mended."""
-        failure, self._kept_failure = self._kept_failure, None
-        if failure:
-            raise failure
+        """Raise what came in the way while nobody waited; once, and not what may be mended by now."""
+        kept, self._kept_failure = self._kept_failure, None
+        if kept and time.monotonic() < kept[1] + FRESH:
+            raise kept[0]
 
     def _dial(self) -> Dialled:
         connection = connection_to(self.node, self._run.settings, self._run.known_hosts)
@@ -524,7 +525,7 @@ class SshHost(Host):
             return False if error.code == paramiko.common.OPEN_FAILED_CONNECT_FAILED else None
         except (paramiko.SSHException, OSError, EOFError) as error:
             if self.is_open:
-                return False  # it still tries
+                return None  # it still tries, or the way to it is slow
             raise self.lost("a look at a port", error) from error
         return True
 
@@ -546,7 +547,8 @@ class SshHost(Host):
 
     def reconnect(self) -> None:
         """Have the next command run in a new session."""
-        with self._connecting:
+        # Who makes an engine ready is done with it: it is one of the former session.
+        with self._engaging, self._connecting:
             self._end_shells()
             self._forget()
             if self._connection:
@@ -582,8 +584,8 @@ class SshHost(Host):
             engine.close()
 
     def _forget(self) -> None:
-        """Drop what speaks over the connection."""
-        self._engine = None
+        """Drop what speaks over the connection, and what came in its way."""
+        self._engine = self._kept_failure = None
         self._shells.clear()
         self.__dict__.pop("ray", None)
 

@@ -131,7 +131,10 @@ def start_on_workers(scope: Scope, fits: tuple[Step, ...] = ()) -> Plan:
 
     def steps(node: Node) -> tuple[Step, ...]:
         values = values_of(node, heads)
-        return (*have_image(scope), FindAddress(values.address), *fits, reach, *run_container(scope, node, values))
+        find = (FindAddress(values.address),)
+        # One that is written down may be the head's, which is not known before the head is through.
+        found = (*fits, reach, *find) if node.private else (*find, *fits, reach)
+        return (*have_image(scope), *found, *run_container(scope, node, values))
 
     chains = tuple(Chain(node, steps(node)) for node in scope.workers)
     looked = Stage((Chain(scope.inventory.head, watch(scope)),), after_head=True)

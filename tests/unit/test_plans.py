@@ -96,7 +96,7 @@ PLANS: dict[str, tuple[Planner, Scope, list[str]]] = {
         [
             f"head: {PULL} FindRay {RUN} AwaitGcs",
             f"then one: {PULL} FindAddress ReachGcs {RUN}",
-            f"then two: {PULL} FindAddress ReachGcs {RUN}",
+            f"then two: {PULL} ReachGcs FindAddress {RUN}",
             "then head: Join Probe Settle",
         ],
     ),
@@ -108,7 +108,7 @@ PLANS: dict[str, tuple[Planner, Scope, list[str]]] = {
     "cluster.start, of one worker": (
         cluster_plans.start,
         scope(WORKERS, only="two"),
-        ["head: HeadRuns", f"then two: {PULL} FindAddress FitsHead ReachGcs {RUN}", "then head: Join Probe Settle"],
+        ["head: HeadRuns", f"then two: {PULL} FitsHead ReachGcs FindAddress {RUN}", "then head: Join Probe Settle"],
     ),
     "cluster.start, of the head": (
         cluster_plans.start,

@@ -101,6 +101,24 @@ def test_a_node_that_does_not_answer_is_not_waited_for_twice(engines: list[Failu
     assert (node.dialled, engines) == (1, [])
 
 
+def test_what_may_be_mended_by_now_is_tried_again(engines: list[Failure], monkeypatch: pytest.MonkeyPatch) -> None:
+    node = Node(unreachable)
+    prepared(node)
+    node.dials = slowly
+    monkeypatch.setattr(hosts, "FRESH", 0.0)
+    node.open()
+    assert (node.dialled, engines) == (2, [])
+
+
+def test_a_new_session_is_told_nothing_of_the_former(engines: list[Failure]) -> None:
+    engines.append(Failure("DOCKER_TIMEOUT", "no"))
+    node = Node()
+    prepared(node)
+    node.reconnect()
+    assert node.docker
+    assert node.dialled == 2
+
+
 def test_what_came_in_the_way_is_told_once(engines: list[Failure]) -> None:
     node = Node(unreachable)
     prepared(node)
@@ -169,7 +187,7 @@ SAYS: dict[str, tuple[Exception | None, bool | None]] = {
     "is refused there": (paramiko.ChannelException(2, "Connect failed"), False),
     "may not": (paramiko.ChannelException(1, "Administratively prohibited"), None),
     "has no room": (paramiko.ChannelException(4, "Resource shortage"), None),
-    "still tries": (paramiko.SSHException("Timeout opening channel."), False),
+    "still tries, or cannot be heard": (paramiko.SSHException("Timeout opening channel."), None),
 }
 
 
