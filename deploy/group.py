@@ -166,20 +166,21 @@ class HostGroup(Group):  # type: ignore[misc]  # Fabric has no types
     def _end_wait_for_head(self) -> None:
         """Let those go on who wait for the head; where it failed, end what they do ahead."""
         self._head_through.set()
-        if not self._head_problem:
+        problem = self._head_problem
+        if problem is None:
             self._find_out(self._meanwhile)
-        if (problem := self._head_problem) and not self._run.halted:
+        elif not self._run.halted:
             error = f"the head failed ({problem.code}), without which nothing is started here"
             self._run.dismiss_workers(Failure("HEAD_FAILED", error))
 
     def _find_out(self, values: Sequence[Late[Any]]) -> None:
         """Find out values of the head's by a thread of its own; whoever needs one is told what came in the way."""
-        head = self._run.host(self._run.scope.inventory.head)
 
         def work() -> None:
+            # What is no failure, as where our line is cut, whoever asks meets again.
             with suppress(Exception):
                 for late in values:
-                    head.resolve(late)
+                    self._run.host(self._run.scope.inventory.head).resolve(late)
 
         if values:
             threading.Thread(target=work, daemon=True).start()
