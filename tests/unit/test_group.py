@@ -573,11 +573,12 @@ def test_what_is_needed_later_is_found_out_while_others_are_at_work(early: bool)
 
     token = Late("token", "", find, Place.HEAD)
     begin = (Ahead(nothing),) if early else ()
-    work = Stage((Chain(one, (*begin, Do(lambda _: asked.wait(10)))),), after_head=True, meanwhile=(token,))
+    at_work = Do(lambda _: order.append(f"known at work: {asked.wait(5)}"))
+    work = Stage((Chain(one, (*begin, at_work)),), after_head=True, meanwhile=(token,))
     started = Do(slowly(lambda _: order.append("started")))
     used = plan({head: (Look(lambda host: order.append(host.value(token))),)})
     HostGroup(run).perform(Plan((*plan({head: (started,)}).stages, work, *used.stages)))
-    assert order == ["started", "found out", "hunter2"]
+    assert order == ["started", "found out", "known at work: True", "hunter2"]
 
 
 @pytest.mark.parametrize("early", [False, True], ids=["after the head", "begun while the head is at work"])
