@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from deploy.plans import Planner, Scope
     from deploy.ray_api import RayApi
     from deploy.report import Report
+    from deploy.run import Run
     from deploy.settings import Settings
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -83,10 +84,7 @@ def perform(
 
                 write(script(task, scope, plan))
                 return
-            first_lines(scope)
-            if plan.locked and flags.steal:
-                steal(scope, flags)
-            run_plan(scope, plan, report, flags)
+            run_plan(begun(scope, plan, task, flags), plan, report, flags)
         except RaydockError as error:
             report.problems = error.problems
         except KeyboardInterrupt:
@@ -117,29 +115,42 @@ def signals_told(report: Report) -> Iterator[None]:
             heed_no_more(*ENDING)
 
 
-def run_plan(scope: Scope, plan: Plan, report: Report, flags: Flags) -> None:
+def begun(scope: Scope, plan: Plan, task: str, flags: Flags) -> Run:
+    """Give the run of a plan; nodes are connected to while we say what it is about, and load what speaks to them."""
+    from deploy.run import Run
+
+    if plan.locked and flags.steal:
+        first_lines(scope)
+        steal(scope, flags)
+        return Run(scope, task=task)
+    run = Run(scope, task=task)
+    run.reach_out(plan.first_reached())
+    first_lines(scope)
+    return run
+
+
+def run_plan(run: Run, plan: Plan, report: Report, flags: Flags) -> None:
     """Have the group perform the plan, and fill the report."""
     from deploy.group import HostGroup
     from deploy.interruption import heard
-    from deploy.run import Run
     from deploy.show import Screen
 
     tidy_seldom()
     screen, patience = Screen(), flags.patience
-    with screen.watch(verbose=flags.verbose) as watch:
-        run = Run(scope, watch, report.task)
-        with heard(run, lambda line: screen.line(line, "bold")) as interruption:
-            try:
-                HostGroup(run).perform(plan, lambda: run.lock(report.task, patience, forced=flags.force))
-            except KeyboardInterrupt:
-                run.leave()
-            report.interrupted = run.left.is_set() or interruption.signals > 0
+    stop = heard(run, lambda line: screen.line(line, "bold"))
+    with screen.watch(verbose=flags.verbose) as run.watch, stop as interruption:
+        try:
+            HostGroup(run).perform(plan, lambda: run.lock(report.task, patience, forced=flags.force))
+        except KeyboardInterrupt:
+            run.leave()
+        report.interrupted = run.left.is_set() or interruption.signals > 0
     if run.left.is_set():
         screen.line("what a node was doing may go on there", "red")
-    report.outcomes = [run.outcomes[node] for node in scope.inventory.nodes]
+    inventory = run.scope.inventory
+    report.outcomes = [run.outcomes[node] for node in inventory.nodes]
     report.bugs = run.bugs
     report.seconds = time.monotonic() - run.begun
-    report.facts = dict(run.outcomes[scope.inventory.head].made)
+    report.facts = dict(run.outcomes[inventory.head].made)
     report.image = report.facts.pop("image", None) or run.found("image")
 
 

@@ -168,10 +168,14 @@ class Chain:
     steps: tuple[Step, ...]
 
     @property
+    def comes_to_node(self) -> bool:
+        """Whether any of it is not done on the operator's side."""
+        return any(step.where is not Place.OPERATOR for step in self.steps)
+
+    @property
     def node_later(self) -> bool:
         """Whether it begins on the operator's side, and comes to its node after that."""
-        places = [step.where for step in self.steps]
-        return places[:1] == [Place.OPERATOR] and set(places) != {Place.OPERATOR}
+        return self.comes_to_node and self.steps[0].where is Place.OPERATOR
 
 
 @dataclass(frozen=True)
@@ -211,6 +215,12 @@ class Plan:
         while left:
             stage = left.pop(0)
             yield stage, left.pop(0) if left and left[0].may_begin_during(stage) else None
+
+    def first_reached(self) -> tuple[Node, ...]:
+        """Give the nodes that are connected to at once; the head before those that may wait for what it tells."""
+        turn = next(self.turns(), ())
+        chains = [chain for stage in turn if stage for chain in stage.chains if chain.comes_to_node]
+        return tuple(sorted((chain.node for chain in chains), key=lambda node: node.role != "head"))
 
     def alone(self) -> Plan:
         """Give this plan, with nobody else acting on the cluster meanwhile."""

@@ -50,3 +50,25 @@ class Watch(Protocol):
 
     def ends(self, node: Node) -> None:
         """A node has no more steps, or failed."""
+
+
+class Unheard:
+    """A watch for a run of which nobody is told yet."""
+
+    def stage(self, nodes: int) -> None:
+        """Say nothing."""
+
+    def begins(self, node: Node) -> None:
+        """Say nothing."""
+
+    def step(self, node: Node, title: str) -> None:
+        """Say nothing."""
+
+    def hear(self, node: Node, news: News) -> None:
+        """Say nothing."""
+
+    def did(self, node: Node, title: str, seconds: float) -> None:
+        """Say nothing."""
+
+    def ends(self, node: Node) -> None:
+        """Say nothing."""

@@ -42,10 +42,11 @@ def start_replacing(c: Context, flags: Flags) -> None:
 def _others(scope: Scope, report: Report) -> list[Outcome]:
     """Give the nodes on which one of ours runs otherwise than wanted; who cannot be asked is for the start to tell."""
     from deploy.desk import run_plan
+    from deploy.run import Run
 
     report.about(scope.settings)
     looked = Report(report.task)
-    run_plan(scope, plans.compare(scope), looked, Flags())
+    run_plan(Run(scope, task=report.task), plans.compare(scope), looked, Flags())
     report.interrupted = looked.interrupted
     return [outcome for outcome in looked.outcomes if outcome.facts.get("differs")]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -15,16 +15,18 @@ from deploy.aws import Waiting
 from deploy.commands import end_children
 from deploy.errors import Failure, Kind
 from deploy.git import Git
-from deploy.hosts import Host, LocalHost, SshHost
+from deploy.hosts import Host, LocalHost
 from deploy.known_files import load_known_hosts
 from deploy.known_hosts import KnownHosts
 from deploy.lates.operator import user
 from deploy.lock import Lock, Owner, note_in_audit
-from deploy.progress import Amount
+from deploy.progress import Amount, Unheard
 from deploy.registry import Registry, registry_of
 from deploy.report import Outcome
 from deploy.ssh import configuration
+from deploy.ssh_hosts import SshHost
 from deploy.timings import Phase, timed
+from deploy.windows import windows
 
 if TYPE_CHECKING:
     from deploy.inventory import Node
@@ -36,6 +38,7 @@ GATE_DEADLINE = 1800  # seconds that a worker waits for the head to come to what
 # What is told where nobody answered in time, a pull among it.
 SILENT = frozenset({"DOCKER_TIMEOUT", "SSH_STALLED", "SSH_TIMEOUT", "PULL_FAILED", "REGISTRY_UNREACHABLE"})
 LOOK = 0.2  # seconds between two looks at whether the run is halted
+UNHEARD: Watch = Unheard()
 
 
 def without_head(failure: Failure, task: str) -> Failure:
@@ -96,8 +99,8 @@ class Shared:
 class Run:
     """The hosts of a run and what they share."""
 
-    def __init__(self, scope: Scope, watch: Watch, task: str = "") -> None:
-        """Nothing is contacted before a chain uses it; a run without a `task` has no line in the audit."""
+    def __init__(self, scope: Scope, watch: Watch = UNHEARD, task: str = "") -> None:
+        """Nothing is contacted before it is asked for; a run without a `task` has no line in the audit."""
         self.scope, self.settings, self.task = scope, scope.settings, task
         # Whether the plan has a step that changes something: such a task has a line in the audit.
         self.acts = False
@@ -140,6 +143,18 @@ class Run:
         """
         configuration()
         self.known_hosts  # noqa: B018 - read here, and not first where a node is connected to
+
+    def reach_out(self, nodes: Iterable[Node]) -> None:
+        """Begin to connect to nodes, to as many as are worked on at once; who asks one first is told what came of it.
+
+        Raises:
+            RaydockError: what says how nodes are reached cannot be read; nothing was contacted.
+        """
+        far = [node for node in nodes if not node.local]
+        if far:
+            self.read_ssh()
+        for node in far[: windows(self.settings.concurrency).chains]:
+            self.host(node).prepare()
 
     @cached_property
     def registry(self) -> Registry:

@@ -9,6 +9,7 @@ from deploy.desk import run_plan, scope_of
 from deploy.flags import Flags
 from deploy.plan import Chain, Plan, Stage, Step
 from deploy.report import Report
+from deploy.run import Run
 from deploy.site import Site
 
 
@@ -40,7 +41,7 @@ def main() -> int:
     scope = scope_of(flags)
     chains = tuple(Chain(node, (Type(1), Type(2), Type(3))) for node in scope.inventory.workers)
     report = Report("three.steps")
-    run_plan(scope, Plan((Stage(chains),)), report, flags)
+    run_plan(Run(scope, task=report.task), Plan((Stage(chains),)), report, flags)
     changed = sum(len(outcome.done) for outcome in report.outcomes)
     return report.exit or changed != 3 * len(chains)
 

@@ -20,11 +20,11 @@ from deploy.channel import docker_local
 from deploy.engine import Engine
 from deploy.engine.containers import is_file
 from deploy.errors import Failure
-from deploy.hosts import SshHost
 from deploy.reading import Odd
 from deploy.run import Run
 from deploy.secret import Secret
 from deploy.site import Credentials, Found
+from deploy.ssh_hosts import SshHost
 
 from .fakes import scope
 from .played_engine import VERSION, Stub, answer, chunk
@@ -324,7 +324,7 @@ def test_what_shows_no_path_is_odd(shown: str) -> None:
 
 def test_of_a_node_that_is_closed_nothing_is_kept(stub: Start, monkeypatch: pytest.MonkeyPatch) -> None:
     _, socket_of_engine = stub(version=VERSION)
-    monkeypatch.setattr("deploy.hosts.docker_over", lambda _: docker_local(socket_of_engine))
+    monkeypatch.setattr("deploy.channel.docker_over", lambda _: docker_local(socket_of_engine))
     of = scope("one")
     host = SshHost(of.inventory.workers[0], Run(of, cast("Any", None)))
     client = weakref.ref(host.docker.api)  # with all that its connections hold: the session, and its keys

@@ -50,6 +50,7 @@ FLOORS = (
     },
     {"channel", "engine", "hostkeys", "ssh", "hosts", "commands", "group", "run", "registry", "dockerconfig", "ray_api"}
     | {
+        "ssh_hosts",
         "known_files",
         "ssh_lines",
         "ssh_config",
@@ -85,8 +86,8 @@ PURE = FLOORS[0] | FLOORS[1]
 
 # Who may import a library when the program runs; for types alone everybody may.
 DOORS = {
-    "fabric": {"hosts", "ssh", "group"},
-    "paramiko": {"hosts", "ssh", "ssh_config", "hostkeys", "identities", "output", "pulse"},
+    "fabric": {"ssh", "group"},
+    "paramiko": {"ssh_hosts", "ssh", "ssh_config", "hostkeys", "identities", "output", "pulse"},
     "docker": {"channel", "engine", "dockerconfig", "practice"},
     "requests": {"channel", "engine", "ray_api", "practice"},
     "urllib3": {"channel", "engine", "ray_api"},
@@ -220,5 +221,12 @@ def test_one_place_reads_the_environment() -> None:
 
 def test_loading_the_tasks_loads_nothing_heavy() -> None:
     program = f"import sys, tasks; print(sorted({HEAVY!r} & set(sys.modules)))"
+    loaded = subprocess.run([sys.executable, "-c", program], cwd=TOP, capture_output=True, text=True, check=True)
+    assert loaded.stdout == "[]\n"
+
+
+def test_nodes_are_connected_to_before_what_speaks_to_them_is_loaded() -> None:
+    later = {"docker", "requests", "rich", "boto3"}
+    program = f"import sys, deploy.group, deploy.run; print(sorted({later!r} & set(sys.modules)))"
     loaded = subprocess.run([sys.executable, "-c", program], cwd=TOP, capture_output=True, text=True, check=True)
     assert loaded.stdout == "[]\n"

@@ -18,11 +18,12 @@ from deploy.commands import Result
 from deploy.course import Course, ended
 from deploy.desk import signals_told
 from deploy.errors import Failure
-from deploy.hosts import LocalHost, SshHost, token_in
+from deploy.hosts import LocalHost, token_in
 from deploy.interruption import STOPPING, Interruption, heard
 from deploy.report import Report
 from deploy.run import Run
 from deploy.signals import ENDING
+from deploy.ssh_hosts import SshHost
 
 from .fakes import scope
 
@@ -189,7 +190,7 @@ def test_a_shell_of_a_former_session_runs_nothing_more(reconnects: bool, monkeyp
     of = scope("one")
     host = Reconnecting(of.inventory.workers[0], Run(of, cast("Any", None)))
     shell = OneShell(host, reconnects=reconnects)
-    monkeypatch.setattr("deploy.hosts.Shell", lambda _: shell)
+    monkeypatch.setattr("deploy.ssh_hosts.Shell", lambda _: shell)
     host.run("true")
     assert (shell.closed, len(host._shells)) == ((1, 0) if reconnects else (0, 1))
 

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from deploy.plan import Chain, Late, Phrase, Place, Plan, Stage, Step, Word, lates, phrase, quoted, run_only
 
 from .fakes import FakeSite, bash, scope
+
+if TYPE_CHECKING:
+    from deploy.inventory import Node
 
 HOSTILE = {
     "nothing": "",
@@ -172,3 +175,31 @@ def test_along_is_for_plans_of_one_stage(stages: tuple[Stage, ...]) -> None:
 
 def test_a_step_changes_nodes_by_itself_unless_it_says_otherwise() -> None:
     assert (A.changes, A.ends_session, A.where, A.document) == (True, False, Place.NODE, "")
+
+
+class Here(Does):
+    """A step on the operator's side."""
+
+    where = Place.OPERATOR
+
+
+FIRST = {
+    "those of the first stage, the head before others": ((Chain(ONE, (A,)), Chain(HEAD, (A,))), (), [HEAD, ONE]),
+    "and those that may begin meanwhile": ((Chain(HEAD, (A,)),), (Chain(ONE, (D, B)),), [HEAD, ONE]),
+    "but not those that have to wait": ((Chain(HEAD, (A,)),), (Chain(ONE, (B,)),), [HEAD]),
+    "nor those that nothing is done on": ((Chain(HEAD, (A,)), Chain(ONE, ())), (), [HEAD]),
+    "nor those of which something is done here alone": ((Chain(HEAD, (Here("a", None),)),), (), []),
+    "though those that are come to later": ((Chain(HEAD, (Here("a", None), A)),), (), [HEAD]),
+}
+
+
+@pytest.mark.parametrize(("first", "then", "expected"), FIRST.values(), ids=FIRST)
+def test_nodes_that_are_connected_to_at_once_are(
+    first: tuple[Chain, ...], then: tuple[Chain, ...], expected: list[Node]
+) -> None:
+    stages = (Stage(first), Stage(then, after_head=True)) if then else (Stage(first),)
+    assert list(Plan(stages).first_reached()) == expected
+
+
+def test_a_plan_of_nothing_connects_to_nobody() -> None:
+    assert Plan(()).first_reached() == ()

@@ -11,10 +11,11 @@ from typing import Any, cast
 import paramiko
 import pytest
 
-from deploy import hosts
+from deploy import ssh_hosts
 from deploy.errors import Failure
-from deploy.hosts import LocalHost, SshHost
+from deploy.hosts import LocalHost
 from deploy.run import Run
+from deploy.ssh_hosts import SshHost
 
 from .fakes import scope
 
@@ -65,8 +66,8 @@ def engines(monkeypatch: pytest.MonkeyPatch) -> list[Failure]:
             raise ways.pop(0)
         return link
 
-    monkeypatch.setattr(hosts, "docker_over", lambda open_session: open_session.__self__.connection)
-    monkeypatch.setattr(hosts, "Engine", engine)
+    monkeypatch.setattr("deploy.channel.docker_over", lambda open_session: open_session.__self__.connection)
+    monkeypatch.setattr("deploy.engine.Engine", engine)
     return ways
 
 
@@ -101,11 +102,28 @@ def test_a_node_that_does_not_answer_is_not_waited_for_twice(engines: list[Failu
     assert (node.dialled, engines) == (1, [])
 
 
+def test_who_dials_a_node_that_does_not_answer_is_told_what_came_of_it(engines: list[Failure]) -> None:
+    node = Node(unreachable)
+    prepared(node)
+    with pytest.raises(Failure, match="nobody answers"):
+        node.dial()
+    assert (node.dialled, engines) == (1, [])
+
+
+def test_a_node_is_made_ready_once_at_a_time(engines: list[Failure]) -> None:
+    node = Node(slowly)
+    node.prepare()
+    first = node._preparing
+    node.prepare()
+    assert node._preparing is first
+    assert (node.docker is node.docker, node.dialled, engines) == (True, 1, [])
+
+
 def test_what_may_be_mended_by_now_is_tried_again(engines: list[Failure], monkeypatch: pytest.MonkeyPatch) -> None:
     node = Node(unreachable)
     prepared(node)
     node.dials = slowly
-    monkeypatch.setattr(hosts, "FRESH", 0.0)
+    monkeypatch.setattr(ssh_hosts, "FRESH", 0.0)
     node.open()
     assert (node.dialled, engines) == (2, [])
 
@@ -155,8 +173,8 @@ def test_who_has_a_shell_there_does_not_wait_for_the_engine(monkeypatch: pytest.
         answers.wait(10)
         return Link()
 
-    monkeypatch.setattr(hosts, "docker_over", lambda _: None)
-    monkeypatch.setattr(hosts, "Engine", engine)
+    monkeypatch.setattr("deploy.channel.docker_over", lambda _: None)
+    monkeypatch.setattr("deploy.engine.Engine", engine)
     node = Node()
     node.prepare()
     assert asked.wait(10)
@@ -170,7 +188,7 @@ def test_who_has_a_shell_there_does_not_wait_for_the_engine(monkeypatch: pytest.
 def test_a_node_that_nobody_needs_any_more_is_not_waited_for(
     engines: list[Failure], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(hosts, "GIVING_UP", 0.01)
+    monkeypatch.setattr(ssh_hosts, "GIVING_UP", 0.01)
     over = threading.Event()
     node = Node(lambda: over.wait(10))
     node.prepare()
@@ -221,6 +239,14 @@ def test_a_look_at_a_port_over_a_lost_link_is_no_shut_port(monkeypatch: pytest.M
     with pytest.raises(Failure) as told:
         node.reaches("10.0.0.1", 6379)
     assert told.value.code == "SSH_LOST"
+
+
+def test_no_more_nodes_are_reached_out_to_than_are_worked_on_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    reached: list[str] = []
+    monkeypatch.setattr(SshHost, "prepare", lambda host: reached.append(host.node.name))
+    of = scope("one\ntwo\nthree\nfour", concurrency=3)
+    Run(of).reach_out(of.inventory.nodes)  # the head is this machine
+    assert reached == ["one", "two", "three"]
 
 
 def test_this_machine_looks_at_a_port_itself() -> None:
