@@ -53,13 +53,24 @@ class Weight:
 
 
 @dataclass(frozen=True)
-class Found:
-    """A container as the engine shows it."""
+class Listed:
+    """A container as a list of the engine's shows it."""
 
     id: str
     name: str
     state: str
     labels: Mapping[str, str]
+
+    @property
+    def running(self) -> bool:
+        """Tell whether its program runs."""
+        return self.state == "running"
+
+
+@dataclass(frozen=True)
+class Found(Listed):
+    """A container as the engine shows it by itself."""
+
     image: str
     user: str = ""
     exit_code: int | None = None
@@ -67,11 +78,6 @@ class Found:
     # As the engine writes times: RFC 3339, in UTC.
     created: str = ""
     finished: str = ""
-
-    @property
-    def running(self) -> bool:
-        """Tell whether its program runs."""
-        return self.state == "running"
 
 
 class Docker(Protocol):
@@ -142,6 +148,12 @@ class Docker(Protocol):
 
     def find(self, name: str) -> Found | None:
         """Give the container of this name."""
+
+    def seen(self, name: str) -> Found | None:
+        """Give the container of this name as it was last looked at, if nothing was done here since; else look."""
+
+    def listed(self, labels: Mapping[str, str]) -> Sequence[Listed]:
+        """Give what a list shows of the containers, stopped ones too, that bear all these labels."""
 
     def containers(self, labels: Mapping[str, str]) -> Sequence[Found]:
         """Give the containers, stopped ones too, that bear all these labels."""

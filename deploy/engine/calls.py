@@ -24,6 +24,8 @@ from deploy.reading import Fields, Odd, listed, parsed
 if TYPE_CHECKING:
     from docker import DockerClient
 
+    from deploy.site import Found
+
 QUIET = 60.0  # seconds of silence after which a stream has the engine asked whether it lives
 FIRST_LINE = 180.0  # seconds until a stream begins
 ASKED = 60.0  # seconds for a registry to answer the engine
@@ -40,6 +42,9 @@ class Calls:
         # What stays as it is: images by their digests, and what the engine says of its machine.
         self._images: dict[str, Fields] = {}
         self._facts: Mapping[str, Any] | None = None
+        # Containers, by their names, as they were last looked at, until something is done to one; and how often it was.
+        self._seen: dict[str, Found | None] = {}
+        self._changes = 0
         # And files that are laid into a container once, by its id and their path.
         self._laid: dict[tuple[str, str], bytes] = {}
         self.api.watch(self.alive)  # type: ignore[attr-defined]  # of ours

@@ -7,7 +7,7 @@ import contextlib
 import json
 import posixpath
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any
@@ -24,7 +24,7 @@ from deploy.output import Kept
 from deploy.plan import argv as argv_of
 from deploy.ray import all_labels
 from deploy.reading import Fields, Odd, described, listed, parsed
-from deploy.site import Found
+from deploy.site import Found, Listed
 from deploy.sizes import parse_size
 
 if TYPE_CHECKING:
@@ -68,29 +68,49 @@ class Containers(Calls):
 
     def find(self, name: str) -> Found | None:
         """Give the container of this name."""
+        changes = self._changes
         with told(f"inspect {name}"):
             try:
-                return found(self.answer("containers", name, "json"))
+                one = found(self.answer("containers", name, "json"))
             except NotFound:
-                return None
+                one = None
+        if changes == self._changes:  # else it may have been looked at before that
+            self._seen[name] = one
+        return one
+
+    def seen(self, name: str) -> Found | None:
+        """Give the container of this name as it was last looked at, if nothing was done here since; else look."""
+        return self._seen[name] if name in self._seen else self.find(name)
+
+    def listed(self, labels: Mapping[str, str]) -> Sequence[Listed]:
+        """Give what a list shows of the containers, stopped ones too, that bear all these labels."""
+        with told("list containers"):
+            return tuple(map(shown_in_list, self._list(label=bearing(labels))[0]))
 
     def containers(self, labels: Mapping[str, str]) -> Sequence[Found]:
         """Give the containers, stopped ones too, that bear all these labels."""
-        with told("list containers"):
-            shown, _ = self._listed(label=bearing(labels))
-            ids = [one.text("Id") for one in shown]
         # One may be gone since it was listed.
-        return tuple(one for id in ids if (one := self.find(id)))
+        return tuple(one for shown in self.listed(labels) if (one := self.find(shown.id)))
 
-    def _listed(self, **filters: Sequence[str]) -> tuple[list[Fields], float | None]:
+    def _list(self, **filters: Sequence[str]) -> tuple[list[Fields], float | None]:
         """List containers, stopped ones too; and give when that was by the engine's clock."""
         answer = self.get("containers/json", params={"all": 1, "filters": json.dumps(filters)})
         return listed(parsed(answer.content)), time_of(answer)
 
     def create(self, container: Container, words: Callable[[Word], str]) -> None:
         """Create the container as the line of the script does; `words` gives the late values."""
-        with told(f"create {container.name}", CONTAINER):
+        with self._changing(), told(f"create {container.name}", CONTAINER):
             self.post("containers/create", params={"name": container.name}, json=config(container, words))
+
+    @contextlib.contextmanager
+    def _changing(self) -> Iterator[None]:
+        """Have what was seen of containers be forgotten, for the block changes one, or may."""
+        self._changes += 1
+        try:
+            yield
+        finally:
+            self._changes += 1
+            self._seen.clear()
 
     def put_file(self, name: str, path: str, content: bytes, uid: int) -> None:
         """Lay a file of mode 0600 that belongs to `uid` into a container."""
@@ -130,7 +150,7 @@ class Containers(Calls):
 
     def user_id(self, name: str) -> int:
         """Give the uid of the user that a container runs as, by its own /etc/passwd."""
-        if (shown := self.find(name)) is None:
+        if (shown := self.seen(name)) is None:
             raise Failure("DOCKER_FAILED", f"there is no container {name}")
         user = shown.user.partition(":")[0]
         if not user or user.isdecimal():
@@ -144,17 +164,17 @@ class Containers(Calls):
 
     def start(self, name: str) -> None:
         """Start a container that was created."""
-        with told(f"start {name}", CONTAINER):
+        with self._changing(), told(f"start {name}", CONTAINER):
             self.post("containers", name, "start")
 
     def stop(self, name: str, grace: int) -> None:
         """Ask the container to end, and kill it after `grace` seconds; one that is gone has ended."""
-        with told(f"stop {name}"), contextlib.suppress(NotFound):
+        with self._changing(), told(f"stop {name}"), contextlib.suppress(NotFound):
             self.post("containers", name, "stop", params={"t": grace}, timeout=grace + STOP_MARGIN)
 
     def remove(self, name: str) -> None:
         """Remove a container that does not run; one that is gone is removed."""
-        with told(f"remove {name}"), contextlib.suppress(NotFound):
+        with self._changing(), told(f"remove {name}"), contextlib.suppress(NotFound):
             self.delete("containers", name)
 
     def diff(self, name: str) -> Sequence[str]:
@@ -244,7 +264,7 @@ class Containers(Calls):
 
     def _clear_once(self) -> None:
         """Remove those that were created long ago, by the engine's clock, and never started: whoever did so is gone."""
-        shown, now = self._listed(label=bearing(ONCE), status=["created"])
+        shown, now = self._list(label=bearing(ONCE), status=["created"])
         for one in shown:
             if now is not None and one.number("Created") < now - ONCE_DEADLINE:
                 with contextlib.suppress(NotFound):
@@ -267,6 +287,12 @@ def gathered(response: requests.Response) -> tuple[Kept, Kept]:
         if stream != STDERR:
             wrote.add(piece)
     return wrote, whole
+
+
+def shown_in_list(shown: Fields) -> Listed:
+    """Give a container of what a list of the engine's shows."""
+    name = next(iter(shown.texts("Names")), "").removeprefix("/")
+    return Listed(shown.text("Id"), name, shown.text("State"), shown.pairs("Labels"))
 
 
 def found(shown: Fields) -> Found:

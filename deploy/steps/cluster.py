@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from deploy.ports import Claim
-    from deploy.site import Found, Site
+    from deploy.site import Listed, Site
 from deploy.timings import Phase
 
 GCS_DEADLINE = 30  # seconds from the head's start to its open port
@@ -175,10 +175,10 @@ class FreePorts(Step):
         ports = {words[3].rpartition(":")[2] for words in listed if len(words) > 3}
         return [claim for claim in self.claims if str(claim.ports[0]) in ports]
 
-    def other(self, site: Site, taken: list[Claim]) -> Found | None:
+    def other(self, site: Site, taken: list[Claim]) -> Listed | None:
         """Give the container of another cluster that was asked to listen on one of the ports."""
         ports = {claim.ports[0] for claim in taken}
-        known = (found for role in ("head", "worker") for found in site.docker.containers({"raydock.role": role}))
+        known = (found for role in ("head", "worker") for found in site.docker.listed({"raydock.role": role}))
         return next((one for one in known if one.running and ports & asked_ports(one.labels)), None)
 
     def listener(self, site: Site, taken: list[Claim]) -> str:
@@ -193,7 +193,7 @@ class FreePorts(Step):
         return f"{found[1]} (pid {found[2]})" if found else "something else"
 
     def done(self, site: Site) -> bool:
-        found = site.docker.find(self.name)
+        found = site.docker.seen(self.name)
         return (found is not None and found.running) or not self.taken(site)
 
     def apply(self, site: Site) -> None:

@@ -12,7 +12,7 @@ from deploy.ray import STOP_GRACE, TOKEN_PATH, Container, create_line
 from deploy.timings import Phase
 
 if TYPE_CHECKING:
-    from deploy.site import Found, Site
+    from deploy.site import Found, Listed, Site
 
 LOG_TAIL = 20  # lines of a container that ended
 
@@ -62,8 +62,8 @@ class Create(Step):
         return f"{ours} || {create_line(self.container)} >/dev/null"
 
     def done(self, site: Site) -> bool:
-        """Tell whether ours is there; `NAME_CONFLICT` where somebody else's is, who may have come since we looked."""
-        found = site.docker.find(self.container.name)
+        """Tell whether ours is there; `NAME_CONFLICT` where somebody else's is. One that comes now the engine refuses."""
+        found = site.docker.seen(self.container.name)
         check_ours(found, self.container.cluster)
         return found is not None
 
@@ -124,7 +124,7 @@ class StartContainer(Step):
         return f"[ {running} = true ] || docker start {self.name} >/dev/null"
 
     def done(self, site: Site) -> bool:
-        found = site.docker.find(self.name)
+        found = site.docker.seen(self.name)
         note_container(site, found)
         return found is not None and found.running
 
@@ -158,11 +158,11 @@ class StopContainers(Step):
         ours = f"docker ps -aq --filter label=raydock.cluster={self.cluster} --filter label=raydock.role={self.role}"
         return f'[ -z "$({ours})" ] || {{ docker stop -t {self.grace} $({ours}) && docker rm $({ours}); }} >/dev/null'
 
-    def ours(self, site: Site) -> tuple[Found, ...]:
+    def ours(self, site: Site) -> tuple[Listed, ...]:
         """Give the containers that bear both labels; the engine's filter is not taken at its word."""
         labels = {"raydock.cluster": self.cluster, "raydock.role": self.role}
-        found = site.docker.containers(labels)
-        return tuple(one for one in found if labels.items() <= one.labels.items())
+        listed = site.docker.listed(labels)
+        return tuple(one for one in listed if labels.items() <= one.labels.items())
 
     def done(self, site: Site) -> bool:
         found = self.ours(site)

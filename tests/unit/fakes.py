@@ -234,6 +234,12 @@ class FakeDocker:
             raise self.broken["find"]
         return self.held.get(name)
 
+    def seen(self, name: str) -> Found | None:
+        return self.find(name)
+
+    def listed(self, labels: Mapping[str, str]) -> Sequence[Found]:
+        return self.containers(labels)
+
     def containers(self, labels: Mapping[str, str]) -> Sequence[Found]:
         # The engine's filter is not taken at its word: it gives all that there is.
         assert labels

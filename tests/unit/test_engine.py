@@ -15,15 +15,16 @@ from typing import Any, cast
 
 import docker
 import pytest
+from docker.errors import NotFound
 
 from deploy.channel import docker_local
 from deploy.engine import Engine
 from deploy.engine.containers import is_file
 from deploy.errors import Failure
-from deploy.reading import Odd
+from deploy.reading import Fields, Odd
 from deploy.run import Run
 from deploy.secret import Secret
-from deploy.site import Credentials, Found
+from deploy.site import Credentials, Found, Listed
 from deploy.ssh_hosts import SshHost
 
 from .fakes import scope
@@ -305,6 +306,40 @@ def test_what_was_laid_into_a_container_is_read_once_of_each(stub: Start, monkey
     first, second = (Found(id, "head", "running", {}, "i") for id in "ab")
     assert [engine.laid_file(one, "/x") for one in (first, first, first, second)] == [None, *3 * [b"laid"]]
     assert read == ["a", "a", "b"]  # what was not there may be laid yet, and another container has another
+
+
+def test_what_was_seen_of_a_container_holds_until_something_is_done_to_one(stub: Start) -> None:
+    shown = {"Id": "c", "Name": "/ray", "Image": ID, "Created": "", "Config": {"Image": "i", "Labels": {}}}
+    state = {"Status": "created", "ExitCode": 0, "FinishedAt": ""}
+    answers = {"ray/json": answer(json.dumps({**shown, "State": state})), "start": answer("")}
+    played, host = stub(version=VERSION, **answers)
+    engine = Engine(docker_local(host))
+    looks = []
+    for do in (engine.seen, engine.seen, engine.find, engine.start, engine.seen, engine.seen):
+        do("ray")
+        looks.append(played.asked.count("/v1.41/containers/ray/json"))
+    assert looks == [1, 1, 2, 2, 3, 3]
+
+
+def test_what_was_seen_before_something_was_done_is_not_kept(stub: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+    engine = Engine(docker_local(stub(version=VERSION, start=answer(""))[1]))
+
+    def looked(_self: Engine, *_path: str) -> Fields:
+        engine.start("ray")  # by another thread, while the engine answers this one
+        raise NotFound("no such container")
+
+    monkeypatch.setattr(Engine, "answer", looked)
+    assert engine.find("ray") is None
+    there = Found("c", "ray", "running", {}, "i")
+    monkeypatch.setattr(Engine, "find", lambda *_: there)
+    assert engine.seen("ray") is there
+
+
+def test_a_list_says_of_each_container_what_it_is_known_by(stub: Start) -> None:
+    row = {"Id": "c", "Names": ["/ray"], "State": "exited", "Labels": {"a": "b"}, "Created": 0}
+    played, host = stub(version=VERSION, json=answer(json.dumps([row])))
+    assert Engine(docker_local(host)).listed({"a": "b"}) == (Listed("c", "ray", "exited", {"a": "b"}),)
+    assert played.asked.count("/v1.41/containers/json") == len(played.asked) - 1  # the version
 
 
 @pytest.mark.parametrize(

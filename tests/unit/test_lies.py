@@ -39,6 +39,7 @@ def quiet(_news: object) -> None:
 # Each question that has an answer to be read, and the end of its path.
 QUESTIONS: dict[str, tuple[str, Callable[[Engine], object]]] = {
     "find": ("/json", lambda engine: engine.find("c")),
+    "listed": ("/json", lambda engine: engine.listed({"a": "b"})),
     "containers": ("/json", lambda engine: engine.containers({"a": "b"})),
     "diff": ("/changes", lambda engine: engine.diff("c")),
     "get_file": ("/archive", lambda engine: engine.get_file("c", "/x")),
