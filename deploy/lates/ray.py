@@ -108,6 +108,8 @@ def former(head: str) -> Late[frozenset[str]]:
     """Give the nodes that Ray takes for alive before a worker is started."""
 
     def resolve(site: Site) -> frozenset[str]:
+        if site.started:
+            return frozenset()  # a new head knows nobody yet, and may take long to say so
         found = site.docker.find(head)
         if found and is_mute(found.labels):
             return frozenset()

@@ -1121,6 +1121,12 @@ def test_a_worker_that_was_started_again_is_not_alive_by_its_former_life(clock: 
     assert 1009 <= clock.now < 1010
 
 
+def test_a_head_that_was_started_in_this_run_is_not_asked_whom_it_knew() -> None:
+    made = running(*ALL)
+    made.head.note(started=1.0)
+    assert made.sites["two"].resolve(FORMER) == frozenset()
+
+
 def test_nodes_that_failed_before_are_not_waited_for() -> None:
     made = running(*ALL[:2])
     made.sites["two"].fail(Failure("PULL_FAILED", "no"))
