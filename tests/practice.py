@@ -18,6 +18,8 @@ from tests.hosts.typist import path_of_an_operator
 
 BASE = ("raydock/python-root", "ray-project/deploy")
 OURS = "raydock.cluster=sandbox"
+# These begin with a cluster that runs, one after the other, and all but the last leave it as it was given to them.
+SHARING = ("test_inside.py", "test_jobs.py", "test_exposure.py")
 
 Invoke = Callable[..., Done]
 
@@ -57,10 +59,14 @@ def give_base(client: DockerClient, head: PracticeHost) -> None:
 
 
 @pytest.fixture(scope="module")
-def sandbox(practice_hosts: Sandbox) -> Iterator[Sandbox]:
-    """The practice hosts, on which nothing is left running."""
+def sandbox(practice_hosts: Sandbox, request: pytest.FixtureRequest) -> Iterator[Sandbox]:
+    """The practice hosts, on which nothing is left running, unless one module has the cluster of the one before it."""
+    shares = request.path.name in SHARING
+    if not shares and practice_hosts.running():
+        practice_hosts.clear()
     yield practice_hosts
-    practice_hosts.clear()
+    if not shares or request.path.name == SHARING[-1]:
+        practice_hosts.clear()
 
 
 @pytest.fixture

@@ -112,7 +112,7 @@ def started_with(container: str, found: Late[str]) -> Late[str]:
     shown = f"docker inspect -f '{{{{index .Config.Labels \"{ADDRESS}\"}}}}' {container} 2>/dev/null | grep ."
 
     def resolve(site: Site) -> str:
-        ours = site.docker.find(container)
+        ours = site.docker.seen(container)
         try:
             return address(ours.labels.get(ADDRESS, "")) if ours else found.resolve(site)
         except ValueError:  # one of before there was a label, or somebody wrote another

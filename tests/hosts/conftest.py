@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.practice import SHARING
+
 # How many of these tests pass. In CI a run of all of them in which fewer do has failed.
 HOST_TESTS = 323
 HERE = Path(__file__).resolve().parent
@@ -15,10 +17,11 @@ FIRST = ("test_sandbox.py", "test_demo.py", "test_one_machine.py")
 TIMEOUT = 60  # seconds for one test, without its fixtures
 
 
-def place(item: pytest.Item) -> int:
+def place(item: pytest.Item) -> tuple[int, int]:
     """Tell when a test comes: what needs no host, what needs hosts of its own, what shares them, what breaks them."""
-    folders = {HERE: 1 if item.path.name in FIRST else 2, HERE.parent / "faults": 3}
-    return folders.get(item.path.parent, 0)
+    name = item.path.name
+    folders = {HERE: 1 if name in FIRST else 2, HERE.parent / "faults": 3}
+    return folders.get(item.path.parent, 0), SHARING.index(name) if name in SHARING else len(SHARING)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

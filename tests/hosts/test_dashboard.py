@@ -71,6 +71,16 @@ def test_a_port_that_is_taken_is_told_with_another(invoke: Invoke) -> None:
     assert "--port" in done.err
 
 
+def test_what_is_typed_into_a_container_has_a_line_in_the_history_that_does_not_repeat_it(
+    invoke: Invoke, running: Sandbox
+) -> None:
+    invoke("cluster.exec", "--only", running.workers[0].node, "--", "true", "canary-of-a-word")
+    invoke("cluster.shell", "--json")
+    done = invoke("cluster.history", "--last", "2", "--json")
+    assert [one["task"] for one in done.report["history"]] == ["cluster.exec", "cluster.shell"]
+    assert "canary" not in running.head.run("cat", "/var/lib/raydock/sandbox/audit")
+
+
 def test_without_a_cluster_there_is_no_dashboard(invoke: Invoke) -> None:
     invoke("cluster.stop")
     assert "HEAD_NOT_RUNNING" in invoke("cluster.dashboard", exit=1).err
@@ -109,13 +119,3 @@ def test_an_operator_who_is_killed_is_in_the_history(invoke: Invoke, sandbox: Sa
     invoke("cluster.stop", "--wait", "1m")
     killed, _ = invoke("cluster.history", "--last", "2", "--json").report["history"]
     assert (killed["task"], killed["outcome"], killed["seconds"]) == ("cluster.start", "cut off", None)
-
-
-def test_what_is_typed_into_a_container_has_a_line_in_the_history_that_does_not_repeat_it(
-    invoke: Invoke, running: Sandbox
-) -> None:
-    invoke("cluster.exec", "--only", running.workers[0].node, "--", "true", "canary-of-a-word")
-    invoke("cluster.shell", "--json")
-    done = invoke("cluster.history", "--last", "2", "--json")
-    assert [one["task"] for one in done.report["history"]] == ["cluster.exec", "cluster.shell"]
-    assert "canary" not in running.head.run("cat", "/var/lib/raydock/sandbox/audit")

@@ -455,7 +455,8 @@ CASES: dict[type[Step], Case] = {
     containers.LayToken: Case(lambda _: containers.LayToken(NAME, fixed("token", TOKEN)), created),
     containers.StartContainer: Case(lambda _: containers.StartContainer(NAME), with_token),
     containers.ShowContainer: Case(lambda _: containers.ShowContainer(NAME), started),
-    containers.StopContainers: Case(lambda _: containers.StopContainers(CLUSTER, "head"), started),
+    # A Ray that has just begun heeds no signal yet.
+    containers.StopContainers: Case(lambda _: containers.StopContainers(CLUSTER, "head", grace=2), started),
     joins.HeadRuns: Case(lambda _: joins.HeadRuns(NAME), started),
     joins.AwaitGcs: Case(lambda _: joins.AwaitGcs(NAME, "127.0.0.2", 6379), started),
     joins.ReachGcs: Case(lambda _: joins.ReachGcs("127.0.0.2", 22)),
