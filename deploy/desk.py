@@ -116,7 +116,10 @@ def signals_told(report: Report) -> Iterator[None]:
 
 
 def begun(scope: Scope, plan: Plan, task: str, flags: Flags) -> Run:
-    """Give the run of a plan; nodes are connected to while we say what it is about, and load what speaks to them."""
+    """Give the run of a plan; nodes are connected to while we say what it is about, and load what speaks to them.
+
+    With `--steal` not before somebody has agreed to it.
+    """
     from deploy.run import Run
 
     if plan.locked and flags.steal:

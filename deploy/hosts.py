@@ -117,7 +117,7 @@ class Host(ABC):
     def prepare(self) -> None:
         """Have the node and its engine ready by the time that they are asked; nobody waits for it.
 
-        What comes in the way is told whoever asks first.
+        What comes in the way is told whoever asks soon; of an engine that is there, only that it does not answer.
         """
 
     def reconnect(self) -> None:

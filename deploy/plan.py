@@ -217,7 +217,7 @@ class Plan:
             yield stage, left.pop(0) if left and left[0].may_begin_during(stage) else None
 
     def first_reached(self) -> tuple[Node, ...]:
-        """Give the nodes that are connected to at once; the head before those that may wait for what it tells."""
+        """Give the nodes on which something is done from the start; the head first, since others wait for it."""
         turn = next(self.turns(), ())
         chains = [chain for stage in turn if stage for chain in stage.chains if chain.comes_to_node]
         return tuple(sorted((chain.node for chain in chains), key=lambda node: node.role != "head"))

@@ -145,7 +145,7 @@ class Run:
         self.known_hosts  # noqa: B018 - read here, and not first where a node is connected to
 
     def reach_out(self, nodes: Iterable[Node]) -> None:
-        """Begin to connect to nodes, to as many as are worked on at once; who asks one first is told what came of it.
+        """Begin to connect to nodes, to as many as are worked on at once; who asks one soon is told what came of it.
 
         Raises:
             RaydockError: what says how nodes are reached cannot be read; nothing was contacted.

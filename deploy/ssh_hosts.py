@@ -55,6 +55,8 @@ class SshHost(Host):
         self._engaging = threading.RLock()
         # Who makes both ready, and what came in the way: to try again would take as long again.
         self._preparing: threading.Thread | None = None
+        # Whether TCP came through to it: what came in the way then is the login's.
+        self._reached = False
         self._kept_failure: tuple[Failure, float] | None = None
 
     @property
@@ -72,7 +74,7 @@ class SshHost(Host):
 
     def prepare(self) -> None:
         """Connect, and find the engine's version, by a thread of its own."""
-        if self._preparing and self._preparing.is_alive():
+        if (self._preparing and self._preparing.is_alive()) or self._fresh_failure:
             return
         self._preparing = threading.Thread(target=self._prepare, daemon=True)
         self._preparing.start()
@@ -95,22 +97,30 @@ class SshHost(Host):
 
     def _tell_kept_failure(self) -> None:
         """Raise what came in the way while nobody waited; once, and not what may be mended by now."""
-        kept, self._kept_failure = self._kept_failure, None
-        if kept and time.monotonic() < kept[1] + FRESH:
-            raise kept[0]
+        failure, self._kept_failure = self._fresh_failure, None
+        if failure:
+            raise failure
+
+    @property
+    def _fresh_failure(self) -> Failure | None:
+        kept = self._kept_failure
+        return kept[0] if kept and time.monotonic() < kept[1] + FRESH else None
 
     def _dial(self) -> Dialled:
         connection = connection_to(self.node, self._run.settings, self._run.known_hosts)
         self._opened.append(connection)
         with self._run.timed(self.node, Phase.CONNECT):
-            return dialled(connection)
+            found = dialled(connection)
+        self._reached = True
+        return found
 
     def dial(self) -> None:
         """Have a TCP connection; through a jump host, which dials by itself, the whole of it."""
         with self._connecting:
             self.check_wanted()
             if self._connection is None and self._dialled is None:
-                self._tell_kept_failure()
+                if not self._reached:
+                    self._tell_kept_failure()
                 self._dialled = self._dial()
                 if self._dialled.connection.gateway:
                     self.connection  # noqa: B018 - opened
@@ -204,7 +214,7 @@ class SshHost(Host):
         with self._engaging:
             if self._engine is None:
                 self._tell_kept_failure()
-                # Docker's SDK is loaded here: the node is connected to by then, or on its way.
+                # Loaded here: where the node is made ready for who asks, others connect meanwhile.
                 from deploy.channel import docker_over
                 from deploy.engine import Engine
 
@@ -271,7 +281,10 @@ class SshHost(Host):
             self.cut()
             self._preparing.join(GIVING_UP)
             if self._preparing.is_alive():
-                return  # it waits for a node that does not answer: nothing is open
+                # It waits for what does not answer, over a link that was cut: whoever comes next connects anew.
+                self._forget()
+                self._connection = self._dialled = None
+                return
         with self._connecting:
             engine = self._engine
             self._forget()
@@ -290,6 +303,7 @@ class SshHost(Host):
     def _forget(self) -> None:
         """Drop what speaks over the connection, and what came in its way."""
         self._engine = self._kept_failure = None
+        self._reached = False
         self._shells.clear()
         self.__dict__.pop("ray", None)
 

@@ -53,7 +53,10 @@ def timed(spans: list[Span], phase: Phase, clock: Callable[[], float]) -> Iterat
 
 
 def flat(spans: Sequence[Span]) -> list[Span]:
-    """Give spans that lie in one another as spans one after the other: of several, what began last is what counts."""
+    """Give spans that lie in one another as spans one after the other: of several, what began last is what counts.
+
+    But for connecting, which goes on beside what waits for it.
+    """
     edges = sorted({edge for span in spans for edge in (span.begin, span.end)})
     found: list[Span] = []
     for begin, end in pairwise(edges):
@@ -61,7 +64,7 @@ def flat(spans: Sequence[Span]) -> list[Span]:
         if not covering:
             continue
         # What lies in another ends before it, and stands before it: the first of those that began together.
-        inner = max(covering, key=lambda span: span.begin)
+        inner = max(covering, key=lambda span: (span.phase is Phase.CONNECT, span.begin))
         if found and found[-1].phase is inner.phase and found[-1].end == begin:
             found[-1] = replace(found[-1], end=end)
         else:

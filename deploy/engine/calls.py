@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
@@ -42,9 +43,11 @@ class Calls:
         # What stays as it is: images by their digests, and what the engine says of its machine.
         self._images: dict[str, Fields] = {}
         self._facts: Mapping[str, Any] | None = None
-        # Containers, by their names, as they were last looked at, until something is done to one; and how often it was.
+        # Containers, by what they were asked by, as they were last looked at, until something is done to one; and a
+        # number that grows when something is.
         self._seen: dict[str, Found | None] = {}
         self._changes = 0
+        self._seeing = threading.Lock()
         # And files that are laid into a container once, by its id and their path.
         self._laid: dict[tuple[str, str], bytes] = {}
         self.api.watch(self.alive)  # type: ignore[attr-defined]  # of ours

@@ -74,13 +74,17 @@ class Containers(Calls):
                 one = found(self.answer("containers", name, "json"))
             except NotFound:
                 one = None
-        if changes == self._changes:  # else it may have been looked at before that
-            self._seen[name] = one
+        with self._seeing:
+            if changes == self._changes:  # else it may have been looked at before that
+                self._seen[name] = one
         return one
 
     def seen(self, name: str) -> Found | None:
         """Give the container of this name as it was last looked at, if nothing was done here since; else look."""
-        return self._seen[name] if name in self._seen else self.find(name)
+        with self._seeing:
+            if name in self._seen:
+                return self._seen[name]
+        return self.find(name)
 
     def listed(self, labels: Mapping[str, str]) -> Sequence[Listed]:
         """Give what a list shows of the containers, stopped ones too, that bear all these labels."""
@@ -89,8 +93,10 @@ class Containers(Calls):
 
     def containers(self, labels: Mapping[str, str]) -> Sequence[Found]:
         """Give the containers, stopped ones too, that bear all these labels."""
+        with told("list containers"):
+            ids = [shown.text("Id") for shown in self._list(label=bearing(labels))[0]]
         # One may be gone since it was listed.
-        return tuple(one for shown in self.listed(labels) if (one := self.find(shown.id)))
+        return tuple(one for id in ids if (one := self.find(id)))
 
     def _list(self, **filters: Sequence[str]) -> tuple[list[Fields], float | None]:
         """List containers, stopped ones too; and give when that was by the engine's clock."""
@@ -105,10 +111,14 @@ class Containers(Calls):
     @contextlib.contextmanager
     def _changing(self) -> Iterator[None]:
         """Have what was seen of containers be forgotten, for the block changes one, or may."""
-        self._changes += 1
+        self._forget_seen()
         try:
             yield
         finally:
+            self._forget_seen()
+
+    def _forget_seen(self) -> None:
+        with self._seeing:
             self._changes += 1
             self._seen.clear()
 

@@ -125,6 +125,8 @@ class StartContainer(Step):
 
     def done(self, site: Site) -> bool:
         found = site.docker.seen(self.name)
+        if found and found.running:
+            found = site.docker.find(self.name)  # it may have ended since
         note_container(site, found)
         return found is not None and found.running
 

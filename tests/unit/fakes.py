@@ -21,7 +21,7 @@ from deploy.progress import News, Say
 from deploy.ray import Container, all_labels
 from deploy.secret import Secret
 from deploy.settings import Settings
-from deploy.site import Credentials, Found, Site, Weight
+from deploy.site import Credentials, Found, Listed, Site, Weight
 from deploy.steps.containers import Create
 
 TOP = Path(__file__).resolve().parents[2]
@@ -96,6 +96,7 @@ class FakeDocker:
     images: dict[str, Image] = field(default_factory=dict)
     registry: dict[str, str] = field(default_factory=dict)
     held: dict[str, Found] = field(default_factory=dict)
+    looked: dict[str, Found | None] = field(default_factory=dict)  # what was seen, until something is done
     files: dict[tuple[str, str], bytes] = field(default_factory=dict)
     tails: dict[str, Sequence[str]] = field(default_factory=dict)
     info: dict[str, Any] = field(default_factory=lambda: {"MemTotal": 8 * 2**30, "NCPU": 4, "Runtimes": {"runc": {}}})
@@ -122,6 +123,8 @@ class FakeDocker:
 
     def _called(self, *call: str) -> None:
         self.calls.append(call)
+        if call[0] in ("create", "start", "stop", "remove"):
+            self.looked.clear()
         if call[0] in self.broken:
             raise self.broken[call[0]]
 
@@ -232,13 +235,14 @@ class FakeDocker:
     def find(self, name: str) -> Found | None:
         if "find" in self.broken:
             raise self.broken["find"]
-        return self.held.get(name)
+        self.looked[name] = self.held.get(name)
+        return self.looked[name]
 
     def seen(self, name: str) -> Found | None:
-        return self.find(name)
+        return self.looked[name] if name in self.looked else self.find(name)
 
-    def listed(self, labels: Mapping[str, str]) -> Sequence[Found]:
-        return self.containers(labels)
+    def listed(self, labels: Mapping[str, str]) -> Sequence[Listed]:
+        return tuple(Listed(one.id, one.name, one.state, one.labels) for one in self.containers(labels))
 
     def containers(self, labels: Mapping[str, str]) -> Sequence[Found]:
         # The engine's filter is not taken at its word: it gives all that there is.
@@ -247,6 +251,8 @@ class FakeDocker:
 
     def create(self, container: Container, words: Callable[[Word], str]) -> None:
         self._called("create", container.name)
+        if container.name in self.held:
+            raise Failure("NAME_CONFLICT", f"The container name /{container.name} is already in use by container")
         labels = {key: words(value) for key, value in all_labels(container)}
         self.commands[container.name] = argv(container.command, words)
         self.held[container.name] = Found("c0ffee" * 10, container.name, "created", labels, words(container.image))

@@ -11,7 +11,10 @@ from invoke.context import Context
 
 from deploy import desk
 from deploy.errors import Failure
+from deploy.flags import Flags
+from deploy.plans import cluster as cluster_plans
 from deploy.report import Report
+from deploy.ssh_hosts import SshHost
 
 from .fakes import FakeSite, scope, site_of
 
@@ -75,3 +78,18 @@ def test_what_is_loosened_is_told_to_people_and_to_programs(
     report = Report("cluster.start")
     report.about(of.settings)
     assert report.json()["loosened"] == [line.partition(":")[0] for line in said]
+
+
+@pytest.mark.parametrize(
+    ("steal", "order"), [(False, ["reach out to one", "say"]), (True, ["say", "ask"])], ids=["usual", "--steal"]
+)
+def test_nodes_are_reached_out_to_before_anything_is_said_but_not_before_somebody_agreed(
+    steal: bool, order: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done: list[str] = []
+    monkeypatch.setattr(SshHost, "prepare", lambda host: done.append(f"reach out to {host.node.name}"))
+    monkeypatch.setattr(desk, "first_lines", lambda _: done.append("say"))
+    monkeypatch.setattr(desk, "steal", lambda *_: done.append("ask"))
+    of = scope("one")  # the head is this machine
+    desk.begun(of, cluster_plans.stop(of), "cluster.stop", Flags(steal=steal))
+    assert done == order

@@ -27,7 +27,7 @@ class Link:
 
     client = property(lambda self: self)
     connection = property(lambda self: self)
-    saved_exception = None
+    saved_exception = gateway = None
 
     def __init__(self) -> None:
         self.alive = True
@@ -41,6 +41,9 @@ class Link:
     def is_active(self) -> bool:
         return self.alive
 
+    def close(self) -> None:
+        self.alive = False
+
 
 class Node(SshHost):
     """A node to which the test connects; it counts how often."""
@@ -48,12 +51,13 @@ class Node(SshHost):
     def __init__(self, dials: Callable[[], object] = lambda: None) -> None:
         of = scope("one")
         super().__init__(of.inventory.workers[0], Run(of, cast("Any", None)))
-        self.dials, self.dialled = dials, 0
+        self.dials, self.dialled, self.link = dials, 0, Link
 
     def _dial(self) -> Any:
         self.dialled += 1
         self.dials()
-        return Link()
+        self._reached = True
+        return self.link()
 
 
 @pytest.fixture
@@ -108,6 +112,58 @@ def test_who_dials_a_node_that_does_not_answer_is_told_what_came_of_it(engines: 
     with pytest.raises(Failure, match="nobody answers"):
         node.dial()
     assert (node.dialled, engines) == (1, [])
+
+
+def refuses(node: Node) -> None:
+    """Have its login refused."""
+
+    class Refused(Link):
+        def open(self) -> None:
+            raise Failure("SSH_AUTH_REFUSED", "no")
+
+    node.link = Refused
+
+
+def test_who_dials_a_node_that_refuses_the_login_has_it_told_by_the_login(engines: list[Failure]) -> None:
+    node = Node()
+    refuses(node)
+    prepared(node)
+    node.dial()
+    with pytest.raises(Failure, match="^no$"):
+        node.open()
+    assert (node.dialled, engines) == (2, [])
+
+
+def test_what_came_in_the_way_is_no_newer_by_being_asked_for_again(engines: list[Failure]) -> None:
+    node = Node(unreachable)
+    prepared(node)
+    kept = node._kept_failure
+    node.prepare()
+    assert node._preparing
+    node._preparing.join(10)
+    assert (node._kept_failure, node.dialled, engines) == (kept, 1, [])
+
+
+def test_a_node_that_was_closed_while_its_engine_was_silent_is_connected_to_anew(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked, answers = threading.Event(), threading.Event()
+
+    def engine(link: object) -> object:
+        asked.set()
+        answers.wait(10)
+        return link
+
+    monkeypatch.setattr(ssh_hosts, "GIVING_UP", 0.01)
+    monkeypatch.setattr("deploy.channel.docker_over", lambda _: None)
+    monkeypatch.setattr("deploy.engine.Engine", engine)
+    node = Node()
+    node.prepare()
+    assert asked.wait(10)
+    node.close()
+    node.open()
+    assert node.dialled == 2
+    answers.set()
 
 
 def test_a_node_is_made_ready_once_at_a_time(engines: list[Failure]) -> None:

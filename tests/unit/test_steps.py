@@ -885,6 +885,16 @@ def test_what_is_stale_goes_and_is_told(state: str, other: dict[str, str], calls
     assert step.done(one)
 
 
+def test_a_container_that_ended_since_it_was_seen_to_run_is_started() -> None:
+    step, one, name = clearing()
+    one.docker.hold(name, **labels(step.container))
+    assert step.done(one)
+    one.docker.hold(name, "exited", **labels(step.container))
+    start = StartContainer(name)
+    assert not start.done(one)
+    assert one.facts["container"] == "exited"
+
+
 FOREIGN = {"another cluster's": {"raydock_cluster": "blue"}, "nobody's": {}}
 
 
@@ -902,10 +912,15 @@ def test_a_container_that_is_not_ours_is_not_touched(given: dict[str, str], stat
 def test_a_container_that_took_the_name_since_it_was_cleared_is_not_taken_for_ours(given: dict[str, str]) -> None:
     step, one, name = clearing()
     assert step.done(one)
-    one.docker.hold(name, "created", **given)
+    theirs = one.docker.hold(name, "created", **given)
+    create = Create(step.container)
+    assert not create.done(one)  # it was seen that nobody has the name
     with pytest.raises(Failure) as told:
-        Create(step.container).done(one)
-    assert (told.value.code, one.docker.calls) == ("NAME_CONFLICT", [])
+        create.apply(one)
+    assert (told.value.code, one.docker.held) == ("NAME_CONFLICT", {name: theirs})
+    with pytest.raises(Failure) as told:
+        create.done(one)
+    assert told.value.code == "NAME_CONFLICT"
     assert f"= {step.container.cluster} ] || docker create --name {name} " in Create(step.container).shell
 
 

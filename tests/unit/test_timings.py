@@ -38,6 +38,11 @@ def test_of_what_began_together_the_inner_counts() -> None:
     assert flat([Span(CONNECT, 0, 2), Span(ASK, 0, 3)]) == [Span(CONNECT, 0, 2), Span(ASK, 2, 3)]
 
 
+def test_to_be_connected_to_counts_before_what_waits_for_it() -> None:
+    spans = [Span(CONNECT, 0, 2), Span(WAIT, 1, 3)]
+    assert flat(spans) == [Span(CONNECT, 0, 2), Span(WAIT, 2, 3)]
+
+
 def test_what_goes_on_is_one_span_and_what_took_no_time_none() -> None:
     assert flat([Span(ASK, 0, 1), Span(ASK, 1, 2), Span(RUN, 2, 2)]) == [Span(ASK, 0, 2)]
 
