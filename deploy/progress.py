@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from deploy.inventory import Node
@@ -30,8 +30,8 @@ News = str | Amount | Output
 Say = Callable[[News], None]
 
 
-class Watch(Protocol):
-    """Who is told of a run. Called by the threads of the nodes."""
+class Watch:
+    """Who is told of a run, by the threads of the nodes; by itself it makes nothing of it."""
 
     def stage(self, nodes: int) -> None:
         """So many nodes begin to act at once."""
@@ -50,25 +50,3 @@ class Watch(Protocol):
 
     def ends(self, node: Node) -> None:
         """A node has no more steps, or failed."""
-
-
-class Unheard:
-    """A watch for a run of which nobody is told yet."""
-
-    def stage(self, nodes: int) -> None:
-        """Say nothing."""
-
-    def begins(self, node: Node) -> None:
-        """Say nothing."""
-
-    def step(self, node: Node, title: str) -> None:
-        """Say nothing."""
-
-    def hear(self, node: Node, news: News) -> None:
-        """Say nothing."""
-
-    def did(self, node: Node, title: str, seconds: float) -> None:
-        """Say nothing."""
-
-    def ends(self, node: Node) -> None:
-        """Say nothing."""

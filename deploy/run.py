@@ -20,7 +20,7 @@ from deploy.known_files import load_known_hosts
 from deploy.known_hosts import KnownHosts
 from deploy.lates.operator import user
 from deploy.lock import Lock, Owner, note_in_audit
-from deploy.progress import Amount, Unheard
+from deploy.progress import Amount, Watch
 from deploy.registry import Registry, registry_of
 from deploy.report import Outcome
 from deploy.ssh import configuration
@@ -32,13 +32,12 @@ if TYPE_CHECKING:
     from deploy.inventory import Node
     from deploy.plan import Late
     from deploy.plans import Scope
-    from deploy.progress import Watch
 
 GATE_DEADLINE = 1800  # seconds that a worker waits for the head to come to what both need
 # What is told where nobody answered in time, a pull among it.
 SILENT = frozenset({"DOCKER_TIMEOUT", "SSH_STALLED", "SSH_TIMEOUT", "PULL_FAILED", "REGISTRY_UNREACHABLE"})
 LOOK = 0.2  # seconds between two looks at whether the run is halted
-UNHEARD: Watch = Unheard()
+NOBODY = Watch()
 
 
 def without_head(failure: Failure, task: str) -> Failure:
@@ -99,7 +98,7 @@ class Shared:
 class Run:
     """The hosts of a run and what they share."""
 
-    def __init__(self, scope: Scope, watch: Watch = UNHEARD, task: str = "") -> None:
+    def __init__(self, scope: Scope, watch: Watch = NOBODY, task: str = "") -> None:
         """Nothing is contacted before it is asked for; a run without a `task` has no line in the audit."""
         self.scope, self.settings, self.task = scope, scope.settings, task
         # Whether the plan has a step that changes something: such a task has a line in the audit.

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from rich.text import Text
 
-from deploy.progress import Amount, News, Output
+from deploy.progress import Amount, News, Output, Watch
 from deploy.show.text import clean
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ NAME_WIDTH = 16  # columns; a longer name pushes its line to the right
 SELDOM = 10.0  # seconds between two lines on how far one step is
 
 
-class Lines:
+class Lines(Watch):
     """Progress as lines, each of which says which node it is of."""
 
     def __init__(self, console: Console, *, verbose: bool) -> None:

@@ -19,7 +19,7 @@ from deploy.errors import Failure, RaydockError
 from deploy.hosts import Host
 from deploy.inventory import Node
 from deploy.plan import Chain, Late, Place, Plan, Stage, Step
-from deploy.progress import Amount, News
+from deploy.progress import Amount, News, Watch
 from deploy.run import Run, without_head
 from deploy.site import Found, Site
 from deploy.ssh import configuration
@@ -136,7 +136,7 @@ def a_container(state: str) -> Found:
     return Found("1" * 64, "raydock-ray-head", state, {}, "my-app", exit_code=code)
 
 
-class Heard:
+class Heard(Watch):
     """Who is told of a run, and keeps it; of a step that is done not how long it took."""
 
     def __init__(self) -> None:
