@@ -140,8 +140,8 @@ def run_plan(run: Run, plan: Plan, report: Report, flags: Flags) -> None:
 
     tidy_seldom()
     screen, patience = Screen(), flags.patience
-    stop = heard(run, lambda line: screen.line(line, "bold"))
-    with screen.watch(verbose=flags.verbose) as run.watch, stop as interruption:
+    signals = heard(run, lambda line: screen.line(line, "bold"))
+    with screen.watch(verbose=flags.verbose) as run.watch, signals as interruption:
         try:
             HostGroup(run).perform(plan, lambda: run.lock(report.task, patience, forced=flags.force))
         except KeyboardInterrupt:

@@ -55,9 +55,9 @@ class SshHost(Host):
         self._engaging = threading.RLock()
         # Who makes both ready, and what came in the way: to try again would take as long again.
         self._preparing: threading.Thread | None = None
+        self._kept_failure: tuple[Failure, float] | None = None
         # Whether TCP came through to it: what came in the way then is the login's.
         self._reached = False
-        self._kept_failure: tuple[Failure, float] | None = None
 
     @property
     def connection(self) -> Connection:

@@ -194,7 +194,7 @@ FIRST = {
 
 
 @pytest.mark.parametrize(("first", "then", "expected"), FIRST.values(), ids=FIRST)
-def test_nodes_that_are_connected_to_at_once_are(
+def test_nodes_that_are_connected_to_from_the_start_are(
     first: tuple[Chain, ...], then: tuple[Chain, ...], expected: list[Node]
 ) -> None:
     stages = (Stage(first), Stage(then, after_head=True)) if then else (Stage(first),)
