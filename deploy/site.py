@@ -155,6 +155,9 @@ class Docker(Protocol):
     def listed(self, labels: Mapping[str, str]) -> Sequence[Listed]:
         """Give what a list shows of the containers, stopped ones too, that bear all these labels."""
 
+    def seen_in_list(self, labels: Mapping[str, str]) -> Sequence[Listed]:
+        """Give what such a list showed the last time, if nothing was done here since; else list."""
+
     def containers(self, labels: Mapping[str, str]) -> Sequence[Found]:
         """Give the containers, stopped ones too, that bear all these labels."""
 
@@ -172,6 +175,9 @@ class Docker(Protocol):
 
     def has_file(self, name: str, path: str) -> bool:
         """Tell whether a container has a file."""
+
+    def has_laid(self, name: str, path: str) -> bool:
+        """Tell whether a file was laid into a container; what the image of a new one brought is none."""
 
     def user_id(self, name: str) -> int:
         """Give the uid of the user that a created container runs as."""

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from deploy.engine.attach import Attach
-from deploy.engine.images import Images
 
 
-class Engine(Images, Attach):
+class Engine(Attach):
     """The engine behind a client. Every error is a `Failure`, and no call waits for ever."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
@@ -18,6 +17,7 @@ from requests import RequestException
 
 from deploy.channel.http import pieces, wire_of
 from deploy.engine.failures import timed_out, told
+from deploy.engine.seen import Seen
 from deploy.engine.streams import records
 from deploy.errors import Failure
 from deploy.reading import Fields, Odd, listed, parsed
@@ -25,7 +25,6 @@ from deploy.reading import Fields, Odd, listed, parsed
 if TYPE_CHECKING:
     from docker import DockerClient
 
-    from deploy.site import Found
 
 QUIET = 60.0  # seconds of silence after which a stream has the engine asked whether it lives
 FIRST_LINE = 180.0  # seconds until a stream begins
@@ -43,11 +42,9 @@ class Calls:
         # What stays as it is: images by their digests, and what the engine says of its machine.
         self._images: dict[str, Fields] = {}
         self._facts: Mapping[str, Any] | None = None
-        # Containers, by what they were asked by, as they were last looked at, until something is done to one; and a
-        # number that grows when something is.
-        self._seen: dict[str, Found | None] = {}
-        self._changes = 0
-        self._seeing = threading.Lock()
+        # Containers by their names, lists of them by the labels that were asked for, and, by NEW and its name, what was
+        # laid into one that was just created.
+        self._seen = Seen()
         # And files that are laid into a container once, by its id and their path.
         self._laid: dict[tuple[str, str], bytes] = {}
         self.api.watch(self.alive)  # type: ignore[attr-defined]  # of ours

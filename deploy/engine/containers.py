@@ -7,17 +7,18 @@ import contextlib
 import json
 import posixpath
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from email.utils import parsedate_to_datetime
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from docker.errors import APIError, NotFound
 
 from deploy.channel.http import wire_of
 from deploy.engine.archive import only_file, secret_file
-from deploy.engine.calls import Calls
 from deploy.engine.failures import CONTAINER, overdue, told
+from deploy.engine.images import Images
 from deploy.engine.streams import STDERR, frames, plain, records
 from deploy.errors import Failure
 from deploy.output import Kept
@@ -37,6 +38,8 @@ ONCE = {"raydock.once": "1"}
 ONCE_DEADLINE = 120  # seconds
 CONFLICT = 409  # the engine is removing it already
 LAST_LINES = 10
+CREATED = "created"  # and never started
+NEW = "new"
 LOGS_DEADLINE = 30  # seconds
 STOP_MARGIN = 30  # seconds that an engine may take beyond a container's grace
 # The bits of Go's FileMode for folders, links, devices, pipes, sockets and the rest.
@@ -47,7 +50,7 @@ ENDED = frozenset({"exited", "dead"})
 HARDENED = {"CapDrop": ["ALL"], "SecurityOpt": ["no-new-privileges"]}
 
 
-class Containers(Calls):
+class Containers(Images):
     """What steps ask of an engine about containers."""
 
     def facts(self) -> Mapping[str, Any]:
@@ -68,26 +71,28 @@ class Containers(Calls):
 
     def find(self, name: str) -> Found | None:
         """Give the container of this name."""
-        changes = self._changes
-        with told(f"inspect {name}"):
-            try:
-                one = found(self.answer("containers", name, "json"))
-            except NotFound:
-                one = None
-        with self._seeing:
-            if changes == self._changes:  # else it may have been looked at before that
-                self._seen[name] = one
-        return one
+        return self._seen.look(name, partial(self._find, name))
 
     def seen(self, name: str) -> Found | None:
         """Give the container of this name as it was last looked at, if nothing was done here since; else look."""
-        with self._seeing:
-            if name in self._seen:
-                return self._seen[name]
-        return self.find(name)
+        return self._seen.last(name, partial(self._find, name))
+
+    def _find(self, name: str) -> Found | None:
+        with told(f"inspect {name}"):
+            try:
+                return found(self.answer("containers", name, "json"))
+            except NotFound:
+                return None
 
     def listed(self, labels: Mapping[str, str]) -> Sequence[Listed]:
         """Give what a list shows of the containers, stopped ones too, that bear all these labels."""
+        return self._seen.look(frozenset(labels.items()), partial(self._listed, labels))
+
+    def seen_in_list(self, labels: Mapping[str, str]) -> Sequence[Listed]:
+        """Give what such a list showed the last time, if nothing was done here since; else list."""
+        return self._seen.last(frozenset(labels.items()), partial(self._listed, labels))
+
+    def _listed(self, labels: Mapping[str, str]) -> Sequence[Listed]:
         with told("list containers"):
             return tuple(map(shown_in_list, self._list(label=bearing(labels))[0]))
 
@@ -104,29 +109,25 @@ class Containers(Calls):
         return listed(parsed(answer.content)), time_of(answer)
 
     def create(self, container: Container, words: Callable[[Word], str]) -> None:
-        """Create the container as the line of the script does; `words` gives the late values."""
-        with self._changing(), told(f"create {container.name}", CONTAINER):
-            self.post("containers/create", params={"name": container.name}, json=config(container, words))
+        """Create the container as the line of the script does; `words` gives the late values.
 
-    @contextlib.contextmanager
-    def _changing(self) -> Iterator[None]:
-        """Have what was seen of containers be forgotten, for the block changes one, or may."""
-        self._forget_seen()
-        try:
-            yield
-        finally:
-            self._forget_seen()
-
-    def _forget_seen(self) -> None:
-        with self._seeing:
-            self._changes += 1
-            self._seen.clear()
+        It needs no look to be seen: it is as it was asked for, and has the rest from its image.
+        """
+        asked = config(container, words)
+        user, labels = self.image_user(asked["Image"]), self.image_labels(asked["Image"])
+        with self._seen.changing(), told(f"create {container.name}", CONTAINER):
+            made = self.made("containers/create", params={"name": container.name}, json=asked)
+        one = Found(made, container.name, CREATED, {**labels, **asked["Labels"]}, asked["Image"], user)
+        self._seen.keep(container.name, one)
+        self._seen.keep((NEW, container.name), set())
 
     def put_file(self, name: str, path: str, content: bytes, uid: int) -> None:
         """Lay a file of mode 0600 that belongs to `uid` into a container."""
         folder, file = posixpath.split(path)
         with secret_file(file, content, uid) as archive, told(f"lay {path} into {name}"):
             self.put("containers", name, "archive", params={"path": folder}, data=archive.read())
+        if (laid := self._seen.get((NEW, name))) is not None:
+            laid.add(path)
 
     def get_file(self, name: str, path: str) -> bytes | None:
         """Give a file of a container; None where it, or the container, is absent."""
@@ -158,6 +159,12 @@ class Containers(Calls):
                 return False
             return is_file(answer.headers.get(PATH_STAT, ""))
 
+    def has_laid(self, name: str, path: str) -> bool:
+        """Tell whether a file was laid into a container; of one that was just created it is known what was."""
+        if (laid := self._seen.get((NEW, name))) is not None:
+            return path in laid
+        return self.has_file(name, path)
+
     def user_id(self, name: str) -> int:
         """Give the uid of the user that a container runs as, by its own /etc/passwd."""
         if (shown := self.seen(name)) is None:
@@ -174,17 +181,17 @@ class Containers(Calls):
 
     def start(self, name: str) -> None:
         """Start a container that was created."""
-        with self._changing(), told(f"start {name}", CONTAINER):
+        with self._seen.changing(), told(f"start {name}", CONTAINER):
             self.post("containers", name, "start")
 
     def stop(self, name: str, grace: int) -> None:
         """Ask the container to end, and kill it after `grace` seconds; one that is gone has ended."""
-        with self._changing(), told(f"stop {name}"), contextlib.suppress(NotFound):
+        with self._seen.changing(), told(f"stop {name}"), contextlib.suppress(NotFound):
             self.post("containers", name, "stop", params={"t": grace}, timeout=grace + STOP_MARGIN)
 
     def remove(self, name: str) -> None:
         """Remove a container that does not run; one that is gone is removed."""
-        with self._changing(), told(f"remove {name}"), contextlib.suppress(NotFound):
+        with self._seen.changing(), told(f"remove {name}"), contextlib.suppress(NotFound):
             self.delete("containers", name)
 
     def diff(self, name: str) -> Sequence[str]:
@@ -274,7 +281,7 @@ class Containers(Calls):
 
     def _clear_once(self) -> None:
         """Remove those that were created long ago, by the engine's clock, and never started: whoever did so is gone."""
-        shown, now = self._list(label=bearing(ONCE), status=["created"])
+        shown, now = self._list(label=bearing(ONCE), status=[CREATED])
         for one in shown:
             if now is not None and one.number("Created") < now - ONCE_DEADLINE:
                 with contextlib.suppress(NotFound):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
@@ -98,7 +99,7 @@ class LayToken(Step):
         )
 
     def done(self, site: Site) -> bool:
-        return site.docker.has_file(self.name, TOKEN_PATH)
+        return site.docker.has_laid(self.name, TOKEN_PATH)
 
     def apply(self, site: Site) -> None:
         uid = site.docker.user_id(self.name)
@@ -160,20 +161,23 @@ class StopContainers(Step):
         ours = f"docker ps -aq --filter label=raydock.cluster={self.cluster} --filter label=raydock.role={self.role}"
         return f'[ -z "$({ours})" ] || {{ docker stop -t {self.grace} $({ours}) && docker rm $({ours}); }} >/dev/null'
 
-    def ours(self, site: Site) -> tuple[Listed, ...]:
+    @property
+    def labels(self) -> Mapping[str, str]:
+        """Give what all of them bear."""
+        return {"raydock.cluster": self.cluster, "raydock.role": self.role}
+
+    def ours(self, listed: Iterable[Listed]) -> tuple[Listed, ...]:
         """Give the containers that bear both labels; the engine's filter is not taken at its word."""
-        labels = {"raydock.cluster": self.cluster, "raydock.role": self.role}
-        listed = site.docker.listed(labels)
-        return tuple(one for one in listed if labels.items() <= one.labels.items())
+        return tuple(one for one in listed if self.labels.items() <= one.labels.items())
 
     def done(self, site: Site) -> bool:
-        found = self.ours(site)
+        found = self.ours(site.docker.listed(self.labels))
         if not found:
             note_container(site, None)
         return not found
 
     def apply(self, site: Site) -> None:
-        for one in self.ours(site):
+        for one in self.ours(site.docker.seen_in_list(self.labels)):
             if one.running:
                 site.docker.stop(one.id, self.grace)
             site.docker.remove(one.id)

@@ -244,6 +244,9 @@ class FakeDocker:
     def listed(self, labels: Mapping[str, str]) -> Sequence[Listed]:
         return tuple(Listed(one.id, one.name, one.state, one.labels) for one in self.containers(labels))
 
+    def seen_in_list(self, labels: Mapping[str, str]) -> Sequence[Listed]:
+        return self.listed(labels)
+
     def containers(self, labels: Mapping[str, str]) -> Sequence[Found]:
         # The engine's filter is not taken at its word: it gives all that there is.
         assert labels
@@ -269,6 +272,9 @@ class FakeDocker:
 
     def has_file(self, name: str, path: str) -> bool:
         return (name, path) in self.files
+
+    def has_laid(self, name: str, path: str) -> bool:
+        return self.has_file(name, path)
 
     def user_id(self, name: str) -> int:
         assert name in self.held

@@ -35,7 +35,7 @@ class Stub:
     def answer(self, end: socket.socket) -> None:
         with end, contextlib.suppress(OSError):  # whoever asked may have gone
             while request := end.recv(65536):
-                if not request.startswith((b"GET ", b"HEAD ", b"POST ")):
+                if not request.startswith((b"GET ", b"HEAD ", b"POST ", b"PUT ")):
                     continue  # the body of the one before
                 path = request.split()[1].decode().partition("?")[0]
                 self.asked.append(path)

@@ -19,8 +19,10 @@ from docker.errors import NotFound
 
 from deploy.channel import docker_local
 from deploy.engine import Engine
-from deploy.engine.containers import is_file
+from deploy.engine.containers import PATH_STAT, is_file
 from deploy.errors import Failure
+from deploy.plan import Late, Word
+from deploy.ray import Container
 from deploy.reading import Fields, Odd
 from deploy.run import Run
 from deploy.secret import Secret
@@ -32,7 +34,14 @@ from .played_engine import VERSION, Stub, answer, chunk
 
 Start = Callable[..., tuple[Stub, str]]
 ID = "sha256:" + 64 * "1"
+WORKER = Container("ray", "blue", "worker", "{}", Late("image", "", lambda _: ID), ("ray",), (), "64M", "", (), (), ())
+OF_WORKER = {"User": "1000:100", "Labels": {"of": "the image", "raydock.role": "none"}}
+OF_IMAGE = {f"{ID}/json": answer(json.dumps({"Id": ID, "Config": OF_WORKER}))}
 LOGIN = Credentials("AWS", Secret("hunter2"), "r.example")
+
+
+def word(asked: Word) -> str:
+    return asked if isinstance(asked, str) else ID
 
 
 def quiet(_news: object) -> None:
@@ -331,8 +340,52 @@ def test_what_was_seen_before_something_was_done_is_not_kept(stub: Start, monkey
     monkeypatch.setattr(Engine, "answer", looked)
     assert engine.find("ray") is None
     there = Found("c", "ray", "running", {}, "i")
-    monkeypatch.setattr(Engine, "find", lambda *_: there)
+    monkeypatch.setattr(Engine, "_find", lambda *_: there)
     assert engine.seen("ray") is there
+
+
+def test_what_was_just_created_is_known_without_a_look(stub: Start) -> None:
+    played, host = stub(version=VERSION, create=answer('{"Id": "c"}'), **OF_IMAGE)
+    engine = Engine(docker_local(host))
+    engine.create(WORKER, word)
+    seen = engine.seen("ray")
+    assert seen
+    assert (seen.id, seen.name, seen.state, seen.image) == ("c", "ray", "created", ID)
+    assert seen.labels.items() >= {"of": "the image", "raydock.cluster": "blue", "raydock.role": "worker"}.items()
+    assert engine.user_id("ray") == 1000
+    assert not any("containers/ray" in path for path in played.asked)
+
+
+def test_a_file_of_its_image_is_none_that_was_laid_into_a_new_container(stub: Start) -> None:
+    mode = base64.b64encode(json.dumps({"mode": 0o600}).encode()).decode()
+    there = answer("", f"{PATH_STAT}: {mode}\r\nContent-Length: 0")
+    answers = {"create": answer('{"Id": "c"}'), "archive": there, "start": answer("")}
+    played, host = stub(version=VERSION, **answers, **OF_IMAGE)
+    engine = Engine(docker_local(host))
+    assert engine.has_laid("ray", "/run/token")  # one of before, which is asked
+    engine.create(WORKER, word)
+    laid = [engine.has_laid("ray", "/run/token")]
+    engine.put_file("ray", "/run/token", b"x", 0)
+    laid.append(engine.has_laid("ray", "/run/token"))
+    archive = "/v1.41/containers/ray/archive"
+    assert (laid, played.asked.count(archive)) == ([False, True], 2)  # what was asked before, and what was laid
+    engine.start("ray")
+    assert engine.has_laid("ray", "/run/token")
+    assert played.asked[-1] == archive  # once it ran, it is asked again
+
+
+def test_a_list_is_asked_for_again_once_something_was_done(stub: Start) -> None:
+    played, host = stub(version=VERSION, json=answer("[]"), stop=answer(""))
+    engine = Engine(docker_local(host))
+    one, two = {"a": "b"}, {"a": "c"}
+    lists = []
+    for do in (
+        lambda: engine.seen_in_list(one), lambda: engine.seen_in_list(one), lambda: engine.listed(one),
+        lambda: engine.seen_in_list(two), lambda: engine.stop("ray", 1), lambda: engine.seen_in_list(one),
+    ):  # fmt: skip
+        do()
+        lists.append(sum("containers/json" in path for path in played.asked))
+    assert lists == [1, 1, 2, 3, 3, 4]
 
 
 def test_a_list_says_of_each_container_what_it_is_known_by(stub: Start) -> None:
