@@ -122,9 +122,10 @@ class Curve:
 
 @dataclass
 class Used:
-    """What a command took: seconds, and the most memory, open files and threads that it was seen with."""
+    """What a command took: seconds, those of them that a core was busy with it, and the most that it was seen with."""
 
     seconds: float = 0.0
+    busy: float = 0.0
     megabytes: float = 0.0
     files: int = 0
     threads: int = 0
@@ -141,7 +142,7 @@ class Command:
     def run(self) -> Used:
         """Run it to its end; what it wrote is shown where it fails."""
         used = Used()
-        begun = time.monotonic()
+        begun, busy = time.monotonic(), ended_ones()
         with subprocess.Popen(
             self.argv,
             cwd=self.folder,
@@ -153,7 +154,7 @@ class Command:
             watcher = threading.Thread(target=watch, args=(process, used), daemon=True)
             watcher.start()
             said, _ = process.communicate()
-        used.seconds = time.monotonic() - begun
+        used.seconds, used.busy = time.monotonic() - begun, ended_ones() - busy
         watcher.join()
         if process.returncode:
             raise RuntimeError(f"{' '.join(self.argv)} ended with {process.returncode}:\n{said.decode()[-3000:]}")
@@ -162,6 +163,12 @@ class Command:
     def seconds(self) -> float:
         """Run it, and give how long it took."""
         return self.run().seconds
+
+
+def ended_ones() -> float:
+    """Give for how long cores were busy with commands of ours that have ended, in seconds."""
+    took = os.times()
+    return took.children_user + took.children_system
 
 
 def watch(process: subprocess.Popen[bytes], used: Used) -> None:

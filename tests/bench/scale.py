@@ -13,7 +13,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -52,6 +52,11 @@ class Round:
     def ours(self) -> float:
         """All tasks together."""
         return sum(used.seconds for used in self.tasks.values())
+
+    @property
+    def busy(self) -> float:
+        """For how long a core was busy with Raydock itself in all of them."""
+        return sum(used.busy for used in self.tasks.values())
 
 
 @contextlib.contextmanager
@@ -131,20 +136,27 @@ def each(count: int, found: list[Round], peer: str) -> Iterator[Figure | Bound]:
 def growth(rounds: dict[int, list[Round]]) -> Iterator[Figure | Curve]:
     """Give how what a host takes grows with their number."""
     first, *others = rounds
-    one = statistics.median(found.ours for found in rounds[first])
-
-    def beyond(found: Round, count: int) -> float:
-        return max((found.ours - one) / (count - 1), LEAST)
-
     share = {count: Series(tuple(found.ours / count for found in rounds[count])) for count in others}
-    further = {count: Series(tuple(beyond(found, count) for found in rounds[count])) for count in others}
+    further = beyond_first(rounds, lambda found: found.ours)
     floor = {count: Series(tuple(4 * found.floor / count for found in rounds[count])) for count in others}
     if len(others) > 1:
         few, *_, many = others
-        name = f"a further host, of {many} beside of {few}"
-        yield Figure(name, FLAT if many == COUNTS[-1] else None, further[many], further[few], OURS)
+        target, beside = FLAT if many == COUNTS[-1] else None, f"of {many} beside of {few}"
+        busy = beyond_first(rounds, lambda found: found.busy)
+        yield Figure(f"a further host, {beside}", target, further[many], further[few], OURS)
+        yield Figure(f"a further host, {beside}: a core at work for Raydock", target, busy[many], busy[few], OURS)
         lines = {OURS: share, FURTHER: further, FLOOR: floor}
         yield Curve("per-host", TITLE, "hosts", "s", lines, (OURS, FURTHER))
+
+
+def beyond_first(rounds: dict[int, list[Round]], took: Callable[[Round], float]) -> dict[int, Series]:
+    """Give what each host beyond the first takes, by their number; what one takes alone is the same for all."""
+    first, *others = rounds
+    one = statistics.median(map(took, rounds[first]))
+    return {
+        count: Series(tuple(max((took(found) - one) / (count - 1), LEAST) for found in rounds[count]))
+        for count in others
+    }
 
 
 def half_dead() -> Figure:

@@ -92,6 +92,7 @@ def test_a_part_that_is_none_is_told(capsys: pytest.CaptureFixture[str]) -> None
 def test_a_command_is_seen_with_what_it_uses_and_fails_with_what_it_said() -> None:
     used = Command([sys.executable, "-c", "import time; x = 'x' * 10**7; time.sleep(0.3)"], TOP).run()
     assert used.seconds > 0.3
+    assert 0 < used.busy < used.seconds - 0.2  # no core is at work for one that sleeps
     assert used.megabytes > 15
     assert (used.files >= 3, used.threads) == (True, 1)
     with pytest.raises(RuntimeError, match="ended with 3:\nwhy"):
