@@ -114,10 +114,10 @@ class Containers(Images):
         It needs no look to be seen: it is as it was asked for, and has the rest from its image.
         """
         asked = config(container, words)
-        user, labels = self.image_user(asked["Image"]), self.image_labels(asked["Image"])
+        user, borne = self._image(asked["Image"], user_and_labels) or ("", {})
         with self._seen.changing(), told(f"create {container.name}", CONTAINER):
             made = self.made("containers/create", params={"name": container.name}, json=asked)
-        one = Found(made, container.name, CREATED, {**labels, **asked["Labels"]}, asked["Image"], user)
+        one = Found(made, container.name, CREATED, {**borne, **asked["Labels"]}, asked["Image"], user)
         self._seen.keep(container.name, one)
         self._seen.keep((NEW, container.name), set())
 
@@ -328,6 +328,12 @@ def found(shown: Fields) -> Found:
         created=shown.text("Created"),
         finished=state.text("FinishedAt"),
     )
+
+
+def user_and_labels(shown: Fields) -> tuple[str, Mapping[str, str]]:
+    """Give what a container has of its image where nothing else is said: its user, and labels beside its own."""
+    config = shown.inner("Config")
+    return config.text("User", ""), config.pairs("Labels")
 
 
 def is_file(shown: str) -> bool:

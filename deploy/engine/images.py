@@ -65,7 +65,7 @@ class Images(Calls):
             found = self.answer("images", image, "json")
         except NotFound:
             return None
-        if "@" in image or image.startswith("sha256:"):
+        if "@" in image:
             self._images[image] = found
         return found
 
