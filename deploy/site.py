@@ -150,7 +150,10 @@ class Docker(Protocol):
         """Give the container of this name."""
 
     def seen(self, name: str) -> Found | None:
-        """Give the container of this name as it was last looked at, if nothing was done here since; else look."""
+        """Give the container of this name as it was last looked at, if nothing was done here since; else look.
+
+        One that was just created is known by what was asked for; but not when that was.
+        """
 
     def listed(self, labels: Mapping[str, str]) -> Sequence[Listed]:
         """Give what a list shows of the containers, stopped ones too, that bear all these labels."""

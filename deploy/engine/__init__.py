@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from deploy.engine.attach import Attach
+from deploy.engine.images import Images
 
 
-class Engine(Attach):
+class Engine(Images, Attach):
     """The engine behind a client. Every error is a `Failure`, and no call waits for ever."""

@@ -183,7 +183,7 @@ class Attach(Containers):
             "AttachStdout": True,
             "AttachStderr": True,
         }
-        with told(f"create a container of {image}", CONTAINER):
+        with self._seen.changing(), told(f"create a container of {image}", CONTAINER):
             return self.made("containers/create", json=body)
 
     @contextmanager
@@ -194,7 +194,7 @@ class Attach(Containers):
         action = f"run {id[:12]}"
         asked = {"stream": 1, "stdin": 1, "stdout": 1, "stderr": 1, "detachKeys": DETACH_KEYS}
         with ExitStack() as stack:
-            with told(action, CONTAINER):
+            with self._seen.changing(), told(action, CONTAINER):
                 response = stack.enter_context(self.stream("containers", id, "attach", params=asked))
                 self._watch(response, on_silence, stack)
                 self.post("containers", id, "start")

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from itertools import islice
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any, TypeVar
 from urllib.parse import quote
 
 import requests
@@ -17,7 +17,6 @@ from requests import RequestException
 
 from deploy.channel.http import pieces, wire_of
 from deploy.engine.failures import timed_out, told
-from deploy.engine.seen import Seen
 from deploy.engine.streams import records
 from deploy.errors import Failure
 from deploy.reading import Fields, Odd, listed, parsed
@@ -25,6 +24,8 @@ from deploy.reading import Fields, Odd, listed, parsed
 if TYPE_CHECKING:
     from docker import DockerClient
 
+
+T = TypeVar("T")
 
 QUIET = 60.0  # seconds of silence after which a stream has the engine asked whether it lives
 FIRST_LINE = 180.0  # seconds until a stream begins
@@ -42,11 +43,6 @@ class Calls:
         # What stays as it is: images by their digests, and what the engine says of its machine.
         self._images: dict[str, Fields] = {}
         self._facts: Mapping[str, Any] | None = None
-        # Containers by their names, lists of them by the labels that were asked for, and, by NEW and its name, what was
-        # laid into one that was just created.
-        self._seen = Seen()
-        # And files that are laid into a container once, by its id and their path.
-        self._laid: dict[tuple[str, str], bytes] = {}
         self.api.watch(self.alive)  # type: ignore[attr-defined]  # of ours
 
     def close(self) -> None:
@@ -126,6 +122,23 @@ class Calls:
     def made(self, *path: str, **kwargs: Any) -> str:
         """Post, and give the id of what was made."""
         return Fields.read(parsed(self.post(*path, **kwargs).content)).text("Id")
+
+    def _image(self, image: str, read: Callable[[Fields], T]) -> T | None:
+        """Give what is read of an image; None where it is absent."""
+        with told(f"inspect {image}"):
+            found = self._shown(image)
+            return read(found) if found else None
+
+    def _shown(self, image: str) -> Fields | None:
+        if image in self._images:
+            return self._images[image]
+        try:
+            found = self.answer("images", image, "json")
+        except NotFound:
+            return None
+        if "@" in image:
+            self._images[image] = found
+        return found
 
     @contextmanager
     def stream(

@@ -17,8 +17,9 @@ from docker.errors import APIError, NotFound
 
 from deploy.channel.http import wire_of
 from deploy.engine.archive import only_file, secret_file
+from deploy.engine.calls import Calls
 from deploy.engine.failures import CONTAINER, overdue, told
-from deploy.engine.images import Images
+from deploy.engine.seen import Seen
 from deploy.engine.streams import STDERR, frames, plain, records
 from deploy.errors import Failure
 from deploy.output import Kept
@@ -30,6 +31,7 @@ from deploy.sizes import parse_size
 
 if TYPE_CHECKING:
     import requests
+    from docker import DockerClient
 
     from deploy.plan import Word
     from deploy.ray import Container
@@ -39,7 +41,7 @@ ONCE_DEADLINE = 120  # seconds
 CONFLICT = 409  # the engine is removing it already
 LAST_LINES = 10
 CREATED = "created"  # and never started
-NEW = "new"
+NEW = "new"  # a key, with the name of a container that was just created, of the paths that were laid into it
 LOGS_DEADLINE = 30  # seconds
 STOP_MARGIN = 30  # seconds that an engine may take beyond a container's grace
 # The bits of Go's FileMode for folders, links, devices, pipes, sockets and the rest.
@@ -50,8 +52,15 @@ ENDED = frozenset({"exited", "dead"})
 HARDENED = {"CapDrop": ["ALL"], "SecurityOpt": ["no-new-privileges"]}
 
 
-class Containers(Images):
+class Containers(Calls):
     """What steps ask of an engine about containers."""
+
+    def __init__(self, client: DockerClient) -> None:
+        super().__init__(client)
+        # Containers by their names, lists of them by the labels that were asked for, and what was laid into new ones.
+        self._seen = Seen()
+        # Files that stay as they were laid into a container, by its id and their path.
+        self._files: dict[tuple[str, str], bytes] = {}
 
     def facts(self) -> Mapping[str, Any]:
         """Give what `docker info` tells of the node's size and its engine's folder and runtimes."""
@@ -114,12 +123,11 @@ class Containers(Images):
         It needs no look to be seen: it is as it was asked for, and has the rest from its image.
         """
         asked = config(container, words)
-        user, borne = self._image(asked["Image"], user_and_labels) or ("", {})
-        with self._seen.changing(), told(f"create {container.name}", CONTAINER):
+        image = self._image(asked["Image"], lambda shown: shown) or Fields()
+        with self._seen.changing() as known, told(f"create {container.name}", CONTAINER):
             made = self.made("containers/create", params={"name": container.name}, json=asked)
-        one = Found(made, container.name, CREATED, {**borne, **asked["Labels"]}, asked["Image"], user)
-        self._seen.keep(container.name, one)
-        self._seen.keep((NEW, container.name), set())
+            known[container.name] = new(made, container.name, asked, image)
+            known[NEW, container.name] = frozenset()
 
     def put_file(self, name: str, path: str, content: bytes, uid: int) -> None:
         """Lay a file of mode 0600 that belongs to `uid` into a container."""
@@ -127,7 +135,7 @@ class Containers(Images):
         with secret_file(file, content, uid) as archive, told(f"lay {path} into {name}"):
             self.put("containers", name, "archive", params={"path": folder}, data=archive.read())
         if (laid := self._seen.get((NEW, name))) is not None:
-            laid.add(path)
+            self._seen.keep((NEW, name), laid | {path})
 
     def get_file(self, name: str, path: str) -> bytes | None:
         """Give a file of a container; None where it, or the container, is absent."""
@@ -143,12 +151,12 @@ class Containers(Images):
 
         Of each container it is read once: an engine starts a process of its own to give a file.
         """
-        if (key := (container.id, path)) not in self._laid:
+        if (key := (container.id, path)) not in self._files:
             content = self.get_file(container.id, path)  # its name may be another's by now
             if content is None:
                 return None
-            self._laid[key] = content
-        return self._laid[key]
+            self._files[key] = content
+        return self._files[key]
 
     def has_file(self, name: str, path: str) -> bool:
         """Tell whether a container has a file, without having the engine give it."""
@@ -312,6 +320,20 @@ def shown_in_list(shown: Fields) -> Listed:
     return Listed(shown.text("Id"), name, shown.text("State"), shown.pairs("Labels"))
 
 
+def new(id: str, name: str, asked: Mapping[str, Any], image: Fields) -> Found:
+    """Give a container that was just created, of what was asked for and its image; when that was is not known."""
+    config = image.inner("Config")
+    return Found(
+        id=id,
+        name=name,
+        state=CREATED,
+        labels={**config.pairs("Labels"), **asked["Labels"]},
+        image=asked["Image"],
+        user=config.text("User", ""),
+        image_id=image.text("Id", ""),
+    )
+
+
 def found(shown: Fields) -> Found:
     """Give a container of what the engine shows."""
     state, asked = shown.inner("State"), shown.inner("Config")
@@ -328,12 +350,6 @@ def found(shown: Fields) -> Found:
         created=shown.text("Created"),
         finished=state.text("FinishedAt"),
     )
-
-
-def user_and_labels(shown: Fields) -> tuple[str, Mapping[str, str]]:
-    """Give what a container has of its image where nothing else is said: its user, and labels beside its own."""
-    config = shown.inner("Config")
-    return config.text("User", ""), config.pairs("Labels")
 
 
 def is_file(shown: str) -> bool:

@@ -10,9 +10,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
-from docker.errors import APIError, NotFound
+from docker.errors import APIError
 
 from deploy import grammar
 from deploy.durations import say_duration
@@ -32,8 +32,6 @@ if TYPE_CHECKING:
     from deploy.progress import Say
     from deploy.site import Credentials
 
-T = TypeVar("T")
-
 COMMIT_DEADLINE = 900.0  # seconds: the engine reads all that was changed, and tells of no progress
 PUSH_STALL = 180.0  # seconds without a word of a push: a registry stores a great layer in silence
 # Options of a build: what the API calls them, and how it wants their values.
@@ -51,23 +49,6 @@ BUILD_OPTIONS: Mapping[str, tuple[str, Callable[[Any], Any]]] = {
 
 class Images(Calls):
     """What steps ask of an engine about images."""
-
-    def _image(self, image: str, read: Callable[[Fields], T]) -> T | None:
-        """Give what is read of an image; None where it is absent."""
-        with told(f"inspect {image}"):
-            found = self._shown(image)
-            return read(found) if found else None
-
-    def _shown(self, image: str) -> Fields | None:
-        if image in self._images:
-            return self._images[image]
-        try:
-            found = self.answer("images", image, "json")
-        except NotFound:
-            return None
-        if "@" in image:
-            self._images[image] = found
-        return found
 
     def has(self, image: str) -> bool:
         """Tell whether the image is in the engine."""

@@ -1,9 +1,9 @@
-"""What was seen of an engine's containers: it holds until something is done to one."""
+"""What was seen of an engine's containers: it holds until something is done to one of a cluster's."""
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Hashable, Iterator
+from collections.abc import Callable, Hashable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
@@ -45,15 +45,16 @@ class Seen:
             return self._answers.get(key)
 
     @contextmanager
-    def changing(self) -> Iterator[None]:
-        """Forget it all, for the block changes a container, or may."""
-        self._forget()
+    def changing(self) -> Iterator[dict[Hashable, Any]]:
+        """Forget it all, for the block changes a container, or may; what it puts into the dict is known after it."""
+        known: dict[Hashable, Any] = {}
+        self._forget({})
         try:
-            yield
+            yield known
         finally:
-            self._forget()
+            self._forget(known)
 
-    def _forget(self) -> None:
+    def _forget(self, but: Mapping[Hashable, Any]) -> None:
         with self._lock:
             self._changes += 1
-            self._answers.clear()
+            self._answers = dict(but)

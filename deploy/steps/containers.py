@@ -41,6 +41,11 @@ def check_ours(found: Found | None, cluster: str) -> None:
         )
 
 
+def is_running(name: str) -> str:
+    """Write the question whether a container runs."""
+    return f"[ \"$(docker inspect -f '{{{{.State.Running}}}}' {name})\" = true ]"
+
+
 @dataclass(frozen=True)
 class Create(Step):
     """Create Ray's container. Document: `docker run -d --shm-size=<shm-size> --net=host <repository-uri> ray start`."""
@@ -89,7 +94,9 @@ class LayToken(Step):
     def shell(self) -> str:
         file = TOKEN_PATH.rpartition("/")[2]
         return (
-            f"docker cp {self.name}:{TOKEN_PATH} - >/dev/null 2>&1 || {{\n"
+            f"{{ {is_running(self.name)} && docker cp {self.name}:{TOKEN_PATH} - >/dev/null 2>&1; }} ||\n"
+            # What one that never ran has by that name may be its image's.
+            f"  docker diff {self.name} | grep -q ' {TOKEN_PATH}$' || {{\n"
             f"  user=$(docker inspect -f '{{{{.Config.User}}}}' {self.name}); user=${{user%%:*}}\n"
             f"  [[ ${{user:=0}} =~ ^[0-9]+$ ]] || user=$(docker cp {self.name}:/etc/passwd - | tar -xO "
             '| grep "^$user:" | cut -d: -f3)\n'
@@ -121,8 +128,7 @@ class StartContainer(Step):
 
     @property
     def shell(self) -> str:
-        running = f"\"$(docker inspect -f '{{{{.State.Running}}}}' {self.name})\""
-        return f"[ {running} = true ] || docker start {self.name} >/dev/null"
+        return f"{is_running(self.name)} || docker start {self.name} >/dev/null"
 
     def done(self, site: Site) -> bool:
         found = site.docker.seen(self.name)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 import platform
+import resource
 import statistics
 import subprocess
 import threading
@@ -142,7 +143,7 @@ class Command:
     def run(self) -> Used:
         """Run it to its end; what it wrote is shown where it fails."""
         used = Used()
-        begun, busy = time.monotonic(), ended_ones()
+        begun, busy = time.monotonic(), busy_so_far()
         with subprocess.Popen(
             self.argv,
             cwd=self.folder,
@@ -154,7 +155,7 @@ class Command:
             watcher = threading.Thread(target=watch, args=(process, used), daemon=True)
             watcher.start()
             said, _ = process.communicate()
-        used.seconds, used.busy = time.monotonic() - begun, ended_ones() - busy
+        used.seconds, used.busy = time.monotonic() - begun, busy_so_far() - busy
         watcher.join()
         if process.returncode:
             raise RuntimeError(f"{' '.join(self.argv)} ended with {process.returncode}:\n{said.decode()[-3000:]}")
@@ -165,10 +166,10 @@ class Command:
         return self.run().seconds
 
 
-def ended_ones() -> float:
-    """Give for how long cores were busy with commands of ours that have ended, in seconds."""
-    took = os.times()
-    return took.children_user + took.children_system
+def busy_so_far() -> float:
+    """Give for how long cores were busy with all commands of ours that have ended, in seconds."""
+    took = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return took.ru_utime + took.ru_stime
 
 
 def watch(process: subprocess.Popen[bytes], used: Used) -> None:

@@ -36,6 +36,7 @@ ROOT = Path(__file__).parents[2]
 RUN = ROOT / "conf/sandbox/run"
 DEBIAN = "raydock/debian-root:bookworm"
 IMAGE = "raydock-engine-test/root:1"
+OF_DAEMON = "raydock-engine-test/of-daemon:1"
 MARK = {"raydock-engine-test": "1"}
 REGISTRY = "123456789012.dkr.ecr.us-west-2.amazonaws.com"
 LOGIN = Credentials("AWS", Secret("123456789012-auth-token"), REGISTRY)
@@ -143,7 +144,7 @@ def refusal(call: Callable[..., Any], *args: Any) -> Failure:
 # ---- containers
 
 
-VALUES = {"image": IMAGE, "shm": "268435456", "none": "raydock-engine-test/none"}
+VALUES = {"image": IMAGE, "shm": "268435456", "none": "raydock-engine-test/none", "of_daemon": OF_DAEMON}
 
 
 def words(word: Word) -> str:
@@ -222,6 +223,24 @@ def test_a_life_of_a_container(machine: Machine) -> None:
     assert engine.find(name) is None
     engine.remove(name)
     engine.stop(name, 1)
+
+
+def test_what_is_known_of_a_new_container_is_what_the_engine_shows_of_it(machine: Machine) -> None:
+    dockerfile = f"FROM {IMAGE}\nRUN echo theirs >/srv/laid\nUSER daemon\nLABEL raydock.role=none of=image\n"
+    machine.engine.build({"Dockerfile": dockerfile.encode()}, OF_DAEMON, {"labels": MARK}, lambda _: None)
+    asked = container(image=Late("of_daemon", f"echo {OF_DAEMON}", lambda _: OF_DAEMON))
+    machine.engine.create(asked, words)
+    try:
+        known, uid = machine.engine.seen(asked.name), machine.engine.user_id(asked.name)
+        laid = machine.engine.has_laid(asked.name, "/srv/laid")
+        shown = machine.engine.find(asked.name)
+        assert shown
+        assert known == replace(shown, created="", finished="")
+        assert (uid, shown.labels["raydock.role"], shown.labels["of"]) == (1, "head", "image")
+        assert (laid, machine.engine.has_file(asked.name, "/srv/laid")) == (False, True)
+    finally:
+        machine.engine.remove(asked.name)
+        machine.engine.api.remove_image(OF_DAEMON)
 
 
 def test_a_file_that_is_laid_in_belongs_to_its_user_alone(machine: Machine) -> None:

@@ -97,6 +97,8 @@ class FakeDocker:
     registry: dict[str, str] = field(default_factory=dict)
     held: dict[str, Found] = field(default_factory=dict)
     looked: dict[str, Found | None] = field(default_factory=dict)  # what was seen, until something is done
+    lists: dict[frozenset[tuple[str, str]], Sequence[Listed]] = field(default_factory=dict)  # the same
+    new: dict[str, set[str]] = field(default_factory=dict)  # what was laid into what was just created
     files: dict[tuple[str, str], bytes] = field(default_factory=dict)
     tails: dict[str, Sequence[str]] = field(default_factory=dict)
     info: dict[str, Any] = field(default_factory=lambda: {"MemTotal": 8 * 2**30, "NCPU": 4, "Runtimes": {"runc": {}}})
@@ -125,6 +127,8 @@ class FakeDocker:
         self.calls.append(call)
         if call[0] in ("create", "start", "stop", "remove"):
             self.looked.clear()
+            self.lists.clear()
+            self.new.clear()
         if call[0] in self.broken:
             raise self.broken[call[0]]
 
@@ -242,10 +246,13 @@ class FakeDocker:
         return self.looked[name] if name in self.looked else self.find(name)
 
     def listed(self, labels: Mapping[str, str]) -> Sequence[Listed]:
-        return tuple(Listed(one.id, one.name, one.state, one.labels) for one in self.containers(labels))
+        shown = tuple(Listed(one.id, one.name, one.state, one.labels) for one in self.containers(labels))
+        self.lists[frozenset(labels.items())] = shown
+        return shown
 
     def seen_in_list(self, labels: Mapping[str, str]) -> Sequence[Listed]:
-        return self.listed(labels)
+        seen = self.lists.get(frozenset(labels.items()))
+        return self.listed(labels) if seen is None else seen
 
     def containers(self, labels: Mapping[str, str]) -> Sequence[Found]:
         # The engine's filter is not taken at its word: it gives all that there is.
@@ -259,10 +266,13 @@ class FakeDocker:
         labels = {key: words(value) for key, value in all_labels(container)}
         self.commands[container.name] = argv(container.command, words)
         self.held[container.name] = Found("c0ffee" * 10, container.name, "created", labels, words(container.image))
+        self.new[container.name] = set()
 
     def put_file(self, name: str, path: str, content: bytes, uid: int) -> None:
         self._called("put_file", name, path, str(uid))
         self.files[name, path] = content
+        if name in self.new:
+            self.new[name].add(path)
 
     def get_file(self, name: str, path: str) -> bytes | None:
         return self.files.get((name, path))
@@ -274,7 +284,7 @@ class FakeDocker:
         return (name, path) in self.files
 
     def has_laid(self, name: str, path: str) -> bool:
-        return self.has_file(name, path)
+        return path in self.new[name] if name in self.new else self.has_file(name, path)
 
     def user_id(self, name: str) -> int:
         assert name in self.held

@@ -9,6 +9,9 @@ import threading
 import time
 from pathlib import Path
 
+from deploy.plan import Late, Word
+from deploy.ray import Container
+
 
 class Stub:
     """A socket at which an engine answers one request a connection with what the test says, and then falls silent."""
@@ -58,9 +61,16 @@ def answer(body: str, head: str = "") -> bytes:
     return f"HTTP/1.1 200 OK\r\n{head or f'Content-Length: {len(body)}'}\r\n\r\n{body}".encode()
 
 
+ID = "sha256:" + 64 * "1"
+WORKER = Container("ray", "blue", "worker", "{}", Late("image", "", lambda _: ID), ("ray",), (), "64M", "", (), (), ())
 VERSION = answer(json.dumps({"ApiVersion": "1.41", "MinAPIVersion": "1.12"}))
 
 
 def chunk(text: str) -> bytes:
     """Give the beginning of an answer of which more is to come."""
     return answer(f"{len(text):x}\r\n{text}\r\n", "Transfer-Encoding: chunked")
+
+
+def word(asked: Word) -> str:
+    """Give a word of a container as it is, and what is found out as an image."""
+    return asked if isinstance(asked, str) else ID

@@ -21,8 +21,6 @@ from deploy.channel import docker_local
 from deploy.engine import Engine
 from deploy.engine.containers import PATH_STAT, is_file
 from deploy.errors import Failure
-from deploy.plan import Late, Word
-from deploy.ray import Container
 from deploy.reading import Fields, Odd
 from deploy.run import Run
 from deploy.secret import Secret
@@ -30,18 +28,12 @@ from deploy.site import Credentials, Found, Listed
 from deploy.ssh_hosts import SshHost
 
 from .fakes import scope
-from .played_engine import VERSION, Stub, answer, chunk
+from .played_engine import ID, VERSION, WORKER, Stub, answer, chunk, word
 
 Start = Callable[..., tuple[Stub, str]]
-ID = "sha256:" + 64 * "1"
-WORKER = Container("ray", "blue", "worker", "{}", Late("image", "", lambda _: ID), ("ray",), (), "64M", "", (), (), ())
 OF_WORKER = {"User": "1000:100", "Labels": {"of": "the image", "raydock.role": "none"}}
 OF_IMAGE = {f"{ID}/json": answer(json.dumps({"Id": ID, "Config": OF_WORKER}))}
 LOGIN = Credentials("AWS", Secret("hunter2"), "r.example")
-
-
-def word(asked: Word) -> str:
-    return asked if isinstance(asked, str) else ID
 
 
 def quiet(_news: object) -> None:

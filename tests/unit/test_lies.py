@@ -25,7 +25,7 @@ from deploy.reading import Odd
 from deploy.secret import Secret
 from deploy.site import Credentials
 
-from .played_engine import VERSION, Stub
+from .played_engine import VERSION, WORKER, Stub, word
 
 MEGABYTE = 1 << 20
 LOGIN = Credentials("AWS", Secret("hunter2-password"), "r.example.com")
@@ -40,6 +40,8 @@ def quiet(_news: object) -> None:
 QUESTIONS: dict[str, tuple[str, Callable[[Engine], object]]] = {
     "find": ("/json", lambda engine: engine.find("c")),
     "listed": ("/json", lambda engine: engine.listed({"a": "b"})),
+    "seen_in_list": ("/json", lambda engine: engine.seen_in_list({"a": "b"})),
+    "create": ("/create", lambda engine: engine.create(WORKER, word)),
     "containers": ("/json", lambda engine: engine.containers({"a": "b"})),
     "diff": ("/changes", lambda engine: engine.diff("c")),
     "get_file": ("/archive", lambda engine: engine.get_file("c", "/x")),

@@ -966,6 +966,27 @@ def test_a_token_is_laid_for_the_images_user() -> None:
     assert one.docker.calls == [("put_file", "raydock-ray-head", "/run/ray-token", "1000")]
 
 
+def test_what_a_new_container_has_of_its_image_is_not_taken_for_the_token() -> None:
+    one = site()
+    name = containers(SCOPE)["one"].name
+    one.docker.files[name, "/run/ray-token"] = b"an old one, in the image"
+    Create(containers(SCOPE)["one"]).apply(one)
+    lay = LayToken(name, Late("token", "", lambda _: "", Place.HEAD))
+    assert not lay.done(one)
+    lay.apply(one)
+    assert lay.done(one)
+
+
+def test_what_is_stopped_is_what_the_question_was_answered_with() -> None:
+    one = site()
+    one.docker.hold("a", raydock_cluster="ray", raydock_role="worker")
+    step = StopContainers("ray", "worker")
+    assert not step.done(one)
+    one.docker.hold("b", raydock_cluster="ray", raydock_role="worker")  # by somebody else, after that
+    step.apply(one)
+    assert [call[1] for call in one.docker.calls] == ["a", "a"]
+
+
 NOTED: dict[str, tuple[Step, str | None, dict[str, Any]]] = {
     "a running one": (
         StartContainer("a"),
