@@ -168,7 +168,7 @@ class Host(ABC):
         settings = self._run.settings
         token = None
         if not settings.allow_unauthenticated:
-            head = self.docker.find(container_name(settings.cluster_name, "head"))
+            head = self.docker.seen(container_name(settings.cluster_name, "head"))
             kept = self.docker.laid_file(head, TOKEN_PATH) if head else None
             token = token_in(kept) if kept else None
         return RayApi(self.http(*settings.dashboard), token, reconnect=self.regain, see=self._see_head)

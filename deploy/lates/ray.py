@@ -57,7 +57,7 @@ def ray_version(settings: Settings, image: Late[str], *, anew: bool = False) -> 
     running = f"docker inspect -f '{fields}' {head} 2>/dev/null | grep . || "
 
     def resolve(site: Site) -> str:
-        found = None if anew else site.docker.find(head)
+        found = None if anew else site.docker.seen(head)
         kept = found.labels.get(RAY) if found and found.running else None
         return kept or asked_of(site, site.value(image)).split()[0]
 
@@ -110,7 +110,7 @@ def former(head: str) -> Late[frozenset[str]]:
     def resolve(site: Site) -> frozenset[str]:
         if site.started:
             return frozenset()  # a new head knows nobody yet, and may take long to say so
-        found = site.docker.find(head)
+        found = site.docker.seen(head)
         if found and is_mute(found.labels):
             return frozenset()
         return frozenset(node.node_id for node in site.ray.nodes() if node.alive)

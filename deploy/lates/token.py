@@ -22,7 +22,7 @@ def token(settings: Settings) -> Late[str]:
     head = container_name(settings.cluster_name, "head")
 
     def resolve(site: Site) -> str:
-        found = site.docker.find(head)
+        found = site.docker.seen(head)
         kept = site.docker.laid_file(found, TOKEN_PATH) if found and found.running else None
         return kept.decode("ascii", "replace") if kept else secrets.token_hex(32)
 
@@ -40,7 +40,7 @@ def run_id(settings: Settings, of: Late[str]) -> Late[str]:
     head = container_name(settings.cluster_name, "head")
 
     def resolve(site: Site) -> str:
-        found = site.docker.find(head)
+        found = site.docker.seen(head)
         borne = found.labels.get(RUN, "") if found and found.running else ""
         return borne if FINGERPRINT.fullmatch(borne) else hashlib.sha256(site.value(of).encode()).hexdigest()[:12]
 

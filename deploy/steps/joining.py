@@ -90,7 +90,7 @@ def by_port(ports: Ports) -> IsAlive:
 
 def mute(site: Site, head: str) -> str:
     """Give the version of the head's Ray where that is one without a list of its nodes; else nothing."""
-    found = site.docker.find(head)
+    found = site.docker.seen(head)
     return found.labels[RAY] if found and is_mute(found.labels) else ""
 
 

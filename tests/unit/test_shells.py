@@ -46,6 +46,8 @@ class Runs(Server):
 
     def run(self, channel: paramiko.Channel, child: subprocess.Popen[bytes]) -> None:
         """Be between a channel and a child until that ends."""
+        # What answers this comes to whoever is to say first that the command was begun: no end comes before that.
+        channel.get_transport().global_request("ping@test", wait=True)
         assert child.stdout
         assert child.stderr
 
