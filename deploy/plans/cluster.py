@@ -1,4 +1,4 @@
-"""The cluster: set up, started, looked at, stopped."""
+"""The cluster: started, looked at, stopped."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from deploy import lates
 from deploy.plan import Chain, Late, Plan, Stage, Step, phrase
+from deploy.plans.nodes import have_image, wanted_image
 from deploy.plans.scope import Scope, on_all, on_head
 from deploy.ports import listening
 from deploy.ray import NodeValues, ray_container
@@ -15,27 +16,12 @@ from deploy.steps.clearing import ClearName, Compare
 from deploy.steps.cluster import AwaitGcs, FindAddress, FreePorts, HeadRuns, ReachGcs
 from deploy.steps.containers import Create, LayToken, ShowContainer, StartContainer, StopContainers
 from deploy.steps.history import ShowHistory
-from deploy.steps.images import FindRay, FitsEngine, FitsHead, Login, Pull
+from deploy.steps.images import FindRay, FitsHead
 from deploy.steps.joining import Join, Probe, Settle, ShowRay
-from deploy.steps.setup import InstallDocker, JoinDockerGroup, MakeStateFolder, StartDocker
+from deploy.steps.setup import MakeStateFolder
 
 if TYPE_CHECKING:
     from deploy.inventory import Node
-
-
-def install(scope: Scope) -> Plan:
-    """Install Docker, start it, and let the login user speak to it."""
-
-    def steps(node: Node) -> tuple[Step, ...]:
-        docker = (InstallDocker(), StartDocker(), JoinDockerGroup())
-        return (*docker, MakeStateFolder(scope.settings.cluster_name)) if node.role == "head" else docker
-
-    return on_all(scope, steps).alone()
-
-
-def wanted_image(scope: Scope) -> Late[str]:
-    """Give the image that every node shall run."""
-    return lates.wanted_image(scope.settings, alone=scope.alone, anew=scope.anew)
 
 
 def ray_version(scope: Scope) -> Late[str]:
@@ -46,26 +32,6 @@ def ray_version(scope: Scope) -> Late[str]:
 def ports(scope: Scope) -> Ports:
     """Give the ports at which nodes show that they are alive where Ray itself does not tell."""
     return Ports(head=scope.settings.redis_port, worker=scope.settings.object_manager_port)
-
-
-def have_image(scope: Scope) -> tuple[Step, ...]:
-    """Give the steps by which a node has the wanted image, and one that runs there."""
-    image = wanted_image(scope)
-    login = next((late for late in image.needs if isinstance(late, lates.RegistryLogin)), None)
-    weight = lates.weight_on_head(image)
-    pulled = (Login(image, login), Pull(image, login, weight)) if login else (Pull(image, weight=weight),)
-    return (*pulled, FitsEngine(image))
-
-
-def pull(scope: Scope) -> Plan:
-    """Have the wanted image on every node, by its digest."""
-    steps = have_image(scope)
-    return on_all(scope, lambda _: steps).alone()
-
-
-def setup(scope: Scope) -> Plan:
-    """Install Docker and pull the image, everywhere at once."""
-    return install(scope).along(pull(scope))
 
 
 def history(scope: Scope, lines: int) -> Plan:

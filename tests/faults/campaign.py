@@ -30,6 +30,7 @@ from deploy.inputs import read_inputs
 from deploy.plans import Planner, Scope
 from deploy.plans import cluster as cluster_plans
 from deploy.plans import image as image_plans
+from deploy.plans import nodes as node_plans
 from deploy.script import script
 from tests.faults import drafts
 from tests.faults.judge import commit
@@ -47,7 +48,7 @@ KINDS = {"workers.txt": drafts.workers, ".env": drafts.settings}
 PRINTED: dict[str, Planner] = {
     "build.image": image_plans.build_image,
     "publish.image": image_plans.publish_image,
-    "cluster.install": cluster_plans.install,
+    "cluster.install": node_plans.install,
     "cluster.start": cluster_plans.start,
     "cluster.stop": cluster_plans.stop,
 }

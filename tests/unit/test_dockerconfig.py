@@ -20,8 +20,8 @@ from deploy.engine.images import header
 from deploy.errors import Failure
 from deploy.lates import registry_password
 from deploy.lates.registry import with_login
-from deploy.plans.cluster import pull
 from deploy.plans.image import publish_image
+from deploy.plans.nodes import pull
 from deploy.registry import Configured
 from deploy.script import script
 from deploy.secret import Secret

@@ -16,6 +16,7 @@ from deploy.plan import lates as all_lates
 from deploy.plans import Planner, Scope
 from deploy.plans import cluster as cluster_plans
 from deploy.plans import image as image_plans
+from deploy.plans import nodes as node_plans
 from deploy.settings import load
 from deploy.steps.building import Build, HaveBase
 from deploy.steps.images import Pull
@@ -71,22 +72,22 @@ PLANS: dict[str, tuple[Planner, Scope, list[str]]] = {
         ["head: ShowRepository Tag Tag CheckLogin Push PushLatest ShowPublished"],
     ),
     "cluster.install": (
-        cluster_plans.install,
+        node_plans.install,
         scope(WORKERS),
         [f"head: {INSTALL} MakeStateFolder", f"one: {INSTALL}", f"two: {INSTALL}"],
     ),
     "cluster.pull": (
-        cluster_plans.pull,
+        node_plans.pull,
         scope(WORKERS),
         [f"{name}: Login Pull FitsEngine" for name in ("head", "one", "two")],
     ),
     "cluster.pull, of a public image": (
-        cluster_plans.pull,
+        node_plans.pull,
         scope("one", image="rayproject/ray:2.60.0"),
         ["head: Pull FitsEngine", "one: Pull FitsEngine"],
     ),
     "cluster.setup": (
-        cluster_plans.setup,
+        node_plans.setup,
         scope("one"),
         [f"head: {INSTALL} MakeStateFolder {PULL}", f"one: {INSTALL} {PULL}"],
     ),
@@ -200,7 +201,7 @@ TWICE: dict[str, tuple[Planner, Scope, list[str]]] = {
         scope(),
         ["head: have raydock/python-root", "head: build ray-project/deploy"],
     ),
-    "cluster.pull": (cluster_plans.pull, scope("one"), ["head: pull the image", "one: pull the image"]),
+    "cluster.pull": (node_plans.pull, scope("one"), ["head: pull the image", "one: pull the image"]),
     "cluster.start": (
         cluster_plans.start,
         scope(WORKERS),
@@ -464,6 +465,6 @@ def test_a_cluster_has_containers_of_its_own_name() -> None:
 def test_plans_are_made_of_what_is_read_of_the_environment() -> None:
     settings = load(TOP / "conf", {"IMAGE": "rayproject/ray:2.60.0"})
     of = Scope(settings, settings.inventory(), frozenset({"head"}))
-    step, _ = cluster_plans.pull(of).stages[0].chains[0].steps
+    step, _ = node_plans.pull(of).stages[0].chains[0].steps
     assert isinstance(step, Pull)
     assert step.credentials is None

@@ -19,6 +19,7 @@ import pytest
 from deploy.plans import Planner, Scope
 from deploy.plans import cluster as cluster_plans
 from deploy.plans import image as image_plans
+from deploy.plans import nodes as node_plans
 from deploy.script import PRELUDE, file_of_option, script, terminal_script
 from deploy.secret import Secret
 
@@ -29,9 +30,9 @@ PLANNERS: dict[str, Planner] = {
     "build.image": image_plans.build_image,
     "publish.repository": image_plans.publish_repository,
     "publish.image": image_plans.publish_image,
-    "cluster.install": cluster_plans.install,
-    "cluster.pull": cluster_plans.pull,
-    "cluster.setup": cluster_plans.setup,
+    "cluster.install": node_plans.install,
+    "cluster.pull": node_plans.pull,
+    "cluster.setup": node_plans.setup,
     "cluster.start": cluster_plans.start,
     "cluster.start-head": cluster_plans.start_head,
     "cluster.start-workers": cluster_plans.start_workers,

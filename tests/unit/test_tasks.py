@@ -122,8 +122,8 @@ print("loaded:", sorted({set(HEAVY) | {"deploy.plans"}!r} & set(sys.modules)))
 LOADED_DRY = f"""\
 import sys
 from invoke.program import Program
-Program().run(["invoke", "--dry", "cluster.start"], exit=False)
-print("loaded:", sorted({set(HEAVY) | {"deploy.plans.image", "deploy.plans.cluster"}!r} & set(sys.modules)))
+Program().run(["invoke", "--dry", *sys.argv[1:]], exit=False)
+print("loaded:", sorted({set(HEAVY) | {"deploy.plans.image", "deploy.plans.cluster", "deploy.plans.nodes"}!r} & set(sys.modules)))
 """
 
 # What is registered first is called last: it sees what the process leaves to Python's own end.
@@ -165,16 +165,20 @@ def test_the_list_and_the_help_load_nothing_heavy_and_no_settings(copy: Path, tm
     assert "--image" in done.stdout
 
 
-def test_a_dry_run_loads_the_settings_and_nothing_else_that_is_heavy(copy: Path) -> None:
+@pytest.mark.parametrize(
+    ("task", "plans"),
+    [("cluster.start", "'deploy.plans.cluster', 'deploy.plans.nodes'"), ("cluster.setup", "'deploy.plans.nodes'")],
+)
+def test_a_dry_run_loads_the_settings_and_nothing_else_that_is_heavy(copy: Path, task: str, plans: str) -> None:
     done = subprocess.run(
-        [sys.executable, "-c", LOADED_DRY],
+        [sys.executable, "-c", LOADED_DRY, task],
         cwd=copy,
         env={"PATH": "/usr/bin:/bin"},
         capture_output=True,
         text=True,
         check=True,
     )
-    assert done.stdout.splitlines()[-1] == "loaded: ['deploy.plans.cluster', 'dotenv', 'pydantic']"
+    assert done.stdout.splitlines()[-1] == f"loaded: [{plans}, 'dotenv', 'pydantic']"
 
 
 # A package that is installed beside Raydock, and asks pydantic for a part in whatever is validated.
