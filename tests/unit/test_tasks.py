@@ -118,12 +118,13 @@ for words in (["--list"], ["--help", "cluster.start"], ["--help", "build"]):
     Program().run(["invoke", *words], exit=False)
 print("loaded:", sorted({set(HEAVY) | {"deploy.plans"}!r} & set(sys.modules)))
 """
+PLANS = {"deploy.plans.cluster", "deploy.plans.image", "deploy.plans.nodes"}
 # What a plan is printed without: whatever contacts anybody.
 LOADED_DRY = f"""\
 import sys
 from invoke.program import Program
 Program().run(["invoke", "--dry", *sys.argv[1:]], exit=False)
-print("loaded:", sorted({set(HEAVY) | {"deploy.plans.image", "deploy.plans.cluster", "deploy.plans.nodes"}!r} & set(sys.modules)))
+print("loaded:", sorted({set(HEAVY) | PLANS!r} & set(sys.modules)))
 """
 
 # What is registered first is called last: it sees what the process leaves to Python's own end.
