@@ -195,7 +195,7 @@ def test_no_package_that_is_installed_too_takes_part_in_reading_settings(copy: P
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text(text, encoding="utf-8")
     done = subprocess.run(
-        [sys.executable, "-c", LOADED_DRY],
+        [sys.executable, "-c", LOADED_DRY, "cluster.start"],
         cwd=copy,
         env={"PATH": "/usr/bin:/bin", "PYTHONPATH": str(tmp_path)},
         capture_output=True,
