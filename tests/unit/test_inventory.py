@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from deploy.errors import Mistake, Problem
@@ -403,7 +403,7 @@ PIECES = st.sampled_from(
     ]
 )
 TEXTS = st.one_of(st.text(max_size=80), st.lists(PIECES, max_size=25).map("".join))
-SAFE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.:%-]*|::[0-9a-fA-F:.]*")
+SAFE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.:%-]*|::[0-9a-fA-F:.]*(%[A-Za-z0-9_.-]+)?")  # with a zone, too
 
 
 def outcome(text: str) -> tuple[Node, ...] | Mistake:
@@ -413,6 +413,7 @@ def outcome(text: str) -> tuple[Node, ...] | Mistake:
         return mistake
 
 
+@example("::%0")
 @given(TEXTS)
 def test_whatever_is_written_is_read_or_refused_and_nothing_reaches_a_shell(text: str) -> None:
     found = outcome(text)
