@@ -27,16 +27,17 @@ from deploy.engine import Engine
 from deploy.errors import Failure, Mistake
 from deploy.plan import Late, Word, parts_of
 from deploy.progress import Amount, News, Output
-from deploy.ray import Container, create_line
+from deploy.ray import TOKEN_PATH, Container, create_line
 from deploy.secret import Secret
 from deploy.site import Credentials, Weight
+from deploy.steps.containers import LayToken
 from tests.unit.played_engine import Stub, answer
 
 ROOT = Path(__file__).parents[2]
 RUN = ROOT / "conf/sandbox/run"
 DEBIAN = "raydock/debian-root:bookworm"
 IMAGE = "raydock-engine-test/root:1"
-OF_DAEMON = "raydock-engine-test/of-daemon:1"
+DERIVED = "raydock-engine-test/derived:1"
 MARK = {"raydock-engine-test": "1"}
 REGISTRY = "123456789012.dkr.ecr.us-west-2.amazonaws.com"
 LOGIN = Credentials("AWS", Secret("123456789012-auth-token"), REGISTRY)
@@ -144,7 +145,7 @@ def refusal(call: Callable[..., Any], *args: Any) -> Failure:
 # ---- containers
 
 
-VALUES = {"image": IMAGE, "shm": "268435456", "none": "raydock-engine-test/none", "of_daemon": OF_DAEMON}
+VALUES = {"image": IMAGE, "shm": "268435456", "none": "raydock-engine-test/none", "derived": DERIVED}
 
 
 def words(word: Word) -> str:
@@ -227,8 +228,8 @@ def test_a_life_of_a_container(machine: Machine) -> None:
 
 def test_what_is_known_of_a_new_container_is_what_the_engine_shows_of_it(machine: Machine) -> None:
     dockerfile = f"FROM {IMAGE}\nRUN echo theirs >/srv/laid\nUSER daemon\nLABEL raydock.role=none of=image\n"
-    machine.engine.build({"Dockerfile": dockerfile.encode()}, OF_DAEMON, {"labels": MARK}, lambda _: None)
-    asked = container(image=Late("of_daemon", f"echo {OF_DAEMON}", lambda _: OF_DAEMON))
+    machine.engine.build({"Dockerfile": dockerfile.encode()}, DERIVED, {"labels": MARK}, lambda _: None)
+    asked = container(image=Late("derived", f"echo {DERIVED}", lambda _: DERIVED))
     machine.engine.create(asked, words)
     try:
         known, uid = machine.engine.seen(asked.name), machine.engine.user_id(asked.name)
@@ -240,7 +241,22 @@ def test_what_is_known_of_a_new_container_is_what_the_engine_shows_of_it(machine
         assert (laid, machine.engine.has_file(asked.name, "/srv/laid")) == (False, True)
     finally:
         machine.engine.remove(asked.name)
-        machine.engine.api.remove_image(OF_DAEMON)
+        machine.engine.api.remove_image(DERIVED)
+
+
+def test_the_script_lays_the_token_over_what_a_new_container_has_of_its_image_and_once(machine: Machine) -> None:
+    dockerfile = f"FROM {IMAGE}\nRUN echo an old one >/run/ray-token\n"
+    machine.engine.build({"Dockerfile": dockerfile.encode()}, DERIVED, {"labels": MARK}, lambda _: None)
+    asked = container(image=Late("derived", f"echo {DERIVED}", lambda _: DERIVED))
+    machine.engine.create(asked, words)
+    lay = LayToken(asked.name, Late("token", "", lambda _: "")).shell
+    try:
+        for token in ("laid", "another"):
+            machine.shell(f"set -euo pipefail; memory=$(mktemp -d); token={token}\n{lay}")
+            assert machine.engine.get_file(asked.name, TOKEN_PATH) == b"laid"
+    finally:
+        machine.engine.remove(asked.name)
+        machine.engine.api.remove_image(DERIVED)
 
 
 def test_a_file_that_is_laid_in_belongs_to_its_user_alone(machine: Machine) -> None:
