@@ -96,10 +96,12 @@ def holder(cluster: str, word: str, silence: float) -> str:
 
     A line with a brace is for the audit; where none came by its end, it writes that the task was cut off.
     """
-    # What a killed holder left we may not be allowed to write into, only to remove.
+    # What a killed holder left we may not be allowed to write into, only to remove. An answer to an operator who is
+    # gone must not end it (PIPE) before it has said so in the audit.
     held = f"""\
 {NOTE}
 brace='{{'
+trap '' PIPE
 command -v flock >/dev/null || {{ echo {NO_FLOCK} >&2; exit {NO_FILE}; }}
 {MADE} || exit {NO_FILE}
 [ -e "$d/lock" ] || : >>"$d/lock" || exit {NO_FILE}

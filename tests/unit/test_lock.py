@@ -353,6 +353,15 @@ def test_a_task_that_ends_without_a_word_was_cut_off(here: Here, tmp_path: Path)
     assert (found.who, found.task, found.when, found.outcome) == (ALICE.who, ALICE.task, ALICE.since, "cut off")
 
 
+def test_an_operator_who_is_killed_amid_a_word_was_cut_off_too(here: Here, tmp_path: Path) -> None:
+    operator = subprocess.Popen(["sh", "-c", holder("blue", "w", 20)], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    assert operator.stdout
+    operator.stdout.close()
+    operator.communicate(json.dumps({"who": "alice", "task": "t", "since": 1}).encode() + b"\n1\n", timeout=10)
+    (found,) = audit_of(tmp_path)
+    assert (found.who, found.task, found.outcome) == ("alice", "t", "cut off")
+
+
 def test_a_lock_that_was_stolen_is_in_the_audit(here: Here, tmp_path: Path) -> None:
     first = lock(here, ALICE)
     first.take()
