@@ -353,7 +353,8 @@ def test_a_task_that_ends_without_a_word_was_cut_off(here: Here, tmp_path: Path)
     assert (found.who, found.task, found.when, found.outcome) == (ALICE.who, ALICE.task, ALICE.since, "cut off")
 
 
-def test_an_operator_who_is_killed_amid_a_word_was_cut_off_too(here: Here, tmp_path: Path) -> None:
+@pytest.mark.usefixtures("here")
+def test_an_operator_who_is_killed_amid_a_word_was_cut_off_too(tmp_path: Path) -> None:
     operator = subprocess.Popen(["sh", "-c", holder("blue", "w", 20)], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     assert operator.stdout
     operator.stdout.close()
