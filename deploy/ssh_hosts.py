@@ -14,6 +14,7 @@ from deploy.errors import Failure
 from deploy.hosts import REACHED, Host
 from deploy.shells import Shell
 from deploy.ssh import CHANNEL_TIMEOUT, Dialled, close_connection, connection_to, dialled
+from deploy.stdio import dial_engine
 from deploy.talk import ChannelTalk, Talk
 from deploy.timings import Phase
 
@@ -214,11 +215,13 @@ class SshHost(Host):
         with self._engaging:
             if self._engine is None:
                 self._tell_kept_failure()
+                # Before what speaks to the engine is loaded: the way to it is made there meanwhile.
+                line = dial_engine(self.session)
                 # Loaded here: where the node is made ready for who asks, others connect meanwhile.
                 from deploy.channel import docker_over
                 from deploy.engine import Engine
 
-                self._engine = Engine(docker_over(self.session))
+                self._engine = Engine(docker_over(self.session, dialled=line))
             return self._engine
 
     def http(self, address: str, port: int) -> requests.Session:

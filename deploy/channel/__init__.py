@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import secrets
 import socket
 from typing import TYPE_CHECKING
 
@@ -12,10 +11,10 @@ import requests
 from deploy.channel.api import NodeApi, NodeClient
 from deploy.channel.endings import hung_up, last_words, unreachable
 from deploy.channel.http import WireAdapter
-from deploy.channel.ssh import SshErrors, lost, refused
 from deploy.channel.wire import Wire
 from deploy.errors import Mistake
-from deploy.sessions import run_on
+from deploy.ssh_errors import SshErrors, refused
+from deploy.stdio import COMMAND, TIMEOUT, Line, dial_engine
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -29,22 +28,20 @@ SOCKET = "/var/run/docker.sock"
 def docker_over(
     open_session: Callable[[], paramiko.Channel],
     *,
-    command: str = "exec docker system dial-stdio",
-    timeout: float = 60,
+    dialled: Line | None = None,
+    command: str = COMMAND,
+    timeout: float = TIMEOUT,
 ) -> docker.DockerClient:
     """Give a client of the engine that `command` dials on the other side; `timeout`: seconds for each read.
 
-    Each connection is a session of its own. Whatever hinders it is a `Failure`.
+    Each connection is a session of its own, and the first that was `dialled` before. Whatever hinders it is a
+    `Failure`.
     """
+    waiting = [dialled] if dialled else []
 
     def opener() -> Wire:
-        with SshErrors(lost, OSError, EOFError):
-            channel = open_session()
-            channel.settimeout(timeout)
-            # Words that every login shell reads alike; what it says by itself comes before the greeting.
-            greeting = f"raydock-{secrets.token_hex(8)}"
-            run_on(channel, f"exec /bin/sh -c 'echo {greeting}; {command}'")
-        return Wire(channel, f"{greeting}\n".encode())
+        line = waiting.pop() if waiting else dial_engine(open_session, command=command, timeout=timeout)
+        return Wire(line.channel, line.greeting)
 
     return client(WireAdapter(opener, timeout, last_words), timeout)
 

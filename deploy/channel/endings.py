@@ -8,10 +8,10 @@ import re
 import shutil
 from typing import TYPE_CHECKING, cast
 
-from deploy.channel.ssh import AGAIN
 from deploy.channel.wire import PIECE, Wire
 from deploy.commands import OWN_SHELL, shell_unusable
 from deploy.errors import Failure
+from deploy.ssh_errors import AGAIN
 
 if TYPE_CHECKING:
     import paramiko

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from urllib3.util.wait import wait_for_read
 
-from deploy.channel.ssh import AGAIN, SshErrors, lost
 from deploy.errors import Failure
+from deploy.ssh_errors import AGAIN, SshErrors, lost
 
 if TYPE_CHECKING:
     import paramiko

@@ -15,9 +15,7 @@ from deploy.errors import Kind, shortened
 from deploy.hints import typed
 from deploy.outlet import Outlet
 from deploy.report import LONGEST_LINE
-from deploy.show.bars import chart
 from deploy.show.lines import Lines
-from deploy.show.rows import Rows
 from deploy.show.table import names, table
 from deploy.show.text import BAR, clean
 
@@ -54,6 +52,9 @@ class Screen:
         if not self._console.is_terminal or self._console.is_dumb_terminal:
             yield self.lines(verbose=verbose)
             return
+        # Loaded here, as is the chart: most runs that a program reads have neither, and both take a while to load.
+        from deploy.show.rows import Rows
+
         with Rows(self._console, verbose=verbose) as rows:
             yield rows
 
@@ -69,6 +70,8 @@ class Screen:
         if any(problem.kind is Kind.INPUT and not problem.cure for problem in report.problems):
             self.line("  → Correct what is told, then run it again: nothing was touched")
         if report.timings:
+            from deploy.show.bars import chart
+
             for part in chart(report.outcomes, report.seconds, self._console.width):
                 self._console.print(part)
         done = "nothing to do" if report.exit == 0 and not report.changed else "done" if report.exit == 0 else "failed"
