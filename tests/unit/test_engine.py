@@ -17,7 +17,9 @@ import docker
 import pytest
 from docker.errors import NotFound
 
-from deploy.channel import docker_local
+from deploy import ssh_hosts
+from deploy.channel import connected, docker_local, docker_over
+from deploy.channel.api import NodeApi
 from deploy.engine import Engine
 from deploy.engine.containers import PATH_STAT, is_file
 from deploy.errors import Failure
@@ -26,6 +28,7 @@ from deploy.run import Run
 from deploy.secret import Secret
 from deploy.site import Credentials, Found, Listed
 from deploy.ssh_hosts import SshHost
+from deploy.stdio import Line
 
 from .fakes import scope
 from .played_engine import ID, VERSION, WORKER, Stub, answer, chunk, word
@@ -404,10 +407,25 @@ def test_what_shows_no_path_is_odd(shown: str) -> None:
 
 def test_of_a_node_that_is_closed_nothing_is_kept(stub: Start, monkeypatch: pytest.MonkeyPatch) -> None:
     _, socket_of_engine = stub(version=VERSION)
-    monkeypatch.setattr("deploy.channel.docker_over", lambda _: docker_local(socket_of_engine))
+    monkeypatch.setattr(ssh_hosts, "dial_engine", lambda _: None)
+    monkeypatch.setattr("deploy.channel.docker_over", lambda *_, **__: docker_local(socket_of_engine))
     of = scope("one")
     host = SshHost(of.inventory.workers[0], Run(of, cast("Any", None)))
     client = weakref.ref(host.docker.api)  # with all that its connections hold: the session, and its keys
     host.close()
     gc.collect()
     assert client() is None
+
+
+def test_the_line_that_was_dialled_before_is_used_first_and_once(stub: Start) -> None:
+    engine, socket_of_engine = stub(version=VERSION)
+    first = Line(cast("Any", connected(socket_of_engine.removeprefix("unix://"), 5)), b"")
+
+    def another() -> Any:
+        raise ConnectionAbortedError
+
+    client = docker_over(another, dialled=first)
+    assert [path.rpartition("/")[2] for path in engine.asked] == ["version"]
+    with pytest.raises(Failure) as told:
+        cast("NodeApi", client.api).warm(2)
+    assert told.value.code == "SSH_LOST"

@@ -62,6 +62,8 @@ FLOORS = (
         "doors",
         "talk",
         "sessions",
+        "ssh_errors",
+        "stdio",
         "shells",
         "lock",
         "dial",

@@ -70,7 +70,8 @@ def engines(monkeypatch: pytest.MonkeyPatch) -> list[Failure]:
             raise ways.pop(0)
         return link
 
-    monkeypatch.setattr("deploy.channel.docker_over", lambda open_session: open_session.__self__.connection)
+    monkeypatch.setattr(ssh_hosts, "dial_engine", lambda open_session: open_session.__self__.connection)
+    monkeypatch.setattr("deploy.channel.docker_over", lambda _, dialled: dialled)
     monkeypatch.setattr("deploy.engine.Engine", engine)
     return ways
 
@@ -155,7 +156,8 @@ def test_a_node_that_was_closed_while_its_engine_was_silent_is_connected_to_anew
         return link
 
     monkeypatch.setattr(ssh_hosts, "GIVING_UP", 0.01)
-    monkeypatch.setattr("deploy.channel.docker_over", lambda _: None)
+    monkeypatch.setattr(ssh_hosts, "dial_engine", lambda _: None)
+    monkeypatch.setattr("deploy.channel.docker_over", lambda _, dialled: dialled)
     monkeypatch.setattr("deploy.engine.Engine", engine)
     node = Node()
     node.prepare()
@@ -229,7 +231,8 @@ def test_who_has_a_shell_there_does_not_wait_for_the_engine(monkeypatch: pytest.
         answers.wait(10)
         return Link()
 
-    monkeypatch.setattr("deploy.channel.docker_over", lambda _: None)
+    monkeypatch.setattr(ssh_hosts, "dial_engine", lambda _: None)
+    monkeypatch.setattr("deploy.channel.docker_over", lambda _, dialled: dialled)
     monkeypatch.setattr("deploy.engine.Engine", engine)
     node = Node()
     node.prepare()
