@@ -6,6 +6,7 @@ import base64
 import contextlib
 import json
 import posixpath
+import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
@@ -61,6 +62,7 @@ class Containers(Calls):
         self._seen = Seen()
         # Files that stay as they were laid into a container, by its id and their path.
         self._files: dict[tuple[str, str], bytes] = {}
+        self._reading = threading.Lock()
 
     def facts(self) -> Mapping[str, Any]:
         """Give what `docker info` tells of the node's size and its engine's folder and runtimes."""
@@ -149,14 +151,16 @@ class Containers(Calls):
     def laid_file(self, container: Found, path: str) -> bytes | None:
         """Give a file that stays as it was laid into a container; None where it is absent.
 
-        Of each container it is read once: an engine starts a process of its own to give a file.
+        Of each container it is read once, however many ask meanwhile: an engine starts a process of its own to give
+        a file.
         """
-        if (key := (container.id, path)) not in self._files:
-            content = self.get_file(container.id, path)  # its name may be another's by now
-            if content is None:
-                return None
-            self._files[key] = content
-        return self._files[key]
+        with self._reading:
+            if (key := (container.id, path)) not in self._files:
+                content = self.get_file(container.id, path)  # its name may be another's by now
+                if content is None:
+                    return None
+                self._files[key] = content
+            return self._files[key]
 
     def has_file(self, name: str, path: str) -> bool:
         """Tell whether a container has a file, without having the engine give it."""

@@ -10,6 +10,7 @@ import threading
 import time
 import weakref
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, cast
 
@@ -310,6 +311,22 @@ def test_what_was_laid_into_a_container_is_read_once_of_each(stub: Start, monkey
     first, second = (Found(id, "head", "running", {}, "i") for id in "ab")
     assert [engine.laid_file(one, "/x") for one in (first, first, first, second)] == [None, *3 * [b"laid"]]
     assert read == ["a", "a", "b"]  # what was not there may be laid yet, and another container has another
+
+
+def test_who_asks_while_a_laid_file_is_read_has_it_of_that(stub: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+    read: list[str] = []
+
+    def get_file(_self: Engine, name: str, _path: str) -> bytes | None:
+        read.append(name)
+        time.sleep(0.3)  # the others ask within it
+        return b"laid"
+
+    monkeypatch.setattr(Engine, "get_file", get_file)
+    engine = Engine(docker_local(stub(version=VERSION)[1]))
+    one = Found("a", "head", "running", {}, "i")
+    with ThreadPoolExecutor() as pool:
+        assert list(pool.map(lambda _: engine.laid_file(one, "/x"), range(3))) == 3 * [b"laid"]
+    assert read == ["a"]
 
 
 def test_what_was_seen_of_a_container_holds_until_something_is_done_to_one(stub: Start) -> None:
