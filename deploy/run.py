@@ -6,7 +6,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterable
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -55,6 +55,13 @@ def without_head(failure: Failure, task: str) -> Failure:
 def operator() -> str:
     """Name who acts: `user@machine`."""
     return f"{user()}@{os.uname().nodename}"
+
+
+def load_engine() -> None:
+    """Load what speaks to engines; what comes in the way, whoever needs it meets again."""
+    with suppress(ImportError):
+        import deploy.channel
+        import deploy.engine  # noqa: F401
 
 
 def note(head: Host, cluster: str, task: str, line: str = "") -> None:
@@ -152,6 +159,8 @@ class Run:
         far = [node for node in nodes if not node.local]
         if far:
             self.read_ssh()
+            # That takes about as long as to connect.
+            threading.Thread(target=load_engine, daemon=True).start()
         for node in far[: windows(self.settings.concurrency).chains]:
             self.host(node).prepare()
 
