@@ -11,7 +11,7 @@ from typing import Any, cast
 import paramiko
 import pytest
 
-from deploy import ssh_hosts
+from deploy import run, ssh_hosts
 from deploy.errors import Failure
 from deploy.hosts import LocalHost
 from deploy.run import Run
@@ -306,6 +306,15 @@ def test_no_more_nodes_are_reached_out_to_than_are_worked_on_at_once(monkeypatch
     of = scope("one\ntwo\nthree\nfour", concurrency=3)
     Run(of).reach_out(of.inventory.nodes)  # the head is this machine
     assert reached == ["one", "two", "three"]
+
+
+def test_what_speaks_to_engines_is_loaded_while_nodes_are_connected_to(monkeypatch: pytest.MonkeyPatch) -> None:
+    loads, connecting = threading.Event(), []
+    monkeypatch.setattr(run, "load_engine", loads.set)
+    monkeypatch.setattr(SshHost, "prepare", lambda _: connecting.append(loads.wait(5)))
+    of = scope("one")
+    Run(of).reach_out(of.inventory.nodes)
+    assert connecting == [True]
 
 
 def test_this_machine_looks_at_a_port_itself() -> None:
