@@ -1,6 +1,6 @@
 """Nodes at work, each as the steps of a chain see it; and the one that is this machine.
 
-What speaks to an engine or to Ray is loaded where it is first wanted: connections come about meanwhile.
+What speaks to an engine or to Ray is not loaded before nodes are connected to: that comes about meanwhile.
 """
 
 from __future__ import annotations

@@ -58,8 +58,9 @@ def operator() -> str:
 
 
 def load_engine() -> None:
-    """Load what speaks to engines; what comes in the way, whoever needs it meets again."""
-    with suppress(ImportError):
+    """Load what speaks to engines."""
+    # Whoever needs it meets again what comes in the way, and tells it.
+    with suppress(Exception):
         import deploy.channel
         import deploy.engine  # noqa: F401
 

@@ -14,7 +14,7 @@ AGAIN = "Run the task again"
 class SshErrors:
     """Hands paramiko's own errors, and those of `kinds`, to `reason`, which raises another.
 
-    They are known by their module, for `hosts` alone imports paramiko.
+    They are known by their module: paramiko is imported by its doors alone.
     """
 
     def __init__(

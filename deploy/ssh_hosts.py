@@ -217,7 +217,7 @@ class SshHost(Host):
                 self._tell_kept_failure()
                 # Before what speaks to the engine is loaded: the way to it is made there meanwhile.
                 line = dial_engine(self.session)
-                # Loaded here: where the node is made ready for who asks, others connect meanwhile.
+                # Loaded here, unless the run did by now: where the node is made ready, others connect meanwhile.
                 from deploy.channel import docker_over
                 from deploy.engine import Engine
 

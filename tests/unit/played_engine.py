@@ -15,7 +15,7 @@ from deploy.ray import Container
 
 
 class Stub:
-    """A socket at which an engine answers one request a connection with what the test says, and then falls silent."""
+    """A socket at which an engine answers requests with what the test says, and to others says nothing."""
 
     def __init__(self, path: Path, answers: dict[str, bytes]) -> None:
         self.answers, self.path = answers, path
@@ -41,6 +41,7 @@ class Stub:
             while request := heard.readline():
                 path = request.split()[1].decode().partition("?")[0]
                 headers = parse_headers(heard)
+                assert "Transfer-Encoding" not in headers, "no body in chunks is read here"
                 self.asked.append(path)
                 last = self.say(end, path)
                 # Of the body no more than that: the next request may come with its end.

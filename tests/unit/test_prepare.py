@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import socket
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -17,7 +19,7 @@ from deploy.hosts import LocalHost
 from deploy.run import Run
 from deploy.ssh_hosts import SshHost
 
-from .fakes import scope
+from .fakes import TOP, scope
 
 SLOW = 0.2  # seconds
 
@@ -309,12 +311,47 @@ def test_no_more_nodes_are_reached_out_to_than_are_worked_on_at_once(monkeypatch
 
 
 def test_what_speaks_to_engines_is_loaded_while_nodes_are_connected_to(monkeypatch: pytest.MonkeyPatch) -> None:
-    loads, connecting = threading.Event(), []
-    monkeypatch.setattr(run, "load_engine", loads.set)
-    monkeypatch.setattr(SshHost, "prepare", lambda _: connecting.append(loads.wait(5)))
+    loads, connecting, met = threading.Event(), threading.Event(), threading.Event()
+
+    def load() -> None:
+        loads.set()
+        if connecting.wait(5):
+            met.set()
+
+    def prepare(_: SshHost) -> None:
+        if loads.wait(5):
+            connecting.set()
+
+    monkeypatch.setattr(run, "load_engine", load)
+    monkeypatch.setattr(SshHost, "prepare", prepare)
     of = scope("one")
     Run(of).reach_out(of.inventory.nodes)
-    assert connecting == [True]
+    assert met.wait(5)
+
+
+ORDER = """
+import sys
+from deploy import run, ssh_hosts
+from tests.unit.fakes import scope
+
+def dial(session):
+    print("docker" in sys.modules)
+    raise KeyboardInterrupt
+
+ssh_hosts.dial_engine = dial
+of = scope("one")
+try:
+    ssh_hosts.SshHost(of.inventory.workers[0], run.Run(of)).docker
+except KeyboardInterrupt:
+    run.load_engine()
+    print({"docker", "deploy.engine"} <= sys.modules.keys())
+"""
+
+
+def test_an_engine_is_dialled_before_what_speaks_to_it_is_loaded() -> None:
+    # By a Python of its own: this one has loaded it.
+    done = subprocess.run([sys.executable, "-c", ORDER], cwd=TOP, capture_output=True, text=True, timeout=60)
+    assert (done.stdout.split(), done.stderr) == (["False", "True"], "")
 
 
 def test_this_machine_looks_at_a_port_itself() -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import subprocess
+import sys
 from types import SimpleNamespace
 
 import pyte
@@ -17,7 +19,7 @@ from deploy.show import Screen, clean
 from deploy.show.rows import Rows
 from deploy.timings import Phase, Span
 
-from .fakes import scope
+from .fakes import TOP, scope
 
 
 @pytest.fixture(autouse=True)
@@ -240,3 +242,9 @@ CONTROL = {
 @pytest.mark.parametrize(("text", "seen"), CONTROL.values(), ids=CONTROL)
 def test_no_control_character_of_a_node_reaches_the_terminal(text: str, seen: str) -> None:
     assert clean(text) == seen
+
+
+def test_what_moves_on_a_terminal_is_loaded_only_there() -> None:
+    code = "import sys, deploy.show; print({'rich.console', 'rich.progress', 'rich.table'} & sys.modules.keys())"
+    done = subprocess.run([sys.executable, "-c", code], cwd=TOP, capture_output=True, text=True, timeout=60)
+    assert (done.stdout, done.stderr) == ("{'rich.console'}\n", "")
