@@ -160,7 +160,7 @@ class Run:
         far = [node for node in nodes if not node.local]
         if far:
             self.read_ssh()
-            # That takes about as long as to connect.
+            # It takes a core meanwhile, where a login mostly waits for the node.
             threading.Thread(target=load_engine, daemon=True).start()
         for node in far[: windows(self.settings.concurrency).chains]:
             self.host(node).prepare()

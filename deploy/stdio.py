@@ -1,6 +1,6 @@
 """The way to a node's engine: a session of SSH on which `docker system dial-stdio` relays the engine's socket.
 
-Apart from what speaks HTTP over it: the program takes about as long to start there as that takes to load here.
+Apart from what speaks HTTP over it: the program starts there while that is loaded here.
 """
 
 from __future__ import annotations
